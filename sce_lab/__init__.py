@@ -1,0 +1,1 @@
+"""SCE Lab: see the memory wall of large catalogs, and the losses that get around it."""

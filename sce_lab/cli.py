@@ -1,0 +1,274 @@
+"""``sce-lab``: train, compare and look at data and runs from a shell."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from sce_lab.data import DATASETS, Split, load_dataset, open_split, read_interactions, summarize
+from sce_lab.losses import LOSSES
+from sce_lab.memory import check_fits, measuring
+from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record
+from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, TrainingConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="See what full cross-entropy, sampled softmax and Scalable Cross-Entropy (SCE) cost in memory and time, and "
+    "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
+)
+console = Console()
+
+DatasetOption = Annotated[
+    str, typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a CSV or parquet file.")
+]
+CatalogOption = Annotated[
+    int | None, typer.Option(help="Number of items of the synthetic data; real data have their own.")
+]
+EpochsOption = Annotated[int, typer.Option(help="Passes over the training data at most.")]
+PatienceOption = Annotated[int, typer.Option(help="Stop after so many evaluations without a better validation NDCG@10.")]
+BatchOption = Annotated[int, typer.Option(help="Users a step. More is steadier and needs more memory.")]
+DropoutOption = Annotated[float, typer.Option(help="Dropout probability. Small data want more.")]
+LengthOption = Annotated[int, typer.Option(help="Longest history in items.")]
+RateOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
+BucketsOption = Annotated[
+    int | None, typer.Option(help="SCE: number of buckets. Default: the paper's rule, 2 * sqrt(positions in the batch).")
+]
+SizeXOption = Annotated[int | None, typer.Option(help="SCE: positions a bucket takes. Default: as many as buckets.")]
+SizeYOption = Annotated[int, typer.Option(help="SCE: items a bucket takes.")]
+MixOption = Annotated[bool, typer.Option("--mix/--no-mix", help="SCE: draw bucket centres from the model's outputs.")]
+NegativesOption = Annotated[int, typer.Option(help="Sampled softmax: random items every target competes with.")]
+SeedOption = Annotated[int, typer.Option(help="Decides weights, order, dropout, negatives and bucket centres.")]
+DeviceOption = Annotated[str, typer.Option(help="`cpu`, or `cuda` on an NVIDIA GPU.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
+
+
+def loss_settings(
+    n_buckets: int | None, bucket_size_x: int | None, bucket_size_y: int, mix: bool, n_negatives: int
+) -> dict[str, dict[str, Any]]:
+    """Settings by loss name."""
+    sce = {"n_buckets": n_buckets, "bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y, "mix_x": mix}
+    return {"sampled": {"n_negatives": n_negatives}, "sce": sce}
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into an answer to "stop?"; the second one interrupts as usual."""
+    asked = False
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, previous)
+        console.print("[yellow]Stopping after this step; what was trained is kept. Ctrl-C again to leave at once.")
+
+    previous = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def train_with_bar(
+    config: TrainingConfig, split: Split, source: dict[str, Any], folder: Path, stop: Callable[[], bool]
+) -> Finished:
+    """Train to the end under a progress bar, recorded in ``folder``; returns the last event."""
+    trainer = Trainer(config, split, step=measuring(), stop=stop, test_when_stopped=True)
+    with tqdm(unit="step", desc=LOSSES[config.loss].label, dynamic_ncols=True, smoothing=0.05) as bar:
+        shown: dict[str, str] = {}
+        for event in record(trainer, folder, source):
+            match event:
+                case Started():
+                    bar.reset(event.n_steps_per_epoch * config.max_epochs)
+                    bar.update(trainer.step)
+                case StepDone():
+                    shown["loss"] = f"{event.loss:.3f}"
+                    bar.update()
+                case Evaluated():
+                    shown |= {"epoch": str(event.epoch), "val NDCG@10": f"{event.metrics['NDCG@10']:.4f}"}
+                case Finished():
+                    return event
+            bar.set_postfix(shown, refresh=False)
+    raise AssertionError("a run ends with Finished")
+
+
+def show(table: pd.DataFrame, title: str | None = None, index: bool = False) -> None:
+    """Print a table of text."""
+    out = Table(title=title, title_justify="left")
+    names = [table.index.name or "", *table.columns] if index else list(table.columns)
+    for i, name in enumerate(names):
+        out.add_column(str(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for key, row in zip(table.index, table.itertuples(index=False)):
+        out.add_row(*([str(key)] if index else []), *(str(v) for v in row))
+    console.print(out)
+
+
+def resume_hint(folder: Path) -> str:
+    """How to go on with a stopped run."""
+    return f"Continue it with: sce-lab train --resume {folder}"
+
+
+@app.command()
+def compare(
+    dataset: DatasetOption = "synthetic",
+    losses: Annotated[str, typer.Option(help="Which, separated by commas: " + ", ".join(LOSSES) + ".")] = "ce,sampled,sce",
+    epochs: EpochsOption = 10,
+    catalog_size: CatalogOption = None,
+    patience: PatienceOption = 10,
+    batch_size: BatchOption = 256,
+    dropout: DropoutOption = 0.3,
+    max_length: LengthOption = 50,
+    learning_rate: RateOption = 1e-3,
+    n_buckets: BucketsOption = None,
+    bucket_size_x: SizeXOption = None,
+    bucket_size_y: SizeYOption = 256,
+    mix: MixOption = False,
+    n_negatives: NegativesOption = 256,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    force: ForceOption = False,
+    html: Annotated[Path | None, typer.Option(help="Also write the comparison as a page of figures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")] = None,
+) -> None:
+    """Train the same model once with each loss and print one table: memory, time, ranking quality.
+
+    Everything but the loss is the same: data, order of batches, initial weights, budget. *Loss workspace* is what the
+    loss itself allocates, *ms/step* is the median, and the metrics are those of the test items, ranked against the
+    whole catalog, at the best validation epoch.
+
+    `sce-lab compare --dataset amazon_beauty --losses ce,sampled,sce --epochs 15`
+    """
+    names = [name.strip() for name in losses.split(",") if name.strip()]
+    unknown = [name for name in names if name not in LOSSES]
+    if unknown or not names:
+        raise ValueError(f"--losses takes {', '.join(LOSSES)}, separated by commas, got {losses!r}")
+    settings = loss_settings(n_buckets, bucket_size_x, bucket_size_y, mix, n_negatives)
+    source = {"source": dataset, "catalog_size": catalog_size, "seed": seed}
+    split, _ = open_split(**source)
+    runs: list[Run] = []
+    with stop_on_interrupt() as stop:
+        for name in names:
+            config = TrainingConfig(
+                loss=name, loss_settings=settings.get(name, {}), dropout=dropout, max_length=max_length,
+                batch_size=batch_size, learning_rate=learning_rate, max_epochs=epochs, patience=patience, seed=seed,
+                device=device,
+            )  # fmt: skip
+            if not force:
+                check_fits(config, split.catalog_size)
+            runs.append(Run(new_run_folder(out, name)))
+            if train_with_bar(config, split, source, runs[-1].folder, stop).reason == "stopped":
+                console.print(resume_hint(runs[-1].folder))
+                break
+    table = compare_runs(runs)
+    show(for_people(table), f"{dataset}: {len(split.test.targets):,} test users, {split.catalog_size:,} items")
+    console.print(f"Recorded in {runs[0].folder.parent}/")
+    if html is not None:
+        from sce_lab.figures import write_comparison_page
+
+        write_comparison_page(html, runs)
+        console.print(f"Figures in {html}")
+
+
+@app.command()
+def train(
+    dataset: DatasetOption = "synthetic",
+    loss: Annotated[str, typer.Option(help="One of " + ", ".join(LOSSES) + ".")] = "sce",
+    epochs: EpochsOption = 100,
+    catalog_size: CatalogOption = None,
+    patience: PatienceOption = 10,
+    batch_size: BatchOption = 256,
+    dropout: DropoutOption = 0.3,
+    max_length: LengthOption = 50,
+    learning_rate: RateOption = 1e-3,
+    n_buckets: BucketsOption = None,
+    bucket_size_x: SizeXOption = None,
+    bucket_size_y: SizeYOption = 256,
+    mix: MixOption = False,
+    n_negatives: NegativesOption = 256,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    force: ForceOption = False,
+    resume: Annotated[Path | None, typer.Option(help="A run folder to continue with the settings it began with.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: `runs`, or SCE_LAB_RUNS.")] = None,
+) -> None:
+    """Train one model and record the run. Ctrl-C stops cleanly; `--resume` goes on where it stopped.
+
+    `sce-lab train --dataset amazon_beauty --loss sce --dropout 0.5 --epochs 30`
+    """
+    if resume is not None:
+        run = Run(resume)
+        if not run.settings:
+            raise ValueError(f"{resume} is no run folder: it has no config.json (see `sce-lab runs`)")
+        config, source, folder = run.config, run.settings["source"], resume
+    else:
+        config = TrainingConfig(
+            loss=loss, loss_settings=loss_settings(n_buckets, bucket_size_x, bucket_size_y, mix, n_negatives).get(loss, {}),
+            dropout=dropout, max_length=max_length, batch_size=batch_size, learning_rate=learning_rate,
+            max_epochs=epochs, patience=patience, seed=seed, device=device,
+        )  # fmt: skip
+        source = {"source": dataset, "catalog_size": catalog_size, "seed": seed}
+        folder = new_run_folder(out, loss)
+    split, _ = open_split(**source)
+    if not force:
+        check_fits(config, split.catalog_size)
+    with stop_on_interrupt() as stop:
+        finished = train_with_bar(config, split, source, folder, stop)
+    show(for_people(compare_runs([Run(folder)])))
+    console.print(f"Recorded in {folder}")
+    if finished.reason == "stopped":
+        console.print(resume_hint(folder))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of runs. Default: `runs`, or SCE_LAB_RUNS.")] = None,
+) -> None:
+    """List recorded runs and compare them in one table, the best NDCG@10 first."""
+    found = list_runs(folder)
+    if not found:
+        console.print("No runs yet. `sce-lab compare` makes some.")
+        return
+    table = compare_runs(found).sort_values("NDCG@10", ascending=False)
+    people = for_people(table)
+    people.insert(0, "run", table["run"])
+    people.insert(1, "data", table["dataset"])
+    people["status"] = table["status"]
+    show(people)
+
+
+@app.command()
+def data(
+    dataset: Annotated[str | None, typer.Argument(help="A name below, or a path to a CSV or parquet file.")] = None,
+) -> None:
+    """List the data sets the lab knows, or summarise one (downloading it with a checksum if it is not here yet)."""
+    if dataset is None:
+        rows = [{"name": name, "data set": d.title, "split": d.split.replace("_", " ")} for name, d in DATASETS.items()]
+        show(pd.DataFrame(rows))
+        console.print("`sce-lab data NAME` summarises one; a path to your own CSV or parquet works everywhere a name does.")
+        return
+    interactions = load_dataset(dataset) if dataset in DATASETS else read_interactions(dataset)
+    show(summarize(interactions), dataset, index=True)
+
+
+def main() -> None:
+    """Entry point: what is wrong with an input is said in one sentence, not in a traceback."""
+    try:
+        app(standalone_mode=True)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        Console(stderr=True).print(f"[red]sce-lab:[/red] {error}", highlight=False)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Batches without padding.
+
+A user's history has two items or two hundred. Padded to a common length, most of a batch is padding (on Amazon
+Beauty, 84 % at a length of 50). Here all positions of a batch lie behind one another in one *packed* row of N, and
+sequences of equal length stand together. Everything that looks at one position at a time (embeddings, layer norms,
+feed-forward, the loss) runs on the packed row; attention takes each run of equal lengths as a plain ``(n, length)``
+view of it. No padding is stored, computed, or able to leak into a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sce_lab.data.splits import Sequences
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences behind one another, the shortest first.
+
+    Attributes:
+        items: ``(N,)`` catalog rows, N = sum of all lengths.
+        positions: ``(N,)`` rows of the position embedding. The last item of every sequence has ``max_length - 1``:
+            positions count from the end, so that "the most recent item" is one embedding however long the history is.
+        runs: ``(n_sequences, length)`` of each run of equal lengths; ``sum(n * length) = N``.
+    """
+
+    items: Tensor
+    positions: Tensor
+    runs: tuple[tuple[int, int], ...]
+
+    @property
+    def last(self) -> Tensor:
+        """``(n_sequences,)`` indices of each sequence's last position in the packed row."""
+        lengths = torch.cat([torch.full((n,), length) for n, length in self.runs])
+        return lengths.cumsum(0) - 1
+
+    def to(self, device: torch.device | str) -> Packed:
+        """The same sequences on ``device``."""
+        return Packed(self.items.to(device), self.positions.to(device), self.runs)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees: packed inputs and, for each position, the item that came next ``(N,)``."""
+
+    inputs: Packed
+    targets: Tensor
+
+    @property
+    def n_positions(self) -> int:
+        """N, the number of positions the loss is computed at."""
+        return self.targets.numel()
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(self.inputs.to(device), self.targets.to(device))
+
+
+def pack(starts: np.ndarray, lengths: np.ndarray, items: np.ndarray, max_length: int) -> tuple[Packed, np.ndarray]:
+    """Pack ``items[start : start + length]`` of every sequence, ordered by length (stable).
+
+    Returns the packed sequences and the indices into ``items`` they were read from ``(N,)``, so that a caller can read
+    neighbours (the next items) in the same order. ``lengths`` must lie in ``1..max_length``.
+    """
+    order = np.argsort(lengths, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)  # where a position's sequence starts in the packed row
+    offset = np.arange(lengths.sum()) - first  # 0, 1, ... inside each sequence
+    index = np.repeat(starts, lengths) + offset
+    positions = max_length - np.repeat(lengths, lengths) + offset
+    distinct, counts = np.unique(lengths, return_counts=True)
+    runs = tuple((int(n), int(length)) for n, length in zip(counts, distinct))
+    return Packed(torch.from_numpy(items[index]), torch.from_numpy(positions), runs), index
+
+
+def training_batches(
+    sequences: Sequences, batch_size: int, max_length: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """One epoch: every sequence once, in an order drawn from ``rng``, ``batch_size`` sequences a batch.
+
+    A sequence ``i_1 .. i_T`` gives the positions ``i_1 .. i_{T-1}`` with targets ``i_2 .. i_T``; only the last
+    ``max_length`` positions of a longer one are used. Sequences with fewer than two items have nothing to predict and
+    are left out.
+    """
+    usable = np.flatnonzero(sequences.lengths >= 2)
+    order = rng.permutation(usable)
+    for at in range(0, len(order), batch_size):
+        users = order[at : at + batch_size]
+        lengths = np.minimum(sequences.lengths[users] - 1, max_length)
+        starts = sequences.offsets[users + 1] - 1 - lengths
+        inputs, index = pack(starts, lengths, sequences.items, max_length)
+        yield Batch(inputs, torch.from_numpy(sequences.items[index + 1]))
+
+
+def n_batches(sequences: Sequences, batch_size: int) -> int:
+    """The number of batches :func:`training_batches` yields for an epoch."""
+    return -(-int(np.count_nonzero(sequences.lengths >= 2)) // batch_size)
+
+
+def history_batches(
+    histories: Sequences, max_length: int, n_positions: int = 8192
+) -> Iterator[tuple[Packed, np.ndarray]]:
+    """Every history once, packed, about ``n_positions`` positions at a time, with the indices of its users.
+
+    The users come in the order of the packed sequences: ``users[j]`` owns ``packed.last[j]``. Histories are cut to
+    their last ``max_length`` items.
+    """
+    lengths = np.minimum(histories.lengths, max_length)
+    order = np.argsort(lengths, kind="stable")
+    batch = (np.cumsum(lengths[order]) - 1) // n_positions
+    for users in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
+        starts = histories.offsets[users + 1] - lengths[users]
+        yield pack(starts, lengths[users], histories.items, max_length)[0], users

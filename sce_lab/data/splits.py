@@ -1,0 +1,300 @@
+"""From interactions to what a sequential recommender trains on and is judged by.
+
+Two protocols, both of the papers this lab reproduces: `leave_one_out`, which looks at each user alone, and
+`temporal_split`, which divides the whole data set at one moment so that nothing of the future can leak into training.
+Both keep repeated interactions (a user who consumes an item again) as they are in the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sce_lab.data.interactions import check_interactions
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Many item sequences of different lengths, stored without padding.
+
+    items: (total,) int64, all sequences one after the other.
+    offsets: (n + 1,) int64; sequence i is items[offsets[i] : offsets[i + 1]].
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse offsets that do not describe `items`."""
+        offsets = self.offsets
+        if (
+            len(offsets) < 1
+            or offsets[0] != 0
+            or offsets[-1] != len(self.items)
+            or (np.diff(offsets) < 0).any()
+        ):
+            raise ValueError(
+                f"offsets must rise from 0 to the number of items, {len(self.items)}; got {offsets}"
+            )
+
+    @classmethod
+    def from_lists(cls, sequences: Iterable[ArrayLike]) -> Sequences:
+        """Pack a list of item lists or arrays; empty ones are allowed."""
+        arrays = [np.asarray(sequence, dtype=np.int64).reshape(-1) for sequence in sequences]
+        items = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
+        return cls(items, _offsets(np.array([len(array) for array in arrays], dtype=np.int64)))
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one sequence, oldest item first (a view, not a copy)."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sequence {index} of {len(self)}")
+        index %= len(self)
+        return self.items[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Go through the sequences in order."""
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) int64, the number of items in each sequence."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: ArrayLike) -> Sequences:
+        """Return the sequences of the given rows, in that order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[rows]
+        offsets = _offsets(lengths)
+        position = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Sequences(self.items[position], offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """What is known of some users, and the item that came next.
+
+    histories: U sequences, oldest item first, never empty.
+    targets: (U,) int64.
+    """
+
+    histories: Sequences
+    targets: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse histories and targets that do not correspond."""
+        if len(self.histories) != len(self.targets):
+            raise ValueError(
+                f"{len(self.histories)} histories but {len(self.targets)} targets; they must correspond"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of users."""
+        return len(self.targets)
+
+    def take(self, rows: ArrayLike) -> Holdout:
+        """Return the given users only, in that order."""
+        return Holdout(self.histories.take(rows), self.targets[np.asarray(rows, dtype=np.int64)])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set ready for training: items are rows 0..catalog_size-1 of the catalog and nothing else.
+
+    train: sequences to learn from.
+    validation, test: what is held out. The history of a test user includes the validation item.
+    item_labels: (catalog_size,) the id that each row has in the data.
+    name: for people.
+    """
+
+    train: Sequences
+    validation: Holdout
+    test: Holdout
+    catalog_size: int
+    item_labels: np.ndarray
+    name: str = ""
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """(catalog_size,) int64, how often each item occurs in training."""
+        return np.bincount(self.train.items, minlength=self.catalog_size)
+
+    def summary(self) -> dict[str, float]:
+        """Return the sizes of the parts, and the share of test targets that training has never seen.
+
+        Such targets stay in: a model has no way to learn them, and the metrics count them as the misses they are.
+        """
+        return {
+            "catalog": self.catalog_size,
+            "items in training": int((self.item_counts > 0).sum()),
+            "training sequences": len(self.train),
+            "training interactions": len(self.train.items),
+            "validation users": len(self.validation),
+            "test users": len(self.test),
+            "test targets unseen in training": float((self.item_counts[self.test.targets] == 0).mean()),
+        }
+
+
+def leave_one_out(interactions: pd.DataFrame, *, catalog_size: int | None = None, name: str = "") -> Split:
+    """Hold out the last item of every user for test and the one before for validation; train on the rest.
+
+    A user's order is that of the timestamps; equal timestamps keep the order of the rows. Users with fewer than three
+    interactions cannot be held out and are used for training only, with everything they have.
+
+    Args:
+        interactions: DataFrame with the columns user, item, timestamp.
+        catalog_size: if given, items already are rows 0..catalog_size-1 (some may never occur); otherwise the catalog
+            is every item that occurs anywhere in the data, in the order of first appearance.
+        name: passed on to the split.
+
+    Raises:
+        ValueError: no user has three interactions, items outside a given catalog, or interactions that are unusable.
+    """
+    everything, _, labels = _by_user(interactions, catalog_size)
+    held_out = everything.lengths >= 3
+    if not held_out.any():
+        raise ValueError(
+            f"leave-one-out needs users with at least 3 interactions (training, validation, test), "
+            f"but the longest of {len(everything)} users has {everything.lengths.max()}"
+        )
+    users = np.flatnonzero(held_out)
+    everyone = np.arange(len(everything))
+    return Split(
+        train=_heads(everything, everyone, everything.lengths - 2 * held_out),
+        validation=_hold_out(everything, users, everything.lengths[users] - 2),
+        test=_hold_out(everything, users, everything.lengths[users] - 1),
+        catalog_size=len(labels),
+        item_labels=labels,
+        name=name,
+    )
+
+
+def temporal_split(
+    interactions: pd.DataFrame,
+    *,
+    quantile: float = 0.95,
+    min_users_per_item: int | None = 5,
+    min_items_per_user: int | None = 20,
+    catalog_size: int | None = None,
+    name: str = "",
+) -> Split:
+    """Divide the whole data set at one moment: learn from the users of the past, predict those of the future.
+
+    1. Drop items with fewer than `min_users_per_item` different users, then users with fewer than
+       `min_items_per_user` different items: once, in this order (so an item may end up just below its threshold).
+    2. The division is the `quantile` of the timestamps that remain.
+    3. A user with any interaction after the division is a test user, and is absent from training altogether.
+    4. Of a test user's interactions after the division the last is the test target and the second-last the validation
+       target; the history is everything that this user did before the target, on both sides of the division.
+
+    A test user with a single interaction after the division is in the test but not in the validation holdout. A target
+    with no history at all is left out (possible only when the user filter is switched off). Order and ties are those
+    of `leave_one_out`.
+
+    Args:
+        interactions: DataFrame with the columns user, item, timestamp.
+        quantile: share of the interactions up to the division, between 0 and 1.
+        min_users_per_item: None or 0 keeps all items.
+        min_items_per_user: None or 0 keeps all users.
+        catalog_size: as in `leave_one_out`; otherwise the catalog is what the filters have left.
+        name: passed on to the split.
+
+    Raises:
+        ValueError: the filters leave nothing, nobody is left to train on, or nobody is left to validate or test on.
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile must lie between 0 and 1, got {quantile}; the paper's is 0.95")
+    interactions = check_interactions(interactions)
+    kept = interactions
+    if min_users_per_item:
+        kept = kept[kept.groupby("item")["user"].transform("nunique") >= min_users_per_item]
+    if min_items_per_user:
+        kept = kept[kept.groupby("user")["item"].transform("nunique") >= min_items_per_user]
+    if kept.empty:
+        raise ValueError(
+            f"nothing is left of {len(interactions)} interactions after dropping items with fewer than "
+            f"{min_users_per_item or 0} users and then users with fewer than {min_items_per_user or 0} items; "
+            f"lower min_users_per_item or min_items_per_user"
+        )
+
+    everything, timestamps, labels = _by_user(kept, catalog_size)
+    division = np.quantile(timestamps, quantile)
+    # Time rises within a user, so what comes after the division is the end of the sequence.
+    user_of = np.repeat(np.arange(len(everything)), everything.lengths)
+    n_after = np.bincount(user_of, weights=timestamps > division, minlength=len(everything)).astype(np.int64)
+    position = everything.lengths - 1  # of the test target
+    training_users = np.flatnonzero(n_after == 0)
+    test_users = np.flatnonzero((n_after >= 1) & (position >= 1))
+    validation_users = np.flatnonzero((n_after >= 2) & (position >= 2))
+    for part, users in (
+        ("train on", training_users),
+        ("validate on", validation_users),
+        ("test on", test_users),
+    ):
+        if not len(users):
+            raise ValueError(
+                f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part} "
+                f"({len(everything)} users in all, {(n_after > 0).sum()} active after the division); "
+                f"choose another quantile or use leave_one_out"
+            )
+    return Split(
+        train=everything.take(training_users),
+        validation=_hold_out(everything, validation_users, position[validation_users] - 1),
+        test=_hold_out(everything, test_users, position[test_users]),
+        catalog_size=len(labels),
+        item_labels=labels,
+        name=name,
+    )
+
+
+SPLITS: dict[str, Callable[..., Split]] = {"leave_one_out": leave_one_out, "temporal": temporal_split}
+"""The split rules by the name that `Dataset.split` uses."""
+
+
+def _by_user(
+    interactions: pd.DataFrame, catalog_size: int | None
+) -> tuple[Sequences, np.ndarray, np.ndarray]:
+    """Return every user's items and timestamps, oldest first, and the labels of the item rows."""
+    interactions = check_interactions(interactions)
+    users, _ = pd.factorize(interactions["user"])
+    if catalog_size is None:
+        items, labels = pd.factorize(interactions["item"])
+    else:
+        items, labels = _as_rows(interactions["item"], catalog_size), np.arange(catalog_size)
+    timestamps = interactions["timestamp"].to_numpy()
+    order = np.lexsort((timestamps, users))  # stable: equal timestamps keep the order of the rows
+    sequences = Sequences(items[order].astype(np.int64), _offsets(np.bincount(users)))
+    return sequences, timestamps[order], np.asarray(labels)
+
+
+def _as_rows(items: pd.Series, catalog_size: int) -> np.ndarray:
+    if not pd.api.types.is_integer_dtype(items) or items.min() < 0 or items.max() >= catalog_size:
+        raise ValueError(
+            f"with catalog_size={catalog_size} items must be whole numbers 0..{catalog_size - 1}, got "
+            f"{items.dtype} from {items.min()} to {items.max()}; leave catalog_size out to have items numbered"
+        )
+    return items.to_numpy()
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _heads(sequences: Sequences, rows: np.ndarray, lengths: np.ndarray) -> Sequences:
+    """Return the first lengths[i] items of sequence rows[i]."""
+    offsets = _offsets(lengths)
+    position = np.arange(offsets[-1]) + np.repeat(sequences.offsets[rows] - offsets[:-1], lengths)
+    return Sequences(sequences.items[position], offsets)
+
+
+def _hold_out(sequences: Sequences, rows: np.ndarray, position: np.ndarray) -> Holdout:
+    """Make item number position[i] of sequence rows[i] the target, and everything before it the history."""
+    return Holdout(_heads(sequences, rows, position), sequences.items[sequences.offsets[rows] + position])

@@ -1,0 +1,346 @@
+"""Interactions from a process that is completely known, so that the best possible recommender is known too.
+
+How an item is chosen
+---------------------
+The catalog is cut into clusters (think genres). Inside a cluster popularity falls by Zipf's law: the item of rank r
+(0, 1, ...) is drawn with probability zipf(r) ~ 1 / (r + 1)^zipf_exponent. A user has one of a few *tastes*; a taste is a
+distribution over clusters. The next item is proposed
+
+* with probability p_transition from the short list of *successors* of the previous item (same cluster, fixed weights),
+* otherwise from the taste: a cluster by the taste's weights, then an item in it by Zipf's law,
+
+and whatever the user already had is rejected and everything is drawn again, coin and all. With theta the taste, c(i) the
+cluster and r(i) the rank of item i, and v the weights of the successors of the previous item, this means
+
+    f(i | theta) = p_transition v(i | previous) + (1 - p_transition) taste[theta, c(i)] zipf(r(i))
+    P(i | history, theta) = f(i | theta) / (1 - sum of f over the history)     for items outside the history, else 0.
+
+(The first item has no previous one: p_transition is 0 for it.)
+
+How well it can be predicted
+----------------------------
+The taste is hidden, but a history speaks for some tastes and against others: multiplying the P of its items gives the
+posterior q(theta | history), and P(i | history) = sum_theta q(theta | history) P(i | history, theta). Nobody can do better
+than to recommend the k most probable items, so HR@k cannot exceed their total probability, on average over users.
+
+Nothing here is larger than a few vectors of the catalog's length; no users x catalog table ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+
+import numpy as np
+import pandas as pd
+
+from sce_lab.data.splits import Holdout, Sequences
+from sce_lab.metrics import KS
+
+_DAY = 86_400
+_EPOCH = 1_704_067_200  # 2024-01-01 in Unix seconds: where time begins
+_SHORTEST = 5  # items in the shortest sequence
+_CHUNK_BYTES = 64 * 2**20  # working memory of `recommend`
+
+
+@dataclass(frozen=True)
+class SyntheticProcess:
+    """A seeded random process of users and items; equal settings give equal data on every machine.
+
+    catalog_size: C, from 100 to 10 million and beyond; the item ids are rows 0..C-1 and reveal nothing (shuffled).
+    n_users: users to draw. Neither it nor the lengths change the process itself.
+    n_clusters: clusters of (almost) equal size, popular ones first by a Zipf law of their own.
+    n_tastes: kinds of users, equally frequent.
+    taste_breadth: total concentration of the Dirichlet that tastes come from; about so many clusters matter to a user.
+    n_successors: length of each item's list of successors; successor number s has weight ~ 1 / s.
+    p_transition: how often the next item is proposed by the previous one, in [0, 1).
+    zipf_exponent: of the popularity inside a cluster; cluster_exponent: over the clusters.
+    mean_length, max_length: of a user's sequence (5 + a geometric number, cut at max_length and at C / 4).
+    """
+
+    catalog_size: int = 2_000
+    n_users: int = 3_000
+    n_clusters: int = 20
+    n_tastes: int = 8
+    taste_breadth: float = 3.0
+    n_successors: int = 4
+    p_transition: float = 0.5
+    zipf_exponent: float = 1.0
+    cluster_exponent: float = 0.5
+    mean_length: float = 20.0
+    max_length: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that do not make a process."""
+        for name in ("n_users", "n_clusters", "n_tastes", "n_successors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        least = max(100, self.n_clusters * (self.n_successors + 1))
+        if self.catalog_size < least:
+            raise ValueError(
+                f"catalog_size must be at least {least} for {self.n_clusters} clusters with {self.n_successors} "
+                f"successors an item, got {self.catalog_size}; take a larger catalog or fewer clusters"
+            )
+        if not 0 <= self.p_transition < 1:
+            raise ValueError(f"p_transition must be at least 0 and below 1, got {self.p_transition}")
+        if self.taste_breadth <= 0:
+            raise ValueError(f"taste_breadth must be positive, got {self.taste_breadth}")
+        if not _SHORTEST <= self.mean_length <= self.max_length:
+            raise ValueError(
+                f"mean_length must lie between {_SHORTEST} and max_length={self.max_length}, got {self.mean_length}"
+            )
+
+    # ------------------------------------------------------------------------------------------------ the process
+    # Inside, an item is a number `rank * n_clusters + cluster`, so cluster and rank are a remainder and a quotient.
+    # Outside, it is an id; two vectors of the catalog's length translate.
+
+    @cached_property
+    def _id_of(self) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0]).permutation(self.catalog_size)
+
+    @cached_property
+    def _inside_of(self) -> np.ndarray:
+        inside_of = np.empty_like(self._id_of)
+        inside_of[self._id_of] = np.arange(self.catalog_size)
+        return inside_of
+
+    @cached_property
+    def _cluster_sizes(self) -> np.ndarray:
+        return (self.catalog_size - 1 - np.arange(self.n_clusters)) // self.n_clusters + 1  # (n_clusters,)
+
+    @cached_property
+    def _zipf(self) -> tuple[np.ndarray, np.ndarray]:
+        """Unnormalised Zipf weights of the ranks, and their running sum."""
+        weights = (1.0 + np.arange(self._cluster_sizes[0])) ** -self.zipf_exponent
+        return weights, np.cumsum(weights)
+
+    @cached_property
+    def tastes(self) -> np.ndarray:
+        """(n_tastes, n_clusters): how much each kind of user likes each cluster; rows sum to 1, no entry is zero."""
+        popularity = (1.0 + np.arange(self.n_clusters)) ** -self.cluster_exponent
+        popularity /= popularity.sum()
+        focus = np.random.default_rng([self.seed, 1]).dirichlet(
+            self.taste_breadth * popularity, self.n_tastes
+        )
+        return 0.9 * focus + 0.1 * popularity  # everybody now and then takes anything
+
+    @cached_property
+    def successor_weights(self) -> np.ndarray:
+        """(n_successors,), falling, sum 1."""
+        weights = 1.0 / (1.0 + np.arange(self.n_successors))
+        return weights / weights.sum()
+
+    @cached_property
+    def _successor_rule(self) -> tuple[int, np.ndarray]:
+        """Multiplier and shifts of `_successors`: a bijection of each cluster for every shift."""
+        size = self.catalog_size // self.n_clusters  # clusters have this size or one more
+        multiplier = round(0.618 * size)
+        while gcd(multiplier, size * (size + 1)) != 1:
+            multiplier += 1
+        rng = np.random.default_rng([self.seed, 2])
+        shifts = [rng.choice(size, self.n_successors, replace=False) for _ in range(self.n_clusters)]
+        return multiplier, np.array(shifts)  # (n_clusters, n_successors)
+
+    def _successors(self, inside: np.ndarray) -> np.ndarray:
+        """(...) items -> (..., n_successors): the rank is scrambled by an affine rule inside its cluster."""
+        cluster, rank = inside % self.n_clusters, inside // self.n_clusters
+        multiplier, shifts = self._successor_rule
+        ranks = (multiplier * rank[..., None] + shifts[cluster]) % self._cluster_sizes[cluster][..., None]
+        return ranks * self.n_clusters + cluster[..., None]
+
+    def _popularity(self, inside: np.ndarray) -> np.ndarray:
+        """(...) items -> (...): zipf(rank), the probability of the item once its cluster is chosen."""
+        weights, cumulative = self._zipf
+        cluster, rank = inside % self.n_clusters, inside // self.n_clusters
+        return weights[rank] / cumulative[self._cluster_sizes[cluster] - 1]
+
+    def successors(self, items: np.ndarray) -> np.ndarray:
+        """Return the ids that tend to follow each of the given ids: (...) -> (..., n_successors), likeliest first."""
+        return self._id_of[self._successors(self._inside_of[np.asarray(items)])]
+
+    # ------------------------------------------------------------------------------------------------ drawing from it
+
+    def interactions(self) -> pd.DataFrame:
+        """Draw the data set: a DataFrame with the columns user, item, timestamp (int64), users in order, oldest first.
+
+        Users arrive throughout one year and come back about once a day, so a temporal split is meaningful too.
+        """
+        rng = np.random.default_rng([self.seed, 3])
+        taste = rng.integers(self.n_tastes, size=self.n_users)
+        longest = min(self.max_length, self.catalog_size // 4)
+        extra = rng.geometric(1 / (self.mean_length - _SHORTEST + 1), size=self.n_users) - 1
+        lengths = np.minimum(_SHORTEST + extra, longest)
+
+        history = np.full((self.n_users, lengths.max()), -1)  # (n_users, longest)
+        for position in range(lengths.max()):
+            waiting = np.flatnonzero(lengths > position)
+            while len(waiting):  # whoever drew something already seen draws again
+                previous = history[waiting, position - 1] if position else None
+                drawn = self._propose(rng, taste[waiting], previous)
+                seen = (history[waiting, :position] == drawn[:, None]).any(1)
+                history[waiting[~seen], position] = drawn[~seen]
+                waiting = waiting[seen]
+
+        arrival = rng.uniform(0, 365 * _DAY, size=(self.n_users, 1))
+        pauses = 1 + rng.exponential(_DAY, size=history.shape)
+        times = _EPOCH + (arrival + np.cumsum(pauses, axis=1)).astype(np.int64)
+        used = history >= 0
+        return pd.DataFrame(
+            {
+                "user": np.repeat(np.arange(self.n_users), lengths),
+                "item": self._id_of[history[used]],
+                "timestamp": times[used],
+            }
+        )
+
+    def _propose(
+        self, rng: np.random.Generator, taste: np.ndarray, previous: np.ndarray | None
+    ) -> np.ndarray:
+        """Draw one item for each user from f, which knows nothing of what was seen: (n,) -> (n,)."""
+        n = len(taste)
+        liking = np.cumsum(self.tastes, axis=1)[taste]  # (n, n_clusters)
+        cluster = (rng.random((n, 1)) * liking[:, -1:] >= liking).sum(1)
+        size = self._cluster_sizes[cluster]
+        _, cumulative = self._zipf
+        rank = np.searchsorted(cumulative, rng.random(n) * cumulative[size - 1], side="right")
+        drawn = np.minimum(rank, size - 1) * self.n_clusters + cluster
+        if previous is not None:
+            follow = rng.random(n) < self.p_transition
+            which = rng.choice(self.n_successors, size=n, p=self.successor_weights)
+            drawn[follow] = self._successors(previous[follow])[np.arange(follow.sum()), which[follow]]
+        return drawn
+
+    # ------------------------------------------------------------------------------------------------ predicting it
+
+    def recommend(self, histories: Sequences, k: int = max(KS)) -> tuple[np.ndarray, np.ndarray]:
+        """Recommend as well as anybody can: the k most probable next items given each whole history.
+
+        Args:
+            histories: U histories of this process, complete and without repeats.
+            k: how many.
+
+        Returns (items, probabilities), both (U, k), likeliest first; item -1 with probability 0 where nothing is left.
+
+        Raises:
+            ValueError: histories with items outside the catalog.
+        """
+        if (
+            len(histories.items)
+            and not 0 <= histories.items.min() <= histories.items.max() < self.catalog_size
+        ):
+            raise ValueError(
+                f"histories hold items {histories.items.min()}..{histories.items.max()}, but this process has "
+                f"0..{self.catalog_size - 1}; build the split with catalog_size={self.catalog_size}"
+            )
+        items = np.full((len(histories), k), -1)
+        probabilities = np.zeros((len(histories), k))
+        longest = int(histories.lengths.max(initial=0))
+        a_user = (longest + 1) ** 2 * self.n_successors + 8 * self.n_clusters * (
+            k + longest + self.n_successors
+        )
+        chunk = max(1, _CHUNK_BYTES // a_user)
+        for start in range(0, len(histories), chunk):
+            rows = np.arange(start, min(start + chunk, len(histories)))
+            items[rows], probabilities[rows] = self._recommend(histories.take(rows), k)
+        return items, probabilities
+
+    def ceiling(self, holdout: Holdout, ks: Sequence[int] = KS) -> dict[str, float]:
+        """Return the best expected HR@k and NDCG@k that any recommender can reach on these histories.
+
+            HR@k   = mean over users of sum_{j <= k} p_j              p_1 >= p_2 >= ... the probabilities P(i | history)
+            NDCG@k = mean over users of sum_{j <= k} p_j / log2(1 + j)
+
+        The expectation is over what might have come next; the targets of `holdout` are not looked at, so a lucky model
+        can score above the ceiling on them, by sampling noise. Exact up to rounding, not simulated.
+
+        Args:
+            holdout: held-out users of this process, split with catalog_size=C (see `recommend`).
+            ks: cut-offs.
+
+        Returns a dict with the keys "HR@1", "NDCG@1", ... as `ranking_metrics` has them.
+        """
+        if not len(holdout):
+            raise ValueError("there are no users to compute a ceiling for: the holdout is empty")
+        _, probabilities = self.recommend(holdout.histories, max(ks))
+        average = probabilities.mean(0)  # (max k,)
+        gain = average / np.log2(2 + np.arange(len(average)))
+        return {
+            f"{metric}@{k}": float(values[:k].sum())
+            for k in ks
+            for metric, values in (("HR", average), ("NDCG", gain))
+        }
+
+    def _recommend(self, histories: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """`recommend` for a few users at a time; the shapes below are for u users whose longest history has L items."""
+        lengths = histories.lengths
+        n_users, longest = len(lengths), int(lengths.max(initial=0))
+        known = np.arange(longest) < lengths[:, None]  # (u, L)
+        history = np.full((n_users, longest), -1)
+        history[known] = self._inside_of[histories.items]
+
+        # f(item at position t | theta) for the items that came, t = 0..L-1.
+        by_taste = (
+            np.where(known, self._popularity(history), 0.0)[..., None]
+            * self.tastes.T[history % self.n_clusters]
+        )
+        previous = np.concatenate(
+            [np.full((n_users, 1), -1), history], axis=1
+        )  # (u, L + 1), of positions 0..L
+        p = np.where(previous >= 0, self.p_transition, 0.0)  # (u, L + 1)
+        followers = self._successors(previous)  # (u, L + 1, n_successors)
+        by_transition = (followers[:, :-1] == history[..., None]) @ self.successor_weights  # (u, L)
+        proposed = (p[:, :-1] * by_transition)[..., None] + (
+            1 - p[:, :-1, None]
+        ) * by_taste  # (u, L, n_tastes)
+
+        # Sum of f over everything seen before position t, t = 0..L; one minus it is what P is divided by.
+        seen_by_taste = np.concatenate([np.zeros_like(by_taste[:, :1]), np.cumsum(by_taste, axis=1)], axis=1)
+        earlier = np.tri(longest + 1, longest, -1, dtype=bool)  # (L + 1, L): item j came before position t
+        seen = ((followers[..., None] == history[:, None, None]) & earlier[:, None]).any(-1)
+        seen_by_transition = p * (seen @ self.successor_weights)  # (u, L + 1)
+        unseen = (
+            1 - seen_by_transition[..., None] - (1 - p[..., None]) * seen_by_taste
+        )  # (u, L + 1, n_tastes)
+
+        # Posterior of the taste, all tastes being equally frequent beforehand.
+        evidence = np.log(np.where(known[..., None], proposed / unseen[:, :-1], 1.0)).sum(1)  # (u, n_tastes)
+        posterior = np.exp(evidence - evidence.max(1, keepdims=True))
+        posterior /= posterior.sum(1, keepdims=True)
+
+        # P(i | history) = follow v(i) + liking[c(i)] zipf(r(i)), with the normalisation of each taste inside.
+        here = np.arange(n_users)
+        weight = posterior / unseen[here, lengths]  # (u, n_tastes)
+        p_next, last_followers = p[here, lengths], followers[here, lengths]
+        follow = p_next * weight.sum(1)  # (u,)
+        liking = (1 - p_next[:, None]) * (weight @ self.tastes)  # (u, n_clusters)
+
+        # Candidates: the head of every cluster, deep enough for k items after taking out history and successors ...
+        depth = min(k + longest + self.n_successors, int(self._cluster_sizes[0]))
+        head = np.arange(depth * self.n_clusters)
+        exists = head < self.catalog_size
+        popularity = np.where(exists, self._popularity(np.where(exists, head, 0)), 0.0)
+        candidates = np.tile(liking, depth) * popularity  # (u, depth * n_clusters), column = item
+        # ... and the successors of the last item, with both their ways of being chosen.
+        chance = follow[:, None] * self.successor_weights + self._popularity(
+            last_followers
+        ) * np.take_along_axis(liking, last_followers % self.n_clusters, axis=1)
+        chance[seen[here, lengths]] = 0.0
+        for out in (history, last_followers):
+            row, column = np.nonzero((out >= 0) & (out < len(head)))
+            candidates[row, out[row, column]] = 0.0
+        candidates = np.concatenate([candidates, chance], axis=1)
+        items = np.concatenate([np.tile(head, (n_users, 1)), last_followers], axis=1)
+
+        best = np.argsort(-candidates, axis=1, kind="stable")[:, :k]
+        probabilities = np.zeros((n_users, k))
+        ids = np.full((n_users, k), -1)
+        probabilities[:, : best.shape[1]] = np.take_along_axis(candidates, best, axis=1)
+        chosen = np.take_along_axis(items, best, axis=1)
+        ids[:, : best.shape[1]] = np.where(
+            chosen < self.catalog_size, self._id_of[chosen % self.catalog_size], -1
+        )
+        ids[probabilities == 0] = -1
+        return ids, probabilities

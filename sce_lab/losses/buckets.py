@@ -1,0 +1,169 @@
+"""The parts of SCE that the readable version and the engine share: settings, centres, statistics."""
+
+import warnings
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .common import check_positive
+
+
+@dataclass(frozen=True)
+class BucketSizes:
+    """The three settings of SCE: how many buckets, and how many positions and items each of them takes."""
+
+    n_buckets: int
+    bucket_size_x: int
+    bucket_size_y: int
+
+    @classmethod
+    def checked(cls, n_buckets: int, bucket_size_x: int, bucket_size_y: int) -> "BucketSizes":
+        """Raise a ValueError that names the first setting below one."""
+        return cls(
+            check_positive("n_buckets", n_buckets),
+            check_positive("bucket_size_x", bucket_size_x),
+            check_positive("bucket_size_y", bucket_size_y),
+        )
+
+    @classmethod
+    def paper_rule(cls, n_positions: int, catalog_size: int) -> "BucketSizes":
+        """``n_buckets = bucket_size_x = 2 sqrt(N)`` and 256 items (paper, section 4.1), as far as they exist."""
+        n_buckets = max(1, int(2 * sqrt(n_positions)))
+        return cls(n_buckets, max(1, min(n_buckets, n_positions)), min(256, catalog_size))
+
+    def clamped(self, n_positions: int, catalog_size: int, *, warn: bool = True) -> "BucketSizes":
+        """No bucket can hold more than all positions and all items; ask for more and one warning says so."""
+        fitting = BucketSizes(
+            self.n_buckets,
+            min(self.bucket_size_x, max(n_positions, 1)),
+            min(self.bucket_size_y, catalog_size),
+        )
+        if warn and fitting != self:
+            parts = []
+            if fitting.bucket_size_x < self.bucket_size_x:
+                parts.append(f"bucket_size_x={self.bucket_size_x} but there are {n_positions} positions")
+            if fitting.bucket_size_y < self.bucket_size_y:
+                parts.append(f"bucket_size_y={self.bucket_size_y} but there are {catalog_size} items")
+            warnings.warn("; ".join(parts) + ": the buckets take all there are", RuntimeWarning, stacklevel=3)
+        return fitting
+
+
+@torch.no_grad()
+def draw_centers(
+    outputs: Tensor, valid: Tensor, n_buckets: int, mix_x: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Random bucket centres ``(n_buckets, D)``.
+
+    Plain centres are standard normal. With Mix they are ``Omega X`` for a standard normal ``Omega (n_buckets, N)``,
+    so that they lie where the outputs ``X (N, D)`` lie. ``Omega`` is drawn for a slice of positions at a time and
+    never whole. Positions without a target do not take part.
+    """
+    n_positions, dim = outputs.shape
+    device = outputs.device if generator is None else generator.device
+    dtype = outputs.dtype
+
+    def normal(n_columns: int) -> Tensor:
+        drawn = torch.randn(n_buckets, n_columns, generator=generator, device=device, dtype=dtype)
+        return drawn.to(outputs.device)
+
+    if not mix_x:
+        return normal(dim)
+    centers = outputs.new_zeros(n_buckets, dim)
+    for start in range(0, n_positions, 4096):
+        part = slice(start, start + 4096)
+        x = outputs[part].masked_fill(~valid[part, None], 0.0)  # (<= 4096, D)
+        centers += normal(len(x)) @ x
+    return centers
+
+
+@dataclass(frozen=True)
+class SCEStatistics:
+    """What one evaluation of SCE looked at. All four are 0-d tensors, so that asking does not stall a GPU.
+
+    Attributes:
+        coverage: share of the positions with a target that sit in at least one bucket; only these are trained.
+        slots_per_position: in how many buckets a covered position sits, on average.
+        target_in_bucket: share of the slots (a position in a bucket) whose bucket holds the position's target.
+        captured_mass: share of the true softmax mass, over the whole catalog, that the items of a position's
+            winning bucket hold; mean over (at most 256 of) the covered positions.
+    """
+
+    coverage: Tensor
+    slots_per_position: Tensor
+    target_in_bucket: Tensor
+    captured_mass: Tensor
+
+    def as_dict(self) -> dict[str, float]:
+        """The same as plain numbers."""
+        return {name: float(value) for name, value in vars(self).items()}
+
+
+@torch.no_grad()
+def bucket_statistics(
+    outputs: Tensor,
+    linear_weight: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    rows: Tensor,
+    items: Tensor,
+    winning_bucket: Tensor,
+    *,
+    n_sampled: int = 256,
+    chunk_size: int = 16384,
+) -> SCEStatistics:
+    """Statistics of finished buckets.
+
+    Args:
+        outputs: ``(N, D)``.
+        linear_weight: ``(C, D)``.
+        labels: ``(N,)`` target items.
+        valid: ``(N,)`` bool, positions with a target.
+        rows: ``(n_buckets, bucket_size_x)`` positions of each bucket.
+        items: ``(n_buckets, bucket_size_y)`` items of each bucket.
+        winning_bucket: ``(N,)`` the bucket whose loss each position kept; anything where it sits in none.
+        n_sampled: positions at which the full softmax is computed.
+        chunk_size: items per step of that softmax.
+    """
+    n_positions = len(outputs)
+    slots = torch.zeros(n_positions, device=outputs.device)
+    in_use = valid[rows]  # (n_buckets, bucket_size_x)
+    slots.scatter_add_(0, rows.flatten(), in_use.flatten().to(slots.dtype))
+    covered = slots > 0
+    n_covered = covered.sum()
+
+    hits = slots.new_zeros(())
+    for bucket_rows, bucket_items, used in zip(rows, items, in_use):
+        hits += (torch.isin(labels[bucket_rows], bucket_items) & used).sum()
+
+    # A sample of covered positions, evenly spaced among them: (m,). No shape depends on how many there are.
+    m = min(n_sampled, n_positions)
+    nth = torch.arange(m, device=outputs.device)
+    sampled = nth < n_covered
+    nth = torch.where(n_covered > m, nth * n_covered // max(m, 1), nth)
+    positions = torch.argsort(covered, descending=True, stable=True)[nth]
+
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    x = outputs[positions].to(dtype)  # (m, D)
+    bucket_mass = torch.logsumexp(
+        torch.einsum("md,myd->my", x, linear_weight[items[winning_bucket[positions]]].to(dtype)), dim=-1
+    )  # (m,)
+    total_mass = torch.full_like(bucket_mass, -torch.inf)
+    for part in linear_weight.split(chunk_size):
+        total_mass = torch.logaddexp(total_mass, (x @ part.to(dtype).T).logsumexp(dim=-1))
+    captured = torch.exp(bucket_mass - total_mass).where(sampled, 0.0).sum() / sampled.sum().clamp(min=1)
+
+    return SCEStatistics(
+        coverage=n_covered / valid.sum().clamp(min=1),
+        slots_per_position=slots.sum() / n_covered.clamp(min=1),
+        target_in_bucket=hits / slots.sum().clamp(min=1),
+        captured_mass=captured,
+    )
+
+
+def check_centers(centers: Tensor, n_buckets: int, dim: int) -> Any:
+    """Raise a ValueError unless ``centers`` is ``(n_buckets, D)``."""
+    if tuple(centers.shape) != (n_buckets, dim):
+        raise ValueError(f"centers must be (n_buckets, D) = ({n_buckets}, {dim}), got {tuple(centers.shape)}")

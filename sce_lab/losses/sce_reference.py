@@ -1,0 +1,94 @@
+"""Scalable Cross-Entropy as the paper writes it: to be read, and to test the engine in ``sce.py`` against."""
+
+import torch
+from torch import Tensor
+
+from .buckets import BucketSizes, SCEStatistics, bucket_statistics, check_centers, draw_centers
+from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses
+
+
+def scalable_cross_entropy_reference(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    n_buckets: int,
+    bucket_size_x: int,
+    bucket_size_y: int,
+    mix_x: bool = False,
+    centers: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    generator: torch.Generator | None = None,
+    return_statistics: bool = False,
+) -> Tensor | tuple[Tensor, SCEStatistics]:
+    r"""Scalable Cross-Entropy, step by step. Same arguments, values and gradients as ``scalable_cross_entropy``.
+
+    Cross-entropy needs every logit, but its gradient is made by few: the large ones. SCE finds them without
+    computing the rest. Random directions (centres) collect, each into its bucket, the positions and the items that
+    point their way; inner products within a bucket tend to be the large ones. Each bucket then computes a softmax
+    over its items only:
+
+    .. math:: \ell_{b,n} = -\log \frac{e^{x_n \cdot w_{t_n}}}
+                                     {e^{x_n \cdot w_{t_n}} + \sum_{i \in I_b, i \ne t_n} e^{x_n \cdot w_i}},
+              \qquad \ell_n = \max_{b : n \in X_b} \ell_{b,n}
+
+    Memory: ``n_buckets * (N + C)`` scores, and ``n_buckets * bucket_size_x * bucket_size_y`` logits a few times over.
+
+    Source: Mezentsev, Gusak, Oseledets, Frolov, "Scalable Cross-Entropy Loss for Sequential Recommendations with
+    Large Item Catalogs", RecSys 2024, arXiv 2409.18721, Algorithm 1.
+    """
+    check_reduction(reduction)
+    outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
+    n_positions, dim = outputs.shape
+    sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
+    sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
+    if n_positions == 0:
+        raise NotImplementedError
+    with torch.autocast(input.device.type, enabled=False):
+        dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
+        X, W = outputs.to(dtype), linear_weight.to(dtype)  # (N, D), (C, D)
+
+        # 1. Bucket centres: random directions.
+        if centers is None:
+            B = draw_centers(X, valid, sizes.n_buckets, mix_x, generator)  # (n_buckets, D)
+        else:
+            check_centers(centers, sizes.n_buckets, dim)
+            B = centers.to(X)
+
+        # 2. Each bucket takes the positions and the items with the largest inner products. No gradient: it is a choice.
+        with torch.no_grad():
+            position_scores = (B @ X.T).masked_fill(~valid, -torch.inf)  # (n_buckets, N)
+            rows = position_scores.topk(sizes.bucket_size_x, dim=1).indices  # (n_buckets, bucket_size_x)
+            items = (B @ W.T).topk(sizes.bucket_size_y, dim=1).indices  # (n_buckets, bucket_size_y)
+
+        # 3. Inside each bucket: logits of its positions against its items ...
+        logits = X[rows] @ W[items].mT  # (n_buckets, bucket_size_x, bucket_size_y)
+        # ... and against their own targets. A target that is also one of the bucket's items counts once.
+        target_logits = (X * W[labels]).sum(dim=1)[rows]  # (n_buckets, bucket_size_x)
+        is_target = labels[rows].unsqueeze(2) == items.unsqueeze(
+            1
+        )  # (n_buckets, bucket_size_x, bucket_size_y)
+        logits = logits.masked_fill(is_target, -torch.inf)
+
+        # 4. Softmax cross-entropy of every slot.
+        all_logits = torch.cat([target_logits.unsqueeze(2), logits], dim=2)
+        slot_losses = all_logits.logsumexp(dim=2) - target_logits  # (n_buckets, bucket_size_x)
+
+        # 5. A position in several buckets keeps its largest loss; one in none has no loss. Buckets that ran out of
+        #    positions with a target took some without: these slots do not count.
+        slot_losses = slot_losses.masked_fill(~valid[rows], -torch.inf)
+        nothing = torch.full((n_positions,), -torch.inf, dtype=dtype, device=X.device)
+        losses = nothing.scatter_reduce(0, rows.flatten(), slot_losses.flatten(), "amax")  # (N,)
+        covered = losses > -torch.inf
+        loss = reduce_losses(losses, covered, target.shape, reduction)
+
+    if not return_statistics:
+        return loss
+    with torch.no_grad():
+        wins = slot_losses == losses[rows]  # (n_buckets, bucket_size_x)
+        bucket = torch.arange(sizes.n_buckets, device=X.device).unsqueeze(1).expand_as(rows)
+        winning_bucket = torch.zeros_like(labels).scatter_reduce(
+            0, rows.flatten(), bucket.where(wins, 0).flatten(), "amax"
+        )
+    return loss, bucket_statistics(X, W, labels, valid, rows, items, winning_bucket)

@@ -1,0 +1,101 @@
+"""SASRec (Kang & McAuley, ICDM 2018): the encoder that turns a history into one output vector per position."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sce_lab.data.batches import Packed
+
+
+class SASRec(nn.Module):
+    """Self-attentive sequential recommendation, on packed sequences.
+
+    ``x = sqrt(D) * E[items] + P[positions]``, then per block ``q = LN(x)``, ``x = q + Attention(q, x, x)`` (causal),
+    ``x = LN(x)``, ``x = x + W2 relu(W1 x)``, and a last ``LN``. The score of item ``c`` at a position is the inner
+    product of its output with ``E[c]``: one table of ``(catalog_size, hidden_size)`` serves as input and output.
+    The table holds items only; there is no row for padding, because there is no padding (see
+    :mod:`sce_lab.data.batches`).
+
+    Args:
+        catalog_size: number of items C.
+        max_length: longest history, in positions.
+        hidden_size: D.
+        n_blocks: attention blocks.
+        n_heads: attention heads; must divide ``hidden_size``.
+        dropout: probability, on the embeddings, the attention weights and the feed-forward layers.
+
+    Parameters take ``4 * (C + max_length + n_blocks * (6 * D + 10) + 2) * D`` bytes in float32.
+    """
+
+    def __init__(
+        self,
+        catalog_size: int,
+        max_length: int,
+        hidden_size: int = 64,
+        n_blocks: int = 2,
+        n_heads: int = 1,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        if hidden_size % n_heads:
+            raise ValueError(f"n_heads must divide hidden_size, got n_heads={n_heads} and hidden_size={hidden_size}")
+        self.item_embedding = nn.Parameter(torch.empty(catalog_size, hidden_size))
+        self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
+        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, dropout) for _ in range(n_blocks))
+        self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
+        self.dropout = dropout
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_normal_(parameter)
+
+    def forward(self, packed: Packed, embedded: Tensor | None = None) -> Tensor:
+        """Outputs ``(N, D)`` of all N packed positions; each sees its own sequence up to itself and nothing else.
+
+        ``embedded``, if given, stands for ``item_embedding[packed.items]`` ``(N, D)``: see
+        :func:`sce_lab.training.training_step`.
+        """
+        if embedded is None:
+            embedded = self.item_embedding[packed.items]
+        x = math.sqrt(embedded.shape[-1]) * embedded + self.position_embedding[packed.positions]
+        x = F.dropout(x, self.dropout, self.training)
+        for block in self.blocks:
+            x = block(x, packed.runs)
+        return self.norm(x)
+
+
+class Block(nn.Module):
+    """Causal self-attention and a position-wise feed-forward layer, residuals as in the original SASRec."""
+
+    def __init__(self, hidden_size: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads, self.dropout = n_heads, dropout
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=1e-8)
+        self.query = nn.Linear(hidden_size, hidden_size)
+        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=1e-8)
+        self.inner = nn.Linear(hidden_size, hidden_size)
+        self.outer = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
+        """``x`` and the result are ``(N, D)``; ``runs`` says how the N positions divide into sequences."""
+        q = self.attention_norm(x)
+        x = q + self.output(self.attend(self.query(q), *self.key_value(x).chunk(2, dim=-1), runs))
+        x = self.feed_forward_norm(x)
+        inner = F.dropout(F.relu(self.inner(x)), self.dropout, self.training)
+        return x + F.dropout(self.outer(inner), self.dropout, self.training)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
+        """Causal attention inside each sequence, one call per run of equal lengths; all ``(N, D)``."""
+        sizes = [n * length for n, length in runs]
+        outputs = []
+        for (n, length), *qkv in zip(runs, q.split(sizes), k.split(sizes), v.split(sizes)):
+            heads = [t.view(n, length, self.n_heads, -1).transpose(1, 2) for t in qkv]  # (n, heads, length, D / heads)
+            rate = self.dropout if self.training else 0.0
+            out = F.scaled_dot_product_attention(*heads, dropout_p=rate, is_causal=True)
+            outputs.append(out.transpose(1, 2).reshape(n * length, -1))
+        return torch.cat(outputs)

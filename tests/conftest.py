@@ -1,0 +1,24 @@
+"""Small data that every part of the library is tried on."""
+
+import numpy as np
+import pytest
+import torch
+
+from sce_lab.data.splits import Holdout, Sequences, Split
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cycle_split():
+    """60 users who walk around a circle of 12 items, each one step at a time: easy to learn, certain to predict."""
+    rng = np.random.default_rng(0)
+    walks = [(rng.integers(12) + np.arange(rng.integers(5, 10))) % 12 for _ in range(60)]
+    return Split(
+        train=Sequences.from_lists([w[:-2] for w in walks]),
+        validation=Holdout(Sequences.from_lists([w[:-2] for w in walks]), np.array([w[-2] for w in walks])),
+        test=Holdout(Sequences.from_lists([w[:-1] for w in walks]), np.array([w[-1] for w in walks])),
+        catalog_size=12,
+        item_labels=np.arange(12),
+        name="cycle",
+    )

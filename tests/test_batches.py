@@ -1,0 +1,75 @@
+"""Packed batches hold every position once, in order, and no padding."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sce_lab.data.batches import history_batches, n_batches, training_batches
+from sce_lab.data.splits import Sequences
+
+lists_of_items = st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=20).filter(
+    lambda sequences: any(len(s) >= 2 for s in sequences)
+)
+
+
+def unpack(packed, values):
+    """The packed ``values`` as one list a sequence."""
+    sizes = [length for n, length in packed.runs for _ in range(n)]
+    return [part.tolist() for part in values.split(sizes)]
+
+
+@given(lists_of_items, st.integers(1, 7), st.integers(1, 9), st.integers(0, 5))
+def test_an_epoch_has_every_sequence_once_with_the_item_that_follows(sequences, batch_size, max_length, seed):
+    seen = []
+    batches = list(
+        training_batches(Sequences.from_lists(sequences), batch_size, max_length, np.random.default_rng(seed))
+    )
+    for batch in batches:
+        lengths = [length for _, length in batch.inputs.runs]
+        assert lengths == sorted(set(lengths))
+        assert sum(n * length for n, length in batch.inputs.runs) == batch.n_positions
+        assert sum(n for n, _ in batch.inputs.runs) <= batch_size
+        inputs, targets = unpack(batch.inputs, batch.inputs.items), unpack(batch.inputs, batch.targets)
+        for a, b, positions in zip(inputs, targets, unpack(batch.inputs, batch.inputs.positions)):
+            seen.append([*a, b[-1]])
+            assert a[1:] == b[:-1]
+            assert positions == list(range(max_length - len(a), max_length))
+    expected = [s[-max_length - 1 :] for s in sequences if len(s) >= 2]
+    assert sorted(seen) == sorted(expected)
+    assert len(batches) == n_batches(Sequences.from_lists(sequences), batch_size)
+
+
+def test_the_order_is_drawn_from_the_generator_alone():
+    sequences = Sequences.from_lists([[i, i + 1] for i in range(50)])
+
+    def order(seed):
+        return [b.targets.tolist() for b in training_batches(sequences, 8, 5, np.random.default_rng(seed))]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=20), st.integers(1, 40))
+def test_every_history_once_cut_to_its_recent_end(sequences, n_positions):
+    max_length = 5
+    found = {}
+    for packed, users in history_batches(Sequences.from_lists(sequences), max_length, n_positions):
+        rows = unpack(packed, packed.items)
+        assert packed.items[packed.last].tolist() == [row[-1] for row in rows]
+        assert not set(found) & set(users.tolist())
+        found |= dict(zip(users.tolist(), rows))
+    assert found == {i: s[-max_length:] for i, s in enumerate(sequences)}
+
+
+def test_to_moves_both_halves():
+    batch = next(training_batches(Sequences.from_lists([[1, 2, 3]]), 1, 5, np.random.default_rng(0)))
+    assert batch.to("meta").targets.device == batch.to("meta").inputs.items.device == torch.device("meta")
+
+
+@pytest.mark.parametrize("lengths", [[1], [1, 1]])
+def test_sequences_with_nothing_to_predict_make_no_batch(lengths):
+    sequences = Sequences.from_lists([[0] * n for n in lengths])
+    assert list(training_batches(sequences, 4, 5, np.random.default_rng(0))) == []
+    assert n_batches(sequences, 4) == 0

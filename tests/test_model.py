@@ -1,0 +1,73 @@
+"""SASRec on packed sequences: causal, no leak between sequences, no row that is not an item."""
+
+import numpy as np
+import pytest
+import torch
+
+from sce_lab.data.batches import pack
+from sce_lab.model import SASRec
+
+LISTS = [[3, 1, 4], [1, 5], [9, 2, 6], [5]]
+
+
+def packed_of(lists, max_length=6):
+    lengths = np.array([len(s) for s in lists])
+    items = np.concatenate([np.array(s) for s in lists])
+    return pack(np.cumsum(lengths) - lengths, lengths, items, max_length)[0]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return SASRec(10, 6, hidden_size=8, n_blocks=2, n_heads=2).eval().double()
+
+
+def test_a_sequence_is_encoded_the_same_alone_and_among_others(model):
+    together = model(packed_of(LISTS))
+    by_length = sorted(LISTS, key=len)
+    alone = torch.cat([model(packed_of([s])) for s in by_length])
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_position_sees_nothing_after_it(model):
+    before = model(packed_of([[3, 1, 4, 1, 5]]))
+    after = model(packed_of([[3, 1, 4, 2, 7]]))
+    torch.testing.assert_close(before[:3], after[:3])
+    assert not torch.allclose(before[3], after[3])
+
+
+def test_order_and_recency_matter(model):
+    assert not torch.allclose(model(packed_of([[3, 1, 4]]))[-1], model(packed_of([[1, 3, 4]]))[-1])
+
+
+def test_attention_is_that_of_the_definition(model):
+    """One block's attention written out with explicit softmax and mask."""
+    block, n, length, d = model.blocks[0], 2, 4, 8
+    q, k, v = torch.randn(3, n * length, d, dtype=torch.float64)
+    got = block.attend(q, k, v, ((n, length),))
+    for s in range(n):
+        rows = slice(s * length, (s + 1) * length)
+        for head in (slice(0, 4), slice(4, 8)):
+            scores = q[rows, head] @ k[rows, head].T / 2.0  # sqrt(4)
+            scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
+            torch.testing.assert_close(got[rows, head], scores.softmax(-1) @ v[rows, head])
+
+
+def test_the_table_holds_the_items_and_nothing_else(model):
+    assert model.item_embedding.shape == (10, 8)
+    d, blocks = 8, 2
+    assert sum(p.numel() for p in model.parameters()) == (10 + 6 + blocks * (6 * d + 10) + 2) * d
+
+
+def test_dropout_is_for_training_only():
+    torch.manual_seed(0)
+    model = SASRec(10, 6, 8, dropout=0.5)
+    packed = packed_of(LISTS)
+    assert not torch.equal(model(packed), model(packed))
+    model.eval()
+    assert torch.equal(model(packed), model(packed))
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="n_heads=3 and hidden_size=8"):
+        SASRec(10, 6, 8, n_heads=3)

@@ -1,0 +1,203 @@
+"""Training: right gradients, the same numbers again, an exact resume, and every way to end."""
+
+import dataclasses
+import json
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from sce_lab.data.batches import training_batches
+from sce_lab.data.splits import Sequences
+from sce_lab.losses import LOSSES, make_loss
+from sce_lab.training import (
+    Evaluated,
+    Finished,
+    Started,
+    StepDone,
+    Trainer,
+    TrainingConfig,
+    evaluate,
+    make_model,
+    train,
+    training_step,
+)
+
+SMALL = TrainingConfig(hidden_size=16, batch_size=16, max_length=8, max_epochs=3, dropout=0.2, learning_rate=1e-2)
+
+
+def losses_of(events):
+    return [event.loss for event in events if isinstance(event, StepDone)]
+
+
+def test_a_step_has_the_gradients_of_plain_autograd(cycle_split):
+    config = dataclasses.replace(SMALL, dropout=0.0, loss="ce")
+    batch = next(training_batches(cycle_split.train, 16, 8, np.random.default_rng(0)))
+    torch.manual_seed(0)
+    model, loss = make_model(config, 12).double(), make_loss("ce")
+    loss(model(batch.inputs), model.item_embedding, batch.targets).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+
+    class Keep(torch.optim.SGD):
+        def zero_grad(self, set_to_none=True):
+            pass
+
+    training_step(model, loss, Keep(model.parameters(), lr=0.0), batch, lambda name: nullcontext())
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[name], msg=name)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns_the_circle(cycle_split, loss):
+    config = dataclasses.replace(SMALL, loss=loss, max_epochs=25, dropout=0.0)
+    *_, finished = train(config, cycle_split)
+    assert finished.test["HR@1"] > 0.9
+    assert finished.test["HR@1"] <= finished.test["HR@5"] <= 1
+
+
+def test_the_stream_of_events(cycle_split):
+    events = list(train(SMALL, cycle_split))
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    steps = [e for e in events if isinstance(e, StepDone)]
+    evaluations = [e for e in events if isinstance(e, Evaluated)]
+    assert events[0].n_steps_per_epoch == 4
+    assert [e.step for e in steps] == list(range(1, 13))
+    assert [e.epoch for e in evaluations] == [1, 2, 3]
+    assert set(steps[0].seconds) == {"forward", "loss_forward", "loss_backward", "backward", "optimizer"}
+    assert sum(e.n_positions for e in steps[:4]) == (cycle_split.train.lengths - 1).sum()
+    assert events[-1].reason == "epochs"
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(cycle_split):
+    first, again = (losses_of(train(SMALL, cycle_split)) for _ in range(2))
+    other = losses_of(train(dataclasses.replace(SMALL, seed=1), cycle_split))
+    assert first == again
+    assert first != other
+
+
+def test_two_trainings_that_take_turns_do_not_disturb_each_other(cycle_split):
+    alone = losses_of(train(SMALL, cycle_split))
+    turns = [
+        losses_of(pair) for pair in zip(*zip(train(SMALL, cycle_split), train(SMALL, cycle_split), strict=True))
+    ]
+    assert turns == [alone, alone]
+
+
+def test_torchs_own_generator_is_left_as_it_was(cycle_split):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    list(train(SMALL, cycle_split))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("after", [2, 4, 6])
+@pytest.mark.parametrize("loss", ["sce", "sampled"])
+def test_resume_continues_as_if_never_interrupted(cycle_split, tmp_path, after, loss):
+    config = dataclasses.replace(SMALL, loss=loss)
+    whole = list(train(config, cycle_split))
+    trainer = Trainer(config, cycle_split)
+    events = trainer.events()
+    while trainer.step < after:
+        next(events)
+    trainer.save(tmp_path / "c.safetensors")
+    rest = list(train(config, cycle_split, resume_from=tmp_path / "c.safetensors"))
+    assert losses_of(rest) == losses_of(whole)[after:]
+    assert rest[-1].test == whole[-1].test
+    assert rest[-1].validation == whole[-1].validation
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_resume_refuses_another_configuration(cycle_split, tmp_path):
+    Trainer(SMALL, cycle_split).save(tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match=r"learning_rate=0.01, not 0.5"):
+        next(train(dataclasses.replace(SMALL, learning_rate=0.5), cycle_split, resume_from=tmp_path / "c.safetensors"))
+
+
+def test_a_finished_run_can_be_given_more_epochs(cycle_split, tmp_path):
+    trainer = Trainer(dataclasses.replace(SMALL, max_epochs=2), cycle_split)
+    list(trainer.events())
+    trainer.save(tmp_path / "c.safetensors")
+    longer = losses_of(train(SMALL, cycle_split, resume_from=tmp_path / "c.safetensors"))
+    assert longer == losses_of(train(SMALL, cycle_split))[8:]
+
+
+def test_patience_ends_a_run_that_does_not_improve(cycle_split):
+    config = dataclasses.replace(SMALL, learning_rate=1e-12, dropout=0.0, max_epochs=50, patience=2)
+    events = list(train(config, cycle_split))
+    evaluations = [e for e in events if isinstance(e, Evaluated)]
+    assert events[-1].reason == "patience"
+    assert events[-1].best_epoch == 1
+    assert [e.is_best for e in evaluations] == [True, False, False]
+
+
+def test_the_test_metrics_are_those_of_the_best_epoch(cycle_split):
+    trainer = Trainer(dataclasses.replace(SMALL, max_epochs=1), cycle_split)
+    for event in trainer.events():
+        if isinstance(event, Evaluated):
+            best = evaluate(trainer.model, cycle_split.test)
+            with torch.no_grad():
+                trainer.model.item_embedding.normal_()  # what happens after the best epoch does not count
+    assert event.test == best
+
+
+def test_stop_is_asked_before_every_step(cycle_split):
+    trainer = Trainer(SMALL, cycle_split, stop=lambda: trainer.step >= 5)
+    *_, finished = trainer.events()
+    assert (finished.reason, finished.step, finished.test) == ("stopped", 5, {})
+    trainer = Trainer(SMALL, cycle_split, stop=lambda: trainer.step >= 5, test_when_stopped=True)
+    *_, finished = trainer.events()
+    assert finished.test["HR@50"] == 1.0
+
+
+def test_a_setting_of_the_loss_can_change_between_two_steps(cycle_split):
+    def shapes(change):
+        trainer = Trainer(dataclasses.replace(SMALL, loss="sampled", max_epochs=1), cycle_split)
+        values = []
+        for event in trainer.events():
+            values += losses_of([event])
+            if len(values) == 2 and change:
+                trainer.loss.n_negatives = 1
+        return values
+
+    plain, changed = shapes(False), shapes(True)
+    assert plain[:2] == changed[:2]
+    assert plain[2] != changed[2]
+
+
+def test_evaluating_is_not_training(cycle_split):
+    every = losses_of(train(SMALL, cycle_split))
+    rarely = losses_of(train(dataclasses.replace(SMALL, evaluate_every=3), cycle_split))
+    assert every == rarely
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_that_is_not_a_number_is_an_error_with_advice(cycle_split, loss):
+    trainer = Trainer(dataclasses.replace(SMALL, loss=loss), cycle_split)
+    with torch.no_grad():
+        trainer.model.item_embedding.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="loss became nan at step 1.*learning_rate below 0.01"):
+        list(trainer.events())
+
+
+def test_nothing_to_learn_from_is_said(cycle_split):
+    empty = dataclasses.replace(cycle_split, train=Sequences.from_lists([[1], [2]]))
+    with pytest.raises(ValueError, match="two items or more"):
+        list(train(SMALL, empty))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("loss", "bpr"), ("batch_size", 0), ("max_epochs", -1), ("dropout", 1.0), ("learning_rate", 0.0), ("seed", -1)],
+)
+def test_a_bad_setting_is_named_with_its_value(setting, value):
+    with pytest.raises(ValueError, match=rf"{setting} must .*got .*{value}"):
+        TrainingConfig(**{setting: value})
+
+
+def test_a_configuration_survives_json():
+    config = TrainingConfig(loss_settings={"n_buckets": 3}, betas=(0.5, 0.6))
+    assert TrainingConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
