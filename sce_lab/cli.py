@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
 from sce_lab.data import DATASETS, Split, load_dataset, open_split, read_interactions, summarize
+from sce_lab.data.batches import mean_length
 from sce_lab.losses import LOSSES
 from sce_lab.memory import check_fits, measuring
 from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record
@@ -24,6 +28,7 @@ from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, Tr
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="See what full cross-entropy, sampled softmax and Scalable Cross-Entropy (SCE) cost in memory and time, and "
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
@@ -31,19 +36,23 @@ app = typer.Typer(
 console = Console()
 
 DatasetOption = Annotated[
-    str, typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a CSV or parquet file.")
+    str,
+    typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a CSV or parquet file."),
 ]
 CatalogOption = Annotated[
     int | None, typer.Option(help="Number of items of the synthetic data; real data have their own.")
 ]
 EpochsOption = Annotated[int, typer.Option(help="Passes over the training data at most.")]
-PatienceOption = Annotated[int, typer.Option(help="Stop after so many evaluations without a better validation NDCG@10.")]
+PatienceOption = Annotated[
+    int, typer.Option(help="Stop after so many evaluations without a better validation NDCG@10.")
+]
 BatchOption = Annotated[int, typer.Option(help="Users a step. More is steadier and needs more memory.")]
 DropoutOption = Annotated[float, typer.Option(help="Dropout probability. Small data want more.")]
 LengthOption = Annotated[int, typer.Option(help="Longest history in items.")]
 RateOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
 BucketsOption = Annotated[
-    int | None, typer.Option(help="SCE: number of buckets. Default: the paper's rule, 2 * sqrt(positions in the batch).")
+    int | None,
+    typer.Option(help="SCE: number of buckets. Default: the paper's rule, 2 * sqrt(positions in the batch)."),
 ]
 SizeXOption = Annotated[int | None, typer.Option(help="SCE: positions a bucket takes. Default: as many as buckets.")]
 SizeYOption = Annotated[int, typer.Option(help="SCE: items a bucket takes.")]
@@ -58,7 +67,12 @@ def loss_settings(
     n_buckets: int | None, bucket_size_x: int | None, bucket_size_y: int, mix: bool, n_negatives: int
 ) -> dict[str, dict[str, Any]]:
     """Settings by loss name."""
-    sce = {"n_buckets": n_buckets, "bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y, "mix_x": mix}
+    sce = {
+        "n_buckets": n_buckets,
+        "bucket_size_x": bucket_size_x,
+        "bucket_size_y": bucket_size_y,
+        "mix_x": mix,
+    }
     return {"sampled": {"n_negatives": n_negatives}, "sce": sce}
 
 
@@ -85,7 +99,9 @@ def train_with_bar(
 ) -> Finished:
     """Train to the end under a progress bar, recorded in ``folder``; returns the last event."""
     trainer = Trainer(config, split, step=measuring(), stop=stop, test_when_stopped=True)
-    with tqdm(unit="step", desc=LOSSES[config.loss].label, dynamic_ncols=True, smoothing=0.05) as bar:
+    every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
+    label = LOSSES[config.loss].label
+    with tqdm(unit="step", desc=label, dynamic_ncols=True, smoothing=0.05, mininterval=every) as bar:
         shown: dict[str, str] = {}
         for event in record(trainer, folder, source):
             match event:
@@ -103,15 +119,21 @@ def train_with_bar(
     raise AssertionError("a run ends with Finished")
 
 
-def show(table: pd.DataFrame, title: str | None = None, index: bool = False) -> None:
-    """Print a table of text."""
-    out = Table(title=title, title_justify="left")
-    names = [table.index.name or "", *table.columns] if index else list(table.columns)
-    for i, name in enumerate(names):
-        out.add_column(str(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for key, row in zip(table.index, table.itertuples(index=False)):
-        out.add_row(*([str(key)] if index else []), *(str(v) for v in row))
-    console.print(out)
+def show(table: pd.DataFrame, title: str | None = None) -> None:
+    """Print a table of text at its natural width: nothing is cut off, whatever the terminal's."""
+    out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
+    words = ("loss", "run", "data", "name", "data set", "split", "status", "what")
+    for name in table.columns:
+        out.add_column(str(name), justify="left" if name in words else "right", no_wrap=True)
+    for row in table.itertuples(index=False):
+        out.add_row(*map(str, row))
+    natural = console.measure(out, options=console.options.update(width=1000)).maximum
+    Console(width=natural).print(out)
+
+
+def typical_length(config: TrainingConfig, split: Split) -> int:
+    """Positions a sequence of ``split`` has on average, rounded up: what a batch is predicted with."""
+    return max(1, math.ceil(mean_length(split.train, config.max_length)))
 
 
 def resume_hint(folder: Path) -> str:
@@ -122,7 +144,9 @@ def resume_hint(folder: Path) -> str:
 @app.command()
 def compare(
     dataset: DatasetOption = "synthetic",
-    losses: Annotated[str, typer.Option(help="Which, separated by commas: " + ", ".join(LOSSES) + ".")] = "ce,sampled,sce",
+    losses: Annotated[
+        str, typer.Option(help="Which, separated by commas: " + ", ".join(LOSSES) + ".")
+    ] = "ce,sampled,sce",
     epochs: EpochsOption = 10,
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,
@@ -165,7 +189,7 @@ def compare(
                 device=device,
             )  # fmt: skip
             if not force:
-                check_fits(config, split.catalog_size)
+                check_fits(config, split.catalog_size, typical_length(config, split))
             runs.append(Run(new_run_folder(out, name)))
             if train_with_bar(config, split, source, runs[-1].folder, stop).reason == "stopped":
                 console.print(resume_hint(runs[-1].folder))
@@ -199,7 +223,9 @@ def train(
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     force: ForceOption = False,
-    resume: Annotated[Path | None, typer.Option(help="A run folder to continue with the settings it began with.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="A run folder to continue with the settings it began with.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: `runs`, or SCE_LAB_RUNS.")] = None,
 ) -> None:
     """Train one model and record the run. Ctrl-C stops cleanly; `--resume` goes on where it stopped.
@@ -221,7 +247,7 @@ def train(
         folder = new_run_folder(out, loss)
     split, _ = open_split(**source)
     if not force:
-        check_fits(config, split.catalog_size)
+        check_fits(config, split.catalog_size, typical_length(config, split))
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, split, source, folder, stop)
     show(for_people(compare_runs([Run(folder)])))
@@ -255,17 +281,19 @@ def data(
     if dataset is None:
         rows = [{"name": name, "data set": d.title, "split": d.split.replace("_", " ")} for name, d in DATASETS.items()]
         show(pd.DataFrame(rows))
-        console.print("`sce-lab data NAME` summarises one; a path to your own CSV or parquet works everywhere a name does.")
+        console.print("`sce-lab data NAME` summarises one; a path to your own file works wherever a name does.")
         return
     interactions = load_dataset(dataset) if dataset in DATASETS else read_interactions(dataset)
-    show(summarize(interactions), dataset, index=True)
+    numbers = summarize(interactions)["value"]
+    values = [f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in numbers]
+    show(pd.DataFrame({"what": numbers.index, dataset: values}))
 
 
 def main() -> None:
     """Entry point: what is wrong with an input is said in one sentence, not in a traceback."""
     try:
         app(standalone_mode=True)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         Console(stderr=True).print(f"[red]sce-lab:[/red] {error}", highlight=False)
         raise SystemExit(2) from None
 

@@ -1,8 +1,8 @@
 """What a training step needs: measured exactly, or predicted without allocating a byte of it.
 
-Both run the same :func:`sce_lab.training.training_step`. To measure, every tensor storage that comes and goes is counted
-while the step runs; to predict, the same step runs on fake tensors, which have shapes and lifetimes but no data. There is
-no formula beside the code that could drift from it.
+Both run the same :func:`sce_lab.training.training_step`. To measure, every tensor storage that comes and goes is
+counted while the step runs; to predict, the same step runs on fake tensors, which have shapes and lifetimes but no
+data. There is no formula beside the code that could drift from it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from sce_lab.training import (
 class MemoryUse:
     """Bytes of one training step.
 
-    Each part is that part at its own largest; they need not be largest together, so ``peak``, the most that was alive at
-    any moment, is at most about their sum.
+    Each part is that part at its own largest; they need not be largest together, so ``peak``, the most that was alive
+    at any moment, is at most about their sum.
 
     Attributes:
         parameters: weights of the model, the item table first among them.
@@ -237,7 +237,7 @@ def measured_step(
 
 
 def measuring(step: StepFunction = training_step, every: int = 50) -> StepFunction:
-    """A step function for :func:`sce_lab.training.train` that measures its second step and every ``every``-th after it."""
+    """A step function for :func:`sce_lab.training.train`: measures the second step and every ``every``-th after it."""
     count = 0
 
     def maybe_measured(
@@ -296,7 +296,11 @@ def _step_state(optimizer: torch.optim.Adam) -> None:
     """Give Adam the state that it would have after its first step."""
     for group in optimizer.param_groups:
         for p in group["params"]:
-            state = {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            state = {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
             optimizer.state[p] = state
 
 
@@ -334,7 +338,10 @@ class DoesNotFitError(ValueError):
 
 
 def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = None) -> MemoryUse:
-    """The prediction for ``config``, or :class:`DoesNotFitError` saying what it needs, what is free, and what would fit."""
+    """The prediction for ``config``, or :class:`DoesNotFitError`: what it needs, what is free, and what would fit.
+
+    ``length`` is the mean number of positions a sequence has, see :func:`predict_memory`.
+    """
     need = predict_memory(config, catalog_size, length=length)
     free = free_memory() if torch.device(config.device).type == "cpu" else torch.cuda.mem_get_info()[0]
     if need.peak > free:

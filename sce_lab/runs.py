@@ -147,9 +147,7 @@ def new_run_folder(root: str | os.PathLike[str] | None = None, label: str = "run
     return folder
 
 
-def record(
-    trainer: Trainer, folder: str | os.PathLike[str], source: dict[str, Any] | None = None
-) -> Iterator[Event]:
+def record(trainer: Trainer, folder: str | os.PathLike[str], source: dict[str, Any] | None = None) -> Iterator[Event]:
     """The events of ``trainer``, written to ``folder`` as they pass. A checkpoint already there is resumed.
 
     ``source`` holds the arguments of :func:`sce_lab.data.open_split` that made the trainer's split, so that the run can
@@ -165,7 +163,11 @@ def record(
         trainer.load(run.checkpoint)
         rows = run.history.query("step <= @trainer.step").to_dict("records")
     split = trainer.split
-    settings = {"dataset": split.name, "catalog_size": split.catalog_size, "source": source or {"source": split.name}}
+    settings = {
+        "dataset": split.name,
+        "catalog_size": split.catalog_size,
+        "source": source or {"source": split.name},
+    }
     settings["config"] = dataclasses.asdict(trainer.config)
     write_text(run.folder / "config.json", json.dumps(settings, indent=2))
     write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))
@@ -233,14 +235,15 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     def size(value: float) -> str:
         return "" if pd.isna(value) else format_bytes(value)
 
+    def times(row: dict[str, float]) -> str:
+        return "" if pd.isna(row["ms"]) else "{ms:.0f} ({forward_ms:.0f}/{backward_ms:.0f})".format(**row)
+
     return pd.DataFrame(
         {
             "loss": [LOSSES[name].label for name in table["loss"]],
             "peak memory": [size(v) for v in table["peak_memory"]],
             "loss workspace": [size(v) for v in table["loss_workspace"]],
-            "ms/step": [text(v, "{:.0f}") for v in table["ms"]],
-            "forward": [text(v, "{:.0f}") for v in table["forward_ms"]],
-            "backward": [text(v, "{:.0f}") for v in table["backward_ms"]],
+            "ms/step (fwd/bwd)": [times(row) for row in table.to_dict("records")],
             "epochs": [text(v, "{:.0f}") for v in table["epochs"]],
             **{name: [text(v, "{:.4f}") for v in table[name]] for name in ("HR@10", "NDCG@10", "COV@10")},
         },

@@ -25,8 +25,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sce_lab.data.splits import Holdout, Split
 from sce_lab.data.batches import Batch, history_batches, n_batches, training_batches
+from sce_lab.data.splits import Holdout, Split
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.metrics import KS, rank_items, ranking_metrics
 from sce_lab.model import SASRec
@@ -75,7 +75,15 @@ class TrainingConfig:
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON has lists only
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
-        for name in ("hidden_size", "n_heads", "max_length", "batch_size", "max_epochs", "patience", "evaluate_every"):
+        for name in (
+            "hidden_size",
+            "n_heads",
+            "max_length",
+            "batch_size",
+            "max_epochs",
+            "patience",
+            "evaluate_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
@@ -150,7 +158,9 @@ class StepFunction(Protocol):
 
     def __call__(
         self, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase
-    ) -> StepResult: ...
+    ) -> StepResult:
+        """Run one optimizer step."""
+        ...
 
 
 def training_step(
@@ -312,15 +322,14 @@ class Trainer:
         value = float(result.loss)
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"the loss became {value} at step {self.step + 1}: try a learning_rate below {self.config.learning_rate}"
+                f"the loss became {value} at step {self.step + 1}: "
+                f"try a learning_rate below {self.config.learning_rate}"
             )
         self.step += 1
         self.batch_in_epoch += 1
         self.seconds += time.perf_counter() - start
         statistics = getattr(self.loss, "statistics", None)
-        return StepDone(
-            self.step, self.epoch, value, batch.n_positions, watch.seconds, result.memory, statistics
-        )
+        return StepDone(self.step, self.epoch, value, batch.n_positions, watch.seconds, result.memory, statistics)
 
     def _evaluated(self) -> Evaluated:
         start = time.perf_counter()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sce_lab.data.batches import history_batches, n_batches, training_batches
+from sce_lab.data.batches import history_batches, mean_length, n_batches, training_batches
 from sce_lab.data.splits import Sequences
 
 lists_of_items = st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=20).filter(
@@ -51,7 +51,10 @@ def test_the_order_is_drawn_from_the_generator_alone():
     assert order(1) != order(2)
 
 
-@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=20), st.integers(1, 40))
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=20),
+    st.integers(1, 40),
+)
 def test_every_history_once_cut_to_its_recent_end(sequences, n_positions):
     max_length = 5
     found = {}
@@ -61,6 +64,13 @@ def test_every_history_once_cut_to_its_recent_end(sequences, n_positions):
         assert not set(found) & set(users.tolist())
         found |= dict(zip(users.tolist(), rows))
     assert found == {i: s[-max_length:] for i, s in enumerate(sequences)}
+
+
+def test_the_mean_length_is_what_batches_bring():
+    sequences = Sequences.from_lists([[0] * n for n in (1, 2, 5, 30)])
+    (batch,) = training_batches(sequences, 4, 10, np.random.default_rng(0))
+    assert mean_length(sequences, 10) == batch.n_positions / 3 == 5
+    assert mean_length(Sequences.from_lists([[1]]), 10) == 0
 
 
 def test_to_moves_both_halves():

@@ -116,7 +116,9 @@ def test_parameters_gradients_and_adam_are_what_they_are():
     assert (use.parameters, use.gradients) == (4 * n, 4 * n)
     assert use.optimizer_state == pytest.approx(8 * n, abs=1024)
     assert use.parameters + use.optimizer_state + use.loss_workspace < use.peak
-    assert use.peak <= use.parameters + use.gradients + use.optimizer_state + use.activations + use.loss_workspace + 2**16
+    assert (
+        use.peak <= use.parameters + use.gradients + use.optimizer_state + use.activations + use.loss_workspace + 2**16
+    )
 
 
 def test_a_billion_items_are_predicted_without_allocating_any():
@@ -156,7 +158,14 @@ def test_measuring_changes_no_number_and_measures_now_and_then(cycle_split):
 
 @pytest.mark.parametrize(
     ("n", "text"),
-    [(0, "0 B"), (999, "999 B"), (1536, "1.5 KiB"), (10**6, "977 KiB"), (5 * 2**30, "5 GiB"), (2**60, "1,048,576 TiB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1536, "1.5 KiB"),
+        (10**6, "977 KiB"),
+        (5 * 2**30, "5 GiB"),
+        (2**60, "1,048,576 TiB"),
+    ],
 )
 def test_bytes_for_people(n, text):
     assert format_bytes(n) == text
@@ -172,7 +181,9 @@ def test_a_memory_limit_is_respected(monkeypatch):
 def test_what_does_not_fit_is_refused_with_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
     assert check_fits(SMALL, 1000) == predict_memory(SMALL, 1000)
-    with pytest.raises(DoesNotFitError, match=r"ce over 2,000,000 items needs .* GiB a step and 1 GiB is free: .*batch_size"):
+    with pytest.raises(
+        DoesNotFitError, match=r"ce over 2,000,000 items needs .* GiB a step and 1 GiB is free: .*batch_size"
+    ):
         check_fits(SMALL, 2 * 10**6)
     with pytest.raises(DoesNotFitError, match="smaller catalog or hidden_size"):
         check_fits(SMALL, 10**8)

@@ -80,9 +80,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(cycle_spli
 
 def test_two_trainings_that_take_turns_do_not_disturb_each_other(cycle_split):
     alone = losses_of(train(SMALL, cycle_split))
-    turns = [
-        losses_of(pair) for pair in zip(*zip(train(SMALL, cycle_split), train(SMALL, cycle_split), strict=True))
-    ]
+    turns = [losses_of(pair) for pair in zip(*zip(train(SMALL, cycle_split), train(SMALL, cycle_split), strict=True))]
     assert turns == [alone, alone]
 
 
@@ -114,7 +112,13 @@ def test_resume_continues_as_if_never_interrupted(cycle_split, tmp_path, after, 
 def test_resume_refuses_another_configuration(cycle_split, tmp_path):
     Trainer(SMALL, cycle_split).save(tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=r"learning_rate=0.01, not 0.5"):
-        next(train(dataclasses.replace(SMALL, learning_rate=0.5), cycle_split, resume_from=tmp_path / "c.safetensors"))
+        next(
+            train(
+                dataclasses.replace(SMALL, learning_rate=0.5),
+                cycle_split,
+                resume_from=tmp_path / "c.safetensors",
+            )
+        )
 
 
 def test_a_finished_run_can_be_given_more_epochs(cycle_split, tmp_path):
@@ -179,7 +183,7 @@ def test_a_loss_that_is_not_a_number_is_an_error_with_advice(cycle_split, loss):
     trainer = Trainer(dataclasses.replace(SMALL, loss=loss), cycle_split)
     with torch.no_grad():
         trainer.model.item_embedding.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="loss became nan at step 1.*learning_rate below 0.01"):
+    with pytest.raises(FloatingPointError, match=r"loss became nan at step 1.*learning_rate below 0.01"):
         list(trainer.events())
 
 
@@ -191,7 +195,14 @@ def test_nothing_to_learn_from_is_said(cycle_split):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("loss", "bpr"), ("batch_size", 0), ("max_epochs", -1), ("dropout", 1.0), ("learning_rate", 0.0), ("seed", -1)],
+    [
+        ("loss", "bpr"),
+        ("batch_size", 0),
+        ("max_epochs", -1),
+        ("dropout", 1.0),
+        ("learning_rate", 0.0),
+        ("seed", -1),
+    ],
 )
 def test_a_bad_setting_is_named_with_its_value(setting, value):
     with pytest.raises(ValueError, match=rf"{setting} must .*got .*{value}"):

@@ -1,21 +1,28 @@
-"""Data: real and synthetic interactions, and how they are split."""
+"""Data: real and synthetic interactions, how they are split, and how they become batches."""
 
+from sce_lab.data.batches import Batch, Packed, training_batches
 from sce_lab.data.datasets import DATASETS, Dataset, load_dataset
 from sce_lab.data.interactions import read_interactions, summarize
+from sce_lab.data.sources import SYNTHETIC, open_split
 from sce_lab.data.splits import SPLITS, Holdout, Sequences, Split, leave_one_out, temporal_split
 from sce_lab.data.synthetic import SyntheticProcess
 
 __all__ = [
     "DATASETS",
     "SPLITS",
+    "SYNTHETIC",
+    "Batch",
     "Dataset",
     "Holdout",
+    "Packed",
     "Sequences",
     "Split",
     "SyntheticProcess",
     "leave_one_out",
     "load_dataset",
+    "open_split",
     "read_interactions",
     "summarize",
     "temporal_split",
+    "training_batches",
 ]

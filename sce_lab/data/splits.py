@@ -71,10 +71,16 @@ class Sequences:
 
     def take(self, rows: ArrayLike) -> Sequences:
         """Return the sequences of the given rows, in that order."""
-        rows = np.asarray(rows, dtype=np.int64)
-        lengths = self.lengths[rows]
+        rows = np.arange(len(self))[rows]  # whatever selects: indices, a mask, a slice
+        return self._pieces(self.offsets[rows], self.lengths[rows])
+
+    def heads(self, lengths: np.ndarray) -> Sequences:
+        """Return the first ``lengths[i]`` items of every sequence i."""
+        return self._pieces(self.offsets[:-1], lengths)
+
+    def _pieces(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
         offsets = _offsets(lengths)
-        position = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        position = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Sequences(self.items[position], offsets)
 
 
@@ -102,7 +108,7 @@ class Holdout:
 
     def take(self, rows: ArrayLike) -> Holdout:
         """Return the given users only, in that order."""
-        return Holdout(self.histories.take(rows), self.targets[np.asarray(rows, dtype=np.int64)])
+        return Holdout(self.histories.take(rows), self.targets[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +171,11 @@ def leave_one_out(interactions: pd.DataFrame, *, catalog_size: int | None = None
             f"leave-one-out needs users with at least 3 interactions (training, validation, test), "
             f"but the longest of {len(everything)} users has {everything.lengths.max()}"
         )
-    users = np.flatnonzero(held_out)
-    everyone = np.arange(len(everything))
+    enough = everything.take(held_out)
     return Split(
-        train=_heads(everything, everyone, everything.lengths - 2 * held_out),
-        validation=_hold_out(everything, users, everything.lengths[users] - 2),
-        test=_hold_out(everything, users, everything.lengths[users] - 1),
+        train=everything.heads(everything.lengths - 2 * held_out),
+        validation=_hold_out(enough, enough.lengths - 2),
+        test=_hold_out(enough, enough.lengths - 1),
         catalog_size=len(labels),
         item_labels=labels,
         name=name,
@@ -227,28 +232,22 @@ def temporal_split(
 
     everything, timestamps, labels = _by_user(kept, catalog_size)
     division = np.quantile(timestamps, quantile)
-    # Time rises within a user, so what comes after the division is the end of the sequence.
-    user_of = np.repeat(np.arange(len(everything)), everything.lengths)
-    n_after = np.bincount(user_of, weights=timestamps > division, minlength=len(everything)).astype(np.int64)
-    position = everything.lengths - 1  # of the test target
-    training_users = np.flatnonzero(n_after == 0)
-    test_users = np.flatnonzero((n_after >= 1) & (position >= 1))
-    validation_users = np.flatnonzero((n_after >= 2) & (position >= 2))
-    for part, users in (
-        ("train on", training_users),
-        ("validate on", validation_users),
-        ("test on", test_users),
-    ):
+    user = np.repeat(np.arange(len(everything)), everything.lengths)
+    n_after = np.bincount(user[timestamps > division], minlength=len(everything))
+    training = everything.take(n_after == 0)
+    test = everything.take((n_after >= 1) & (everything.lengths >= 2))
+    validation = everything.take((n_after >= 2) & (everything.lengths >= 3))
+    for part, users in (("train on", training), ("validate on", validation), ("test on", test)):
         if not len(users):
             raise ValueError(
-                f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part} "
-                f"({len(everything)} users in all, {(n_after > 0).sum()} active after the division); "
+                f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part}: of "
+                f"{len(everything)} users {np.count_nonzero(n_after)} are active after it; "
                 f"choose another quantile or use leave_one_out"
             )
     return Split(
-        train=everything.take(training_users),
-        validation=_hold_out(everything, validation_users, position[validation_users] - 1),
-        test=_hold_out(everything, test_users, position[test_users]),
+        train=training,
+        validation=_hold_out(validation, validation.lengths - 2),
+        test=_hold_out(test, test.lengths - 1),
         catalog_size=len(labels),
         item_labels=labels,
         name=name,
@@ -288,13 +287,6 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _heads(sequences: Sequences, rows: np.ndarray, lengths: np.ndarray) -> Sequences:
-    """Return the first lengths[i] items of sequence rows[i]."""
-    offsets = _offsets(lengths)
-    position = np.arange(offsets[-1]) + np.repeat(sequences.offsets[rows] - offsets[:-1], lengths)
-    return Sequences(sequences.items[position], offsets)
-
-
-def _hold_out(sequences: Sequences, rows: np.ndarray, position: np.ndarray) -> Holdout:
-    """Make item number position[i] of sequence rows[i] the target, and everything before it the history."""
-    return Holdout(_heads(sequences, rows, position), sequences.items[sequences.offsets[rows] + position])
+def _hold_out(sequences: Sequences, position: np.ndarray) -> Holdout:
+    """Make item number ``position[i]`` of every sequence i the target, and everything before it the history."""
+    return Holdout(sequences.heads(position), sequences.items[sequences.offsets[:-1] + position])

@@ -59,7 +59,7 @@ def flatten_inputs(
 
 def _check_items(labels: Tensor, catalog_size: int) -> None:
     """Name a target outside the catalog. On a GPU this would stall the queue; there indexing itself asserts."""
-    if labels.device.type != "cpu" or isinstance(labels, FakeTensor) or labels.numel() == 0:
+    if labels.device.type != "cpu" or is_fake(labels) or labels.numel() == 0:
         return
     lowest, highest = labels.aminmax()
     for item in (int(lowest), int(highest)):
@@ -105,3 +105,22 @@ def check_positive(name: str, value: int) -> int:
     if isinstance(value, bool) or int(value) != value or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
     return int(value)
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether this is a memory prediction: a tensor of ``FakeTensorMode``, with a shape but without values."""
+    return isinstance(tensor, FakeTensor)
+
+
+def read_count(count: Tensor, at_most: int) -> int:
+    """The value of a 0-d tensor that decides how much work there is; a fake one takes the most there can be."""
+    return at_most if is_fake(count) else int(count)
+
+
+def chunks(total: int, size: int, like: Tensor) -> list[slice]:
+    """Slices of ``size`` that cover ``range(total)``.
+
+    Each chunk allocates and frees what the one before did, so a memory prediction (``like`` is fake) does two only.
+    """
+    parts = [slice(start, min(start + size, total)) for start in range(0, total, size)]
+    return parts[:2] if is_fake(like) else parts

@@ -136,8 +136,10 @@ def _sampled_softmax(
         k = check_positive("n_negatives", n_negatives)
         drawn = proposal.draw((k,) if shared_negatives else (n_positions, k), input.device, generator)
 
-    targets = F.embedding(labels, linear_weight)  # (N, D)
-    negative_items = F.embedding(drawn.items, linear_weight)  # (k, D) or (N, k, D)
+    # One lookup for both: two would each leave a dense (C, D) gradient to be added up.
+    rows = F.embedding(torch.cat([labels, drawn.items.flatten()]), linear_weight)
+    targets, negative_items = rows.split([n_positions, drawn.items.numel()])  # (N, D)
+    negative_items = negative_items.view(*drawn.items.shape, -1)  # (k, D) or (N, k, D)
     target_logits = torch.linalg.vecdot(outputs, targets.to(outputs.dtype))  # (N,)
     if drawn.items.dim() == 1:
         logits = F.linear(outputs, negative_items)  # (N, k)

@@ -1,0 +1,247 @@
+"""Time, memory and error of every implementation of the losses, side by side in one process.
+
+    python benchmarks/losses.py                  # the four cases of the table below, about 15 minutes on two cores
+    python benchmarks/losses.py --cases S,M --rounds 9
+    python benchmarks/losses.py --sweeps         # also how time and memory grow with C, N and the number of buckets
+
+The rounds of a case are interleaved (A B C, A B C, ...), so that a machine that slows down slows all alike; quote the
+ratios. Results go to ``benchmarks/results/losses-<device>.json`` and a page of figures beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))  # runs as a script from anywhere
+
+import numpy as np
+import pandas as pd
+import plotly.express as px
+import torch
+from peers import Peer, Problem, peers
+from rich.console import Console
+from rich.table import Table
+
+from sce_lab import scalable_cross_entropy_reference
+from sce_lab.memory import LiveBytes, format_bytes, free_memory, largest_workspace
+from sce_lab.runs import environment, write_text
+
+#: N positions, C items, n_buckets = bucket_size_x, bucket_size_y
+CASES = {
+    "S": (6_100, 12_101, 202, 256),
+    "M": (20_000, 173_511, 282, 256),
+    "L": (51_200, 1_000_000, 452, 256),
+    "XL": (51_200, 10_000_000, 452, 256),
+}
+SWEEPS = {
+    "C": [(6_100, c, 156, 256) for c in (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)],
+    "N": [(n, 100_000, 156, 256) for n in (1_000, 3_000, 10_000, 30_000, 100_000)],
+    "n_buckets": [(20_000, 100_000, b, 256) for b in (32, 64, 128, 256, 512)],
+}
+RESULTS = Path(__file__).parent / "results"
+console = Console(width=140)
+
+
+def synchronise(device: str) -> None:
+    """Wait for the GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(peer: Peer, problem: Problem, device: str) -> tuple[float, float]:
+    """Seconds of one forward and one backward pass."""
+    problem.outputs.grad = problem.table.grad = None
+    gc.collect()
+    synchronise(device)
+    start = time.perf_counter()
+    loss = peer.run(problem)
+    synchronise(device)
+    middle = time.perf_counter()
+    loss.backward()
+    synchronise(device)
+    return middle - start, time.perf_counter() - middle
+
+
+def memory(peer: Peer, problem: Problem, device: str) -> dict[str, int]:
+    """Bytes beyond the inputs: ``peak`` of all, and ``workspace``, the part that is not a gradient of the inputs."""
+    problem.outputs.grad = problem.table.grad = None
+    gc.collect()
+    if device == "cuda":
+        synchronise(device)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        peer.run(problem).backward()
+        synchronise(device)
+        peak = torch.cuda.max_memory_allocated() - before
+        return {"peak": peak, "workspace": peak - (torch.cuda.memory_allocated() - before)}
+    with LiveBytes() as live:
+        live.know([problem.outputs, problem.table, problem.targets])
+        peer.run(problem).backward()
+    return {"peak": live.peak, "workspace": largest_workspace(live.log)}
+
+
+def error(peer: Peer, problem: Problem, truth: dict[str, Any]) -> dict[str, float]:
+    """Relative differences of the loss and of both gradients from the float64 truth."""
+    problem.outputs.grad = problem.table.grad = None
+    loss = peer.run(problem)
+    loss.backward()
+    found = {"loss": loss.detach(), "outputs": problem.outputs.grad, "table": problem.table.grad.to_dense()}
+    return {k: float((found[k].double() - v).norm() / v.norm()) for k, v in truth.items()}
+
+
+def float64_truth(kind: str, problem: Problem) -> dict[str, torch.Tensor] | None:
+    """Loss and gradients in float64, with the float32 choice of buckets where float64 would not choose otherwise."""
+    p = problem.to(torch.float64)
+    if kind == "sce":
+        loss = scalable_cross_entropy_reference(*p.inputs, **p.sce)
+    elif kind == "ce":
+        loss = torch.nn.functional.cross_entropy(p.outputs @ p.table.T, p.targets)
+    else:
+        return None
+    loss.backward()
+    return {"loss": loss.detach(), "outputs": p.outputs.grad, "table": p.table.grad}
+
+
+def measure(name: str, sizes: tuple[int, int, int, int], found: list[Peer], args: argparse.Namespace) -> list[dict]:
+    """All peers on one problem: a row each."""
+    n, c, b, y = sizes
+    base = {"case": name, "N": n, "C": c, "n_buckets": b, "bucket_size_y": y}
+    free = free_memory() if args.device == "cpu" else torch.cuda.mem_get_info()[0]
+    rows, running = [], []
+    for peer in found:
+        operations = 6.0 * 64 * n * c if peer.computes == "ce" else 0.0
+        if peer.held(*sizes) > free:
+            rows.append(base | {"peer": peer.name, "skipped": f"needs about {format_bytes(peer.held(*sizes))}"})
+        elif args.device == "cpu" and operations > args.max_operations:
+            rows.append(base | {"peer": peer.name, "skipped": f"{operations:.0e} operations a step"})
+        else:
+            running.append(peer)
+    problem = Problem.random(*sizes, device=args.device)
+    truths: dict[str, Any] = {}
+    if args.errors and c <= 200_000:
+        for kind in {peer.computes for peer in running}:
+            if kind != "ce" or 48 * n * c < free:
+                truths[kind] = float64_truth(kind, problem)
+    times: dict[str, list[tuple[float, float]]] = {peer.name: [] for peer in running}
+    for peer in running:
+        timed(peer, problem, args.device)  # warm-up
+    for _ in range(args.rounds):
+        for peer in running:
+            times[peer.name].append(timed(peer, problem, args.device))
+    for peer in running:
+        forward, backward = (statistics.median(t) for t in zip(*times[peer.name]))
+        row = base | {"peer": peer.name, "version": peer.version, "forward": forward, "backward": backward}
+        row["seconds"] = statistics.median(map(sum, times[peer.name]))
+        row["all_seconds"] = [round(sum(t), 6) for t in times[peer.name]]
+        row |= memory(peer, problem, args.device)
+        if truths.get(peer.computes):
+            row["error"] = error(peer, problem, truths[peer.computes])
+        rows.append(row)
+    return rows
+
+
+def slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """Exponents of growth: the slope of log(seconds) and log(workspace) over the upper half of each sweep."""
+    rows = []
+    for (sweep, peer), part in table.groupby(["case", "peer"], sort=False):
+        part = part.dropna(subset=["seconds"]).sort_values(sweep).tail(4)
+        if len(part) >= 3:
+            x = np.log(part[sweep])
+            fits = {k: float(np.polyfit(x, np.log(part[k].clip(lower=1e-9)), 1)[0]) for k in ("seconds", "workspace")}
+            rows.append({"sweep": sweep, "peer": peer} | fits)
+    return pd.DataFrame(rows)
+
+
+def show(rows: list[dict]) -> None:
+    """One case as a table."""
+    first = rows[0]
+    table = Table(title=f"{first['case']}: N = {first['N']:,}, C = {first['C']:,}, {first['n_buckets']} buckets")
+    for column in ("", "forward ms", "backward ms", "total ms", "workspace", "peak", "error loss / dX / dW"):
+        table.add_column(column, justify="left" if not column else "right")
+    for row in rows:
+        if "skipped" in row:
+            table.add_row(row["peer"], *[""] * 2, "skipped", row["skipped"], "", "")
+            continue
+        ms = [f"{1e3 * row[k]:,.1f}" for k in ("forward", "backward", "seconds")]
+        errors = " / ".join(f"{v:.0e}" for v in row["error"].values()) if "error" in row else ""
+        table.add_row(row["peer"], *ms, format_bytes(row["workspace"]), format_bytes(row["peak"]), errors)
+    console.print(table)
+
+
+def page(rows: list[dict], growth: list[dict], path: Path) -> None:
+    """The same as plotly figures."""
+    table = pd.DataFrame([r for r in rows if "skipped" not in r]).assign(MiB=lambda t: t["workspace"] / 2**20)
+    common = {"color": "peer", "barmode": "group", "log_y": True}
+    figures = [
+        px.bar(table, x="case", y="seconds", title="Seconds, forward and backward", **common),
+        px.bar(table, x="case", y="MiB", title="Loss workspace, MiB beyond inputs and gradients", **common),
+    ]
+    if growth:
+        table = pd.DataFrame([r for r in growth if "skipped" not in r])
+        for sweep, part in table.groupby("case", sort=False):
+            for y, title in (("seconds", "Seconds"), ("workspace", "Workspace in bytes")):
+                figures.append(
+                    px.line(
+                        part,
+                        x=sweep,
+                        y=y,
+                        color="peer",
+                        markers=True,
+                        log_x=True,
+                        log_y=True,
+                        title=f"{title} over {sweep}",
+                    )
+                )
+    scripts = ["cdn" if i == 0 else False for i in range(len(figures))]
+    write_text(path, "\n".join(f.to_html(full_html=False, include_plotlyjs=s) for f, s in zip(figures, scripts)))
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default=",".join(CASES), help="which of " + ", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=5, help="timed repetitions of each; the median counts")
+    parser.add_argument("--sweeps", action="store_true", help="also growing C, N and number of buckets")
+    parser.add_argument("--only", default="", help="only peers whose name contains this")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-errors", dest="errors", action="store_false", help="skip the float64 comparison")
+    parser.add_argument("--max-operations", type=float, default=2e12, help="skip exact CE above this on a CPU")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/losses-<device>.json")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    found, missing = peers(args.device)
+    found = [peer for peer in found if args.only in peer.name]
+    for name, reason in missing.items():
+        console.print(f"not here: {name} ({reason})")
+    rows: list[dict] = []
+    growth: list[dict] = []
+    for case in args.cases.split(","):
+        rows += (new := measure(case, CASES[case], found, args))
+        show(new)
+    if args.sweeps:
+        args.errors = False
+        for sweep, sizes in SWEEPS.items():
+            for size in sizes:
+                growth += (new := measure(sweep, size, found, args))
+                show(new)
+        console.print(slopes(pd.DataFrame(growth)).round(2).to_string(index=False))
+    result = {"environment": environment(), "missing": missing, "cases": rows, "sweeps": growth}
+    if growth:
+        result["slopes"] = slopes(pd.DataFrame(growth)).to_dict("records")
+    out = args.out or RESULTS / f"losses-{args.device}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps(result, indent=1))
+    page(rows, growth, out.with_suffix(".html"))
+    console.print(f"Written to {out} and {out.with_suffix('.html').name}")
+
+
+if __name__ == "__main__":
+    main()

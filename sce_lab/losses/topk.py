@@ -1,0 +1,85 @@
+"""Top-k of a matrix product that is never held: the search behind SCE's buckets."""
+
+import torch
+from torch import Tensor
+
+from .common import chunks, read_count
+
+BLOCK = 16  # scores that are searched or skipped together
+
+
+@torch.no_grad()
+def streaming_topk(
+    queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None = None, workspace_bytes: int
+) -> Tensor:
+    """Rows of ``table (C, D)`` with the ``k`` largest inner products with each of the ``queries (Q, D)``.
+
+    The same choice as ``(queries @ table.T).topk(k).indices``, in any order and with ties broken either way. But the
+    scores exist for one chunk of the table at a time, and most of them are only glanced at:
+
+    - the k best so far are kept, and the smallest of them is the threshold to beat;
+    - one pass takes the maximum of every block of 16 scores; blocks below the threshold are out;
+    - the k best of a row lie within the k blocks of largest maxima, so no more than these are searched.
+
+    After n rows a chunk of c brings about ``k c / n`` scores that matter: a late chunk costs its product and one pass.
+    Chunks are visited in scattered order, so that a table sorted by popularity does not defeat the threshold.
+
+    Memory: about ``workspace_bytes`` whatever C is, and the ``(Q, k)`` result a few times over.
+
+    Args:
+        queries: ``(Q, D)``, in the dtype to compute in.
+        table: ``(C, D)``, in any floating dtype; its chunks are converted.
+        k: how many, at most C.
+        allowed: ``(C,)`` bool; rows that are not allowed are taken only when no others are left.
+        workspace_bytes: from this follows the chunk size.
+
+    Returns:
+        ``(Q, k)`` int64.
+    """
+    n_queries, dim = queries.shape
+    # For each row of a chunk: its scores, their share of block maxima, and the row itself, converted.
+    bytes_per_row = queries.element_size() * (n_queries + n_queries / BLOCK + dim)
+    chunk_size = max(int(workspace_bytes / bytes_per_row) // BLOCK, 1) * BLOCK
+    in_blocks = len(table) // BLOCK * BLOCK
+    parts = chunks(in_blocks, chunk_size, table)
+    parts = sorted(parts, key=lambda part: (part.start / chunk_size * 0.618034) % 1)
+    parts.append(slice(in_blocks, len(table)))  # fewer than 16 rows are left over
+
+    buffer = queries.new_empty(n_queries * max(chunk_size, BLOCK))
+    best = queries.new_empty(n_queries, 0)  # (Q, up to k): the largest scores so far ...
+    chosen = torch.empty(n_queries, 0, dtype=torch.int64, device=queries.device)  # ... and whose they are
+    for part in parts:
+        rows = table[part].to(queries.dtype)  # (chunk, D)
+        scores = torch.mm(queries, rows.T, out=buffer[: n_queries * len(rows)].view(n_queries, len(rows)))
+        if allowed is not None:
+            scores.masked_fill_(~allowed[part], -torch.inf)
+        if best.shape[1] < k:
+            values, columns = _largest(scores, k)
+        else:
+            values, columns = _largest_above(scores, k, best.amin(dim=1, keepdim=True))
+        best, order = _largest(torch.cat([best, values], dim=1), k)
+        chosen = torch.cat([chosen, columns + part.start], dim=1).gather(1, order)
+    return chosen
+
+
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of the k largest of each row, or of all if there are fewer."""
+    return scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
+
+
+def _largest_above(scores: Tensor, k: int, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and columns of a few scores per row, among them all of the row's k largest above its ``threshold``."""
+    n_blocks = scores.shape[1] // BLOCK
+    if n_blocks == 0:
+        return _largest(scores, k)
+    # Column j belongs to block j % n_blocks: taking the maxima then runs along contiguous memory.
+    blocks = scores.view(-1, BLOCK, n_blocks)  # (Q, 16, n_blocks)
+    maxima = blocks.amax(dim=1)  # (Q, n_blocks)
+    n_promising = read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks)
+    if min(n_promising, k) * BLOCK > scores.shape[1] // 2:  # most of it: then the blocks do not help
+        return _largest(scores, k)
+    promising = _largest(maxima, min(n_promising, k))[1]  # (Q, n_promising)
+    values = blocks.gather(2, promising.unsqueeze(1).expand(-1, BLOCK, -1))  # (Q, 16, n_promising)
+    first_columns = torch.arange(BLOCK, device=scores.device).unsqueeze(1) * n_blocks
+    columns = promising.unsqueeze(1) + first_columns  # (Q, 16, n_promising)
+    return values.flatten(1), columns.flatten(1)

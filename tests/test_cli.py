@@ -1,0 +1,121 @@
+"""The command line: what it prints, what it keeps when interrupted, and what it says to bad input."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sce_lab import cli
+from sce_lab.data import Sequences
+from sce_lab.runs import Run, list_runs
+
+TINY = ("--catalog-size", "200", "--batch-size", "1024", "--bucket-size-y", "16", "--n-negatives", "16")
+
+
+@pytest.fixture(autouse=True)
+def _own_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def sce_lab(monkeypatch, capfd):
+    """Run ``sce-lab ARGUMENTS`` in this process: exit status, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sce-lab", *arguments])
+        with pytest.raises(SystemExit) as status:
+            cli.main()
+        return status.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
+    status, out, _ = sce_lab("compare", "--epochs", "1", "--html", str(tmp_path / "page.html"), *TINY)
+    assert status == 0
+    assert re.search(r"3,000 test users, 200 items", out)
+    rows = {line.split("  ")[0]: line for line in out.splitlines() if "MiB" in line}
+    assert list(rows) == ["Cross-entropy", "Sampled softmax", "SCE"]
+    for run in list_runs():
+        assert run.summary["reason"] == "epochs"
+        assert f"{run.summary['test']['NDCG@10']:.4f}" in out
+    page = (tmp_path / "page.html").read_text()
+    assert "plotly" in page
+    assert "Sampled softmax" in page
+    status, out, _ = sce_lab("runs")
+    assert status == 0
+    assert all(run.name in out for run in list_runs())
+
+
+def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path):
+    command = [sys.executable, "-m", "sce_lab.cli", "train", "--epochs", "2000", "--patience", "2000", *TINY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not any(run.checkpoint.exists() for run in list_runs()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    (run,) = list_runs()
+    assert f"sce-lab train --resume {run.folder}" in re.sub(r"\n", "", out)
+    assert run.summary["reason"] == "stopped"
+    assert run.summary["test"]["NDCG@10"] > 0
+    settings = (run.folder / "config.json").read_text()
+    done = run.summary["step"]
+    more = settings.replace('"max_epochs": 2000', f'"max_epochs": {run.summary["epoch"] + 1}')
+    (run.folder / "config.json").write_text(more)
+    assert sce_lab("train", "--resume", str(run.folder))[0] == 0
+    assert Run(run.folder).summary["reason"] == "epochs"
+    assert Run(run.folder).summary["step"] > done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["compare", "--losses", "ce,bpr"], r"--losses takes ce, sampled, sce, .* got 'ce,bpr'"),
+        (["compare", "--dataset", "beauty"], "unknown data set 'beauty': use synthetic, amazon_beauty"),
+        (["compare", "--dataset", "no.csv"], "no.csv"),
+        (["train", "--loss", "sce", "--n-buckets", "0"], "n_buckets .*0"),
+        (["train", "--loss", "bpr"], "loss must be one of ce, sampled, sce, got 'bpr'"),
+        (
+            ["train", "--catalog-size", "30000000", "--loss", "ce"],
+            r"ce over 30,000,000 items needs .* is free",
+        ),
+        (["train", "--resume", "nowhere"], "nowhere is no run folder"),
+        (["train", "--dataset", "amazon_beauty", "--catalog-size", "5"], "catalog_size applies to synthetic"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_no_run(sce_lab, arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr("sce_lab.memory.free_memory", lambda: 2**34)
+    if "30000000" in arguments:  # the data of 30 million items are not what is tried here
+        split = type("Split", (), {"catalog_size": 30_000_000, "train": Sequences.from_lists([[1, 2]])})
+        monkeypatch.setattr(cli, "open_split", lambda **source: (split, None))
+    status, _, err = sce_lab(*arguments)
+    assert status == 2
+    message = " ".join(err.split())
+    assert re.search(sentence, message)
+    assert "Traceback" not in message
+    assert list_runs() == []
+
+
+def test_help_teaches(sce_lab):
+    for command in ("compare", "train", "runs", "data"):
+        status, out, _ = sce_lab(command, "--help")
+        assert status == 0
+        assert len(out.split()) > 20
+    assert "sce-lab compare --dataset amazon_beauty" in " ".join(sce_lab("compare", "--help")[1].split())
+
+
+def test_data_lists_and_summarises(sce_lab, tmp_path):
+    assert "amazon_beauty" in sce_lab("data")[1]
+    path = tmp_path / "mine.csv"
+    path.write_text("user,item,timestamp\n" + "".join(f"{u},{i},{i}\n" for u in range(4) for i in range(5)))
+    out = sce_lab("data", str(path))[1]
+    assert re.search(r"users\s+4\b", out)
+    assert re.search(r"interactions\s+20\b", out)
