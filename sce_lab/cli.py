@@ -63,17 +63,17 @@ DeviceOption = Annotated[str, typer.Option(help="`cpu`, or `cuda` on an NVIDIA G
 ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
 
 
-def loss_settings(
-    n_buckets: int | None, bucket_size_x: int | None, bucket_size_y: int, mix: bool, n_negatives: int
-) -> dict[str, dict[str, Any]]:
-    """Settings by loss name."""
-    sce = {
-        "n_buckets": n_buckets,
-        "bucket_size_x": bucket_size_x,
-        "bucket_size_y": bucket_size_y,
-        "mix_x": mix,
-    }
-    return {"sampled": {"n_negatives": n_negatives}, "sce": sce}
+def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
+    """What to train, from a command's options."""
+    sce = {name: options[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")} | {"mix_x": options["mix"]}
+    settings = {"sampled": {"n_negatives": options["n_negatives"]}, "sce": sce}
+    same = ("dropout", "max_length", "batch_size", "learning_rate", "patience", "seed", "device")
+    return TrainingConfig(
+        loss=loss,
+        loss_settings=settings.get(loss, {}),
+        max_epochs=options["epochs"],
+        **{name: options[name] for name in same},
+    )
 
 
 @contextmanager
@@ -173,21 +173,17 @@ def compare(
 
     `sce-lab compare --dataset amazon_beauty --losses ce,sampled,sce --epochs 15`
     """
+    options = locals()
     names = [name.strip() for name in losses.split(",") if name.strip()]
     unknown = [name for name in names if name not in LOSSES]
     if unknown or not names:
         raise ValueError(f"--losses takes {', '.join(LOSSES)}, separated by commas, got {losses!r}")
-    settings = loss_settings(n_buckets, bucket_size_x, bucket_size_y, mix, n_negatives)
     source = {"source": dataset, "catalog_size": catalog_size, "seed": seed}
     split, _ = open_split(**source)
     runs: list[Run] = []
     with stop_on_interrupt() as stop:
         for name in names:
-            config = TrainingConfig(
-                loss=name, loss_settings=settings.get(name, {}), dropout=dropout, max_length=max_length,
-                batch_size=batch_size, learning_rate=learning_rate, max_epochs=epochs, patience=patience, seed=seed,
-                device=device,
-            )  # fmt: skip
+            config = configuration(name, options)
             if not force:
                 check_fits(config, split.catalog_size, typical_length(config, split))
             runs.append(Run(new_run_folder(out, name)))
@@ -232,17 +228,14 @@ def train(
 
     `sce-lab train --dataset amazon_beauty --loss sce --dropout 0.5 --epochs 30`
     """
+    options = locals()
     if resume is not None:
         run = Run(resume)
         if not run.settings:
             raise ValueError(f"{resume} is no run folder: it has no config.json (see `sce-lab runs`)")
         config, source, folder = run.config, run.settings["source"], resume
     else:
-        config = TrainingConfig(
-            loss=loss, loss_settings=loss_settings(n_buckets, bucket_size_x, bucket_size_y, mix, n_negatives).get(loss, {}),
-            dropout=dropout, max_length=max_length, batch_size=batch_size, learning_rate=learning_rate,
-            max_epochs=epochs, patience=patience, seed=seed, device=device,
-        )  # fmt: skip
+        config = configuration(loss, options)
         source = {"source": dataset, "catalog_size": catalog_size, "seed": seed}
         folder = new_run_folder(out, loss)
     split, _ = open_split(**source)

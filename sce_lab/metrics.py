@@ -46,22 +46,23 @@ def rank_items(
     k_max: int = max(KS),
     chunk_bytes: int = 128 * 2**20,
 ) -> Ranking:
-    """Rank the whole catalog for every user of `holdout`.
+    """Rank the whole catalog for every user of ``holdout``.
 
     The score of item i for user u is <outputs[u], linear_weight[i]>, computed in float32 (float64 stays float64), and
 
         rank[u] = 1 + #{i : i != target[u], i not in history[u], not score[u, i] < score[u, target[u]]}.
 
     Args:
-        outputs: (U, D), what the model says after each history; row u belongs to row u of `holdout`.
-        linear_weight: (C, D), one row an item of the catalog; same device as `outputs`.
+        outputs: (U, D), what the model says after each history; row u belongs to row u of ``holdout``.
+        linear_weight: (C, D), one row an item of the catalog; same device as ``outputs``.
         holdout: U histories and U targets, all of them rows 0..C-1.
         k_max: length of the recommended lists.
-        chunk_bytes: working memory in bytes. Users are scored a chunk at a time, 8 bytes for each pair of user and
-            item (at least one user at a time).
+        chunk_bytes: most bytes of scores to hold at a time (4 a user and item in float32; one user at least). Tables in
+            half precision are widened 65,536 rows at a time on top of that.
 
-    Among equal scores the order inside `top_items` is unspecified. If rank[u] <= k, the target is among the first k of
-    `top_items[u]`; the reverse fails only for ties.
+    Returns:
+        A :class:`Ranking`. If ``ranks[u] <= k``, the target is among the first k of ``top_items[u]``; the reverse can
+        fail for ties, whose order inside ``top_items`` is unspecified.
 
     Raises:
         ValueError: shapes that do not fit, items outside the catalog, k_max or chunk_bytes below 1.
@@ -73,9 +74,7 @@ def rank_items(
         )
     n_users, catalog_size = len(outputs), len(linear_weight)
     if n_users != len(holdout):
-        raise ValueError(
-            f"outputs has {n_users} rows but holdout has {len(holdout)} users; they must correspond"
-        )
+        raise ValueError(f"outputs has {n_users} rows but holdout has {len(holdout)} users; they must correspond")
     if k_max < 1 or chunk_bytes < 1:
         raise ValueError(f"k_max and chunk_bytes must be at least 1, got {k_max} and {chunk_bytes}")
     for what, rows in (("targets", holdout.targets), ("histories", holdout.histories.items)):
@@ -115,7 +114,7 @@ def rank_items(
 
 
 def _score(outputs: Tensor, linear_weight: Tensor, *, out: Tensor) -> None:
-    """Write outputs @ linear_weight.T, in the precision of `outputs`; a table of another one is widened in blocks."""
+    """Write outputs @ linear_weight.T, in the precision of ``outputs``; a table of another one is widened in blocks."""
     block = len(linear_weight) if linear_weight.dtype == outputs.dtype else 2**16
     with torch.autocast(outputs.device.type, enabled=False):
         for start in range(0, len(linear_weight), block):
@@ -140,10 +139,11 @@ def ranking_metrics(ranking: Ranking, catalog_size: int, ks: Sequence[int] = KS)
         MRR@k  = mean [rank <= k] / rank
         COV@k  = #(items in anybody's first k) / catalog_size
 
-    Returns a dict with the keys "HR@1", "NDCG@1", "MRR@1", "COV@1", "HR@5", ... in the order of `ks`. All lie in 0..1.
+    Returns:
+        A dict with the keys "HR@1", "NDCG@1", "MRR@1", "COV@1", "HR@5", ... in the order of ``ks``, values in 0..1.
 
     Raises:
-        ValueError: no users, a k below 1, or a k beyond the recorded lists (raise k_max of `rank_items`).
+        ValueError: no users, a k below 1, or a k beyond the recorded lists (raise k_max of ``rank_items``).
     """
     if not len(ranking.ranks):
         raise ValueError("there are no users to evaluate: the ranking is empty")

@@ -1,6 +1,6 @@
 """Real data sets by name: found on this machine or downloaded once, and never used unless the checksum is right.
 
-To add one: write a function that parses its file, and add a `Dataset` to `DATASETS`.
+To add one: write a function that parses its file, and add a ``Dataset`` to ``DATASETS``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ DATA_VARIABLE = "SCE_LAB_DATA"
 class Dataset:
     """Where a data set comes from, how it is read, and how it is usually split.
 
-    split: "leave_one_out" or "temporal", the rule its results are published with; split_settings are passed to it.
+    split: the rule in ``SPLITS`` that its published results use.
     path: where the file is looked for first, relative to the folder that SCE_LAB_DATA names.
     url: where it is downloaded from; None if the file is not public as it is.
     sha256: of the file. A file with another checksum is never used.
@@ -41,20 +42,20 @@ class Dataset:
     source: str
     citation: str
     parse: Callable[[Path], pd.DataFrame] = field(repr=False)
-    split_settings: dict[str, int] = field(default_factory=dict)
 
 
 def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
-    """Return the interactions of a data set in `DATASETS`.
+    """Return the interactions of a data set in ``DATASETS``.
 
-    The file is searched in the folder that the environment variable SCE_LAB_DATA names (at `Dataset.path`, or by its
+    The file is searched in the folder that the environment variable SCE_LAB_DATA names (at ``Dataset.path``, or by its
     name anywhere below); otherwise it is downloaded into the user's cache, once.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of ``DATASETS``.
         progress: show a progress bar while downloading.
 
-    Returns a DataFrame with the columns user, item, timestamp (all int64).
+    Returns:
+        A DataFrame with the columns ``user, item, timestamp``, all int64.
 
     Raises:
         ValueError: an unknown name.
@@ -75,8 +76,8 @@ def _find(dataset: Dataset) -> Path | None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{DATA_VARIABLE}={setting} is not a folder; correct it or unset it")
     expected = folder / dataset.path
-    candidates = [expected, *sorted(path for path in folder.rglob(expected.name) if path != expected)]
-    for candidate in candidates:
+    elsewhere = (path for path in folder.rglob(expected.name) if path != expected)
+    for candidate in chain([expected], elsewhere):
         if not candidate.is_file():
             continue
         if (found := _sha256(candidate)) == dataset.sha256:
@@ -109,9 +110,7 @@ def _download(dataset: Dataset, progress: bool) -> Path:
         OSError,
         ValueError,
     ) as error:  # requests' errors are OSErrors; ValueError is pooch's for a wrong checksum
-        raise ConnectionError(
-            f"could not download {dataset.name} from {dataset.url}: {error}. {by_hand}"
-        ) from error
+        raise ConnectionError(f"could not download {dataset.name} from {dataset.url}: {error}. {by_hand}") from error
     return Path(path)
 
 
@@ -121,7 +120,7 @@ def _sha256(path: Path) -> str:
 
 
 def _parse_sequences(path: Path) -> pd.DataFrame:
-    """One user a line, `user item item ...`, oldest first. There are no times: the position is the order."""
+    """One user a line, ``user item item ...``, oldest first. There are no times: the position is the order."""
     lines = path.read_text().splitlines()
     lengths = np.array([line.count(" ") for line in lines])
     tokens = np.array(" ".join(lines).split(), dtype=np.int64)
@@ -129,24 +128,18 @@ def _parse_sequences(path: Path) -> pd.DataFrame:
     is_item = np.ones(len(tokens), dtype=bool)
     is_item[starts] = False
     position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return pd.DataFrame(
-        {"user": np.repeat(tokens[starts], lengths), "item": tokens[is_item], "timestamp": position}
-    )
+    return pd.DataFrame({"user": np.repeat(tokens[starts], lengths), "item": tokens[is_item], "timestamp": position})
 
 
 def _parse_triples(path: Path) -> pd.DataFrame:
-    """`user TAB item TAB time`, without a header."""
+    """``user TAB item TAB time``, without a header."""
     return pd.read_csv(path, sep="\t", names=["user", "item", "timestamp"], dtype=np.int64)
 
 
 def _parse_checkins(path: Path) -> pd.DataFrame:
     """SNAP's check-ins: user, ISO time, latitude, longitude, location; newest first within a user, no header."""
-    table = pd.read_csv(
-        path, sep="\t", header=None, usecols=[0, 1, 4], names=["user", "time", "_", "__", "item"]
-    )
-    seconds = (
-        pd.to_datetime(table["time"], format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[s]").astype("int64")
-    )
+    table = pd.read_csv(path, sep="\t", header=None, usecols=[0, 1, 4], names=["user", "time", "_", "__", "item"])
+    seconds = pd.to_datetime(table["time"], format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[s]").astype("int64")
     return pd.DataFrame({"user": table["user"], "item": table["item"], "timestamp": seconds})
 
 
@@ -234,4 +227,4 @@ DATASETS: dict[str, Dataset] = {
         ),
     )
 }
-"""The data sets that `load_dataset` knows, by name."""
+"""The data sets that ``load_dataset`` knows, by name."""

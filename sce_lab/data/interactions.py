@@ -110,7 +110,7 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
     per_item = np.sort(np.bincount(pd.factorize(interactions["item"])[0]))
     n_pairs = n - int(interactions.duplicated(["user", "item"]).sum())
     first, last = interactions["timestamp"].min(), interactions["timestamp"].max()
-    in_seconds = 631_152_000 <= first and last < 4_102_444_800
+    in_seconds = first >= 631_152_000 and last < 4_102_444_800
     numbers = {
         "users": len(per_user),
         "items": len(per_item),
@@ -139,8 +139,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         if name.endswith(_TEXT_SUFFIXES):
             with (gzip.open if name.endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
                 header = file.readline()
-            separator = max(_SEPARATORS, key=header.count)
-            return pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", keep_default_na=False, na_values="")
+            return pd.read_csv(
+                path,
+                sep=max(_SEPARATORS, key=header.count),
+                dtype=str,
+                encoding="utf-8-sig",
+                keep_default_na=False,  # a user may be called NA; only an empty field is missing
+                na_values=[""],
+            )
     except pd.errors.EmptyDataError:
         raise ValueError(
             f"{path.name} is empty: its first line must name the columns, for example user,item,timestamp"

@@ -1,7 +1,7 @@
 """From interactions to what a sequential recommender trains on and is judged by.
 
-Two protocols, both of the papers this lab reproduces: `leave_one_out`, which looks at each user alone, and
-`temporal_split`, which divides the whole data set at one moment so that nothing of the future can leak into training.
+Two protocols, both of the papers this lab reproduces: ``leave_one_out``, which looks at each user alone, and
+``temporal_split``, which divides the whole data set at one moment so that nothing of the future can leak into training.
 Both keep repeated interactions (a user who consumes an item again) as they are in the data.
 """
 
@@ -30,17 +30,10 @@ class Sequences:
     offsets: np.ndarray
 
     def __post_init__(self) -> None:
-        """Refuse offsets that do not describe `items`."""
+        """Refuse offsets that do not describe ``items``."""
         offsets = self.offsets
-        if (
-            len(offsets) < 1
-            or offsets[0] != 0
-            or offsets[-1] != len(self.items)
-            or (np.diff(offsets) < 0).any()
-        ):
-            raise ValueError(
-                f"offsets must rise from 0 to the number of items, {len(self.items)}; got {offsets}"
-            )
+        if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(self.items) or (np.diff(offsets) < 0).any():
+            raise ValueError(f"offsets must rise from 0 to the number of items, {len(self.items)}; got {offsets}")
 
     @classmethod
     def from_lists(cls, sequences: Iterable[ArrayLike]) -> Sequences:
@@ -69,7 +62,7 @@ class Sequences:
         """(n,) int64, the number of items in each sequence."""
         return np.diff(self.offsets)
 
-    def take(self, rows: ArrayLike) -> Sequences:
+    def take(self, rows: ArrayLike | slice) -> Sequences:
         """Return the sequences of the given rows, in that order."""
         rows = np.arange(len(self))[rows]  # whatever selects: indices, a mask, a slice
         return self._pieces(self.offsets[rows], self.lengths[rows])
@@ -98,15 +91,13 @@ class Holdout:
     def __post_init__(self) -> None:
         """Refuse histories and targets that do not correspond."""
         if len(self.histories) != len(self.targets):
-            raise ValueError(
-                f"{len(self.histories)} histories but {len(self.targets)} targets; they must correspond"
-            )
+            raise ValueError(f"{len(self.histories)} histories but {len(self.targets)} targets; they must correspond")
 
     def __len__(self) -> int:
         """Return the number of users."""
         return len(self.targets)
 
-    def take(self, rows: ArrayLike) -> Holdout:
+    def take(self, rows: ArrayLike | slice) -> Holdout:
         """Return the given users only, in that order."""
         return Holdout(self.histories.take(rows), self.targets[rows])
 
@@ -193,23 +184,27 @@ def temporal_split(
 ) -> Split:
     """Divide the whole data set at one moment: learn from the users of the past, predict those of the future.
 
-    1. Drop items with fewer than `min_users_per_item` different users, then users with fewer than
-       `min_items_per_user` different items: once, in this order (so an item may end up just below its threshold).
-    2. The division is the `quantile` of the timestamps that remain.
+    1. Drop items with fewer than ``min_users_per_item`` different users, then users with fewer than
+       ``min_items_per_user`` different items: once, in this order (so an item may end up just below its threshold).
+    2. The division is the ``quantile`` of the timestamps that remain.
     3. A user with any interaction after the division is a test user, and is absent from training altogether.
     4. Of a test user's interactions after the division the last is the test target and the second-last the validation
        target; the history is everything that this user did before the target, on both sides of the division.
 
     A test user with a single interaction after the division is in the test but not in the validation holdout. A target
     with no history at all is left out (possible only when the user filter is switched off). Order and ties are those
-    of `leave_one_out`.
+    of ``leave_one_out``.
+
+    Source: SCE paper (arXiv 2409.18721), section 4. The authors' published code differs in details that matter when
+    comparing with its numbers: its test histories start at the division, items that do not occur in training are
+    removed from them and from the catalog, and both holdouts have the same users.
 
     Args:
         interactions: DataFrame with the columns user, item, timestamp.
         quantile: share of the interactions up to the division, between 0 and 1.
         min_users_per_item: None or 0 keeps all items.
         min_items_per_user: None or 0 keeps all users.
-        catalog_size: as in `leave_one_out`; otherwise the catalog is what the filters have left.
+        catalog_size: as in ``leave_one_out``; otherwise the catalog is what the filters have left.
         name: passed on to the split.
 
     Raises:
@@ -255,12 +250,10 @@ def temporal_split(
 
 
 SPLITS: dict[str, Callable[..., Split]] = {"leave_one_out": leave_one_out, "temporal": temporal_split}
-"""The split rules by the name that `Dataset.split` uses."""
+"""The split rules by the name that ``Dataset.split`` uses."""
 
 
-def _by_user(
-    interactions: pd.DataFrame, catalog_size: int | None
-) -> tuple[Sequences, np.ndarray, np.ndarray]:
+def _by_user(interactions: pd.DataFrame, catalog_size: int | None) -> tuple[Sequences, np.ndarray, np.ndarray]:
     """Return every user's items and timestamps, oldest first, and the labels of the item rows."""
     interactions = check_interactions(interactions)
     users, _ = pd.factorize(interactions["user"])

@@ -3,27 +3,32 @@
 How an item is chosen
 ---------------------
 The catalog is cut into clusters (think genres). Inside a cluster popularity falls by Zipf's law: the item of rank r
-(0, 1, ...) is drawn with probability zipf(r) ~ 1 / (r + 1)^zipf_exponent. A user has one of a few *tastes*; a taste is a
-distribution over clusters. The next item is proposed
+(0, 1, ...) is drawn with probability zipf(r) ~ 1 / (r + 1)^zipf_exponent. A user has one of a few *tastes*; a taste
+is a distribution over clusters. The next item is proposed
 
-* with probability p_transition from the short list of *successors* of the previous item (same cluster, fixed weights),
-* otherwise from the taste: a cluster by the taste's weights, then an item in it by Zipf's law,
+* with probability p_transition by the previous item, which has a short list of *successors* with fixed weights,
+* otherwise by the taste: a cluster by the taste's weights, then an item in it by Zipf's law,
 
-and whatever the user already had is rejected and everything is drawn again, coin and all. With theta the taste, c(i) the
-cluster and r(i) the rank of item i, and v the weights of the successors of the previous item, this means
+and if the user already had it, it is rejected and everything is drawn again, the coin too. With theta the taste, c(i)
+the cluster and r(i) the rank of item i, and v(i | previous) the weight of i among the previous item's successors,
 
     f(i | theta) = p_transition v(i | previous) + (1 - p_transition) taste[theta, c(i)] zipf(r(i))
-    P(i | history, theta) = f(i | theta) / (1 - sum of f over the history)     for items outside the history, else 0.
+    P(i | history, theta) = f(i | theta) / (1 - sum of f over the history)     for i outside the history, 0 inside.
 
-(The first item has no previous one: p_transition is 0 for it.)
+The first item has no previous one: p_transition is 0 for it.
 
 How well it can be predicted
 ----------------------------
-The taste is hidden, but a history speaks for some tastes and against others: multiplying the P of its items gives the
-posterior q(theta | history), and P(i | history) = sum_theta q(theta | history) P(i | history, theta). Nobody can do better
-than to recommend the k most probable items, so HR@k cannot exceed their total probability, on average over users.
+The taste is hidden, but a history speaks for some tastes and against others: the product of the P of its items is the
+likelihood of theta, which gives the posterior q(theta | history), and then
 
-Nothing here is larger than a few vectors of the catalog's length; no users x catalog table ever exists.
+    P(i | history) = sum over theta of q(theta | history) P(i | history, theta).
+
+Nobody can do better than to recommend the k most probable items. HR@k then is their total probability, on average
+over users, and this is the ceiling that no model can be expected to pass. (Bayes: in expectation over all users of the
+process. A model that was lucky in what it was tested on may score above it.)
+
+Nothing here is larger than a few vectors of the catalog's length; there never is a table of users x catalog.
 """
 
 from __future__ import annotations
@@ -42,12 +47,12 @@ from sce_lab.metrics import KS
 _DAY = 86_400
 _EPOCH = 1_704_067_200  # 2024-01-01 in Unix seconds: where time begins
 _SHORTEST = 5  # items in the shortest sequence
-_CHUNK_BYTES = 64 * 2**20  # working memory of `recommend`
+_CHUNK_BYTES = 64 * 2**20  # working memory of ``recommend``
 
 
 @dataclass(frozen=True)
 class SyntheticProcess:
-    """A seeded random process of users and items; equal settings give equal data on every machine.
+    """A seeded random process of users and items; equal settings give equal data.
 
     catalog_size: C, from 100 to 10 million and beyond; the item ids are rows 0..C-1 and reveal nothing (shuffled).
     n_users: users to draw. Neither it nor the lengths change the process itself.
@@ -75,9 +80,12 @@ class SyntheticProcess:
 
     def __post_init__(self) -> None:
         """Refuse settings that do not make a process."""
-        for name in ("n_users", "n_clusters", "n_tastes", "n_successors"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in [("n_users", 1), ("n_clusters", 1), ("n_tastes", 1), ("n_successors", 1), ("seed", 0)]:
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("zipf_exponent", "cluster_exponent"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}; 0 makes all alike")
         least = max(100, self.n_clusters * (self.n_successors + 1))
         if self.catalog_size < least:
             raise ValueError(
@@ -94,7 +102,7 @@ class SyntheticProcess:
             )
 
     # ------------------------------------------------------------------------------------------------ the process
-    # Inside, an item is a number `rank * n_clusters + cluster`, so cluster and rank are a remainder and a quotient.
+    # Inside, an item is a number ``rank * n_clusters + cluster``, so cluster and rank are a remainder and a quotient.
     # Outside, it is an id; two vectors of the catalog's length translate.
 
     @cached_property
@@ -122,9 +130,7 @@ class SyntheticProcess:
         """(n_tastes, n_clusters): how much each kind of user likes each cluster; rows sum to 1, no entry is zero."""
         popularity = (1.0 + np.arange(self.n_clusters)) ** -self.cluster_exponent
         popularity /= popularity.sum()
-        focus = np.random.default_rng([self.seed, 1]).dirichlet(
-            self.taste_breadth * popularity, self.n_tastes
-        )
+        focus = np.random.default_rng([self.seed, 1]).dirichlet(self.taste_breadth * popularity, self.n_tastes)
         return 0.9 * focus + 0.1 * popularity  # everybody now and then takes anything
 
     @cached_property
@@ -135,7 +141,7 @@ class SyntheticProcess:
 
     @cached_property
     def _successor_rule(self) -> tuple[int, np.ndarray]:
-        """Multiplier and shifts of `_successors`: a bijection of each cluster for every shift."""
+        """Multiplier and shifts of ``_successors``: a bijection of each cluster for every shift."""
         size = self.catalog_size // self.n_clusters  # clusters have this size or one more
         multiplier = round(0.618 * size)
         while gcd(multiplier, size * (size + 1)) != 1:
@@ -196,9 +202,7 @@ class SyntheticProcess:
             }
         )
 
-    def _propose(
-        self, rng: np.random.Generator, taste: np.ndarray, previous: np.ndarray | None
-    ) -> np.ndarray:
+    def _propose(self, rng: np.random.Generator, taste: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
         """Draw one item for each user from f, which knows nothing of what was seen: (n,) -> (n,)."""
         n = len(taste)
         liking = np.cumsum(self.tastes, axis=1)[taste]  # (n, n_clusters)
@@ -222,15 +226,13 @@ class SyntheticProcess:
             histories: U histories of this process, complete and without repeats.
             k: how many.
 
-        Returns (items, probabilities), both (U, k), likeliest first; item -1 with probability 0 where nothing is left.
+        Returns:
+            items, probabilities: both (U, k), likeliest first; item -1 of probability 0 where nothing is left.
 
         Raises:
             ValueError: histories with items outside the catalog.
         """
-        if (
-            len(histories.items)
-            and not 0 <= histories.items.min() <= histories.items.max() < self.catalog_size
-        ):
+        if len(histories.items) and not 0 <= histories.items.min() <= histories.items.max() < self.catalog_size:
             raise ValueError(
                 f"histories hold items {histories.items.min()}..{histories.items.max()}, but this process has "
                 f"0..{self.catalog_size - 1}; build the split with catalog_size={self.catalog_size}"
@@ -238,9 +240,7 @@ class SyntheticProcess:
         items = np.full((len(histories), k), -1)
         probabilities = np.zeros((len(histories), k))
         longest = int(histories.lengths.max(initial=0))
-        a_user = (longest + 1) ** 2 * self.n_successors + 8 * self.n_clusters * (
-            k + longest + self.n_successors
-        )
+        a_user = (longest + 1) ** 2 * self.n_successors + 32 * self.n_clusters * (k + longest + self.n_successors)
         chunk = max(1, _CHUNK_BYTES // a_user)
         for start in range(0, len(histories), chunk):
             rows = np.arange(start, min(start + chunk, len(histories)))
@@ -248,19 +248,22 @@ class SyntheticProcess:
         return items, probabilities
 
     def ceiling(self, holdout: Holdout, ks: Sequence[int] = KS) -> dict[str, float]:
-        """Return the best expected HR@k and NDCG@k that any recommender can reach on these histories.
+        """Return the best HR@k and NDCG@k that can be expected of any recommender on these histories.
 
-            HR@k   = mean over users of sum_{j <= k} p_j              p_1 >= p_2 >= ... the probabilities P(i | history)
+        With p_1 >= p_2 >= ... the probabilities P(i | history) of all items, sorted,
+
+            HR@k   = mean over users of sum_{j <= k} p_j
             NDCG@k = mean over users of sum_{j <= k} p_j / log2(1 + j)
 
-        The expectation is over what might have come next; the targets of `holdout` are not looked at, so a lucky model
-        can score above the ceiling on them, by sampling noise. Exact up to rounding, not simulated.
+        The expectation is over what might have come next: the targets of ``holdout`` are not looked at. Exact up to
+        rounding, nothing is simulated.
 
         Args:
-            holdout: held-out users of this process, split with catalog_size=C (see `recommend`).
+            holdout: held-out users of this process, split with catalog_size=C (see ``recommend``).
             ks: cut-offs.
 
-        Returns a dict with the keys "HR@1", "NDCG@1", ... as `ranking_metrics` has them.
+        Returns:
+            A dict with the keys "HR@1", "NDCG@1", ... as ``ranking_metrics`` has them.
         """
         if not len(holdout):
             raise ValueError("there are no users to compute a ceiling for: the holdout is empty")
@@ -268,79 +271,76 @@ class SyntheticProcess:
         average = probabilities.mean(0)  # (max k,)
         gain = average / np.log2(2 + np.arange(len(average)))
         return {
-            f"{metric}@{k}": float(values[:k].sum())
-            for k in ks
-            for metric, values in (("HR", average), ("NDCG", gain))
+            f"{metric}@{k}": float(values[:k].sum()) for k in ks for metric, values in (("HR", average), ("NDCG", gain))
         }
 
     def _recommend(self, histories: Sequences, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """`recommend` for a few users at a time; the shapes below are for u users whose longest history has L items."""
+        """``recommend`` for u users at a time, the longest history having L items."""
         lengths = histories.lengths
-        n_users, longest = len(lengths), int(lengths.max(initial=0))
-        known = np.arange(longest) < lengths[:, None]  # (u, L)
-        history = np.full((n_users, longest), -1)
+        known = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        history = np.full(known.shape, -1)  # (u, L), -1 after the end
         history[known] = self._inside_of[histories.items]
+        follow, liking, followers, fresh = self._beliefs(history, lengths)
 
-        # f(item at position t | theta) for the items that came, t = 0..L-1.
-        by_taste = (
-            np.where(known, self._popularity(history), 0.0)[..., None]
-            * self.tastes.T[history % self.n_clusters]
-        )
-        previous = np.concatenate(
-            [np.full((n_users, 1), -1), history], axis=1
-        )  # (u, L + 1), of positions 0..L
-        p = np.where(previous >= 0, self.p_transition, 0.0)  # (u, L + 1)
+        # Candidates are the head of every cluster, deep enough to hold k items when those of the history and the
+        # followers are taken out ...
+        depth = min(k + history.shape[1] + self.n_successors, int(self._cluster_sizes[0]))
+        head = np.arange(min(depth * self.n_clusters, self.catalog_size))
+        by_taste = np.tile(liking, depth)[:, : len(head)] * self._popularity(head)  # (u, head)
+        for gone in (history, followers):
+            row, column = np.nonzero((gone >= 0) & (gone < len(head)))
+            by_taste[row, gone[row, column]] = 0.0
+        # ... and the followers, which have two ways of being chosen.
+        liked = np.take_along_axis(liking, followers % self.n_clusters, axis=1) * self._popularity(followers)
+        followed = fresh * (follow[:, None] * self.successor_weights + liked)  # (u, n_successors)
+        probability = np.concatenate([by_taste, followed], axis=1)  # (u, head + n_successors)
+
+        best = np.argpartition(-probability, min(k, probability.shape[1]) - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(probability, best, axis=1), axis=1)
+        best = np.take_along_axis(best, order, axis=1)
+        probability = np.take_along_axis(probability, best, axis=1)
+        follower = np.take_along_axis(followers, np.maximum(best - len(head), 0), axis=1)
+        items = self._id_of[np.where(best < len(head), best, follower)]
+        items[probability == 0] = -1  # taken out, or nothing left
+        padding = ((0, 0), (0, k - items.shape[1]))
+        return np.pad(items, padding, constant_values=-1), np.pad(probability, padding)
+
+    def _beliefs(
+        self, history: np.ndarray, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What a history (u, L) says about the next item, as the four parts of
+
+            P(i | history) = follow v(i | followers) + liking[c(i)] zipf(r(i))          for items outside the history:
+
+        follow (u,), liking (u, n_clusters), the followers of the last item (u, n_successors), and whether each of
+        these is fresh, that is, outside the history. Positions are t = 0..L, and t = length is that of the next item.
+        """
+        n_users, longest = history.shape
+        known = history >= 0
+        previous = np.concatenate([np.full((n_users, 1), -1), history], axis=1)  # (u, L + 1)
         followers = self._successors(previous)  # (u, L + 1, n_successors)
+        p = np.where(previous >= 0, self.p_transition, 0.0)  # (u, L + 1)
+
+        # f(item at t | theta) of the items that came.
+        by_taste = self.tastes.T[history % self.n_clusters] * (known * self._popularity(history))[..., None]
         by_transition = (followers[:, :-1] == history[..., None]) @ self.successor_weights  # (u, L)
-        proposed = (p[:, :-1] * by_transition)[..., None] + (
-            1 - p[:, :-1, None]
-        ) * by_taste  # (u, L, n_tastes)
+        f = (p[:, :-1] * by_transition)[..., None] + (1 - p[:, :-1, None]) * by_taste  # (u, L, n_tastes)
 
-        # Sum of f over everything seen before position t, t = 0..L; one minus it is what P is divided by.
+        # One minus the sum of f over everything seen before t: what P is divided by.
         seen_by_taste = np.concatenate([np.zeros_like(by_taste[:, :1]), np.cumsum(by_taste, axis=1)], axis=1)
-        earlier = np.tri(longest + 1, longest, -1, dtype=bool)  # (L + 1, L): item j came before position t
-        seen = ((followers[..., None] == history[:, None, None]) & earlier[:, None]).any(-1)
-        seen_by_transition = p * (seen @ self.successor_weights)  # (u, L + 1)
-        unseen = (
-            1 - seen_by_transition[..., None] - (1 - p[..., None]) * seen_by_taste
-        )  # (u, L + 1, n_tastes)
+        before = np.tri(longest + 1, longest, -1, dtype=bool)[:, None]  # item j came before t
+        seen = ((followers[..., None] == history[:, None, None]) & before).any(-1)  # (u, L + 1, n_successors)
+        seen_by_transition = seen @ self.successor_weights  # (u, L + 1)
+        unseen = 1 - (p * seen_by_transition)[..., None] - (1 - p[..., None]) * seen_by_taste  # (u, L + 1, n_tastes)
 
-        # Posterior of the taste, all tastes being equally frequent beforehand.
-        evidence = np.log(np.where(known[..., None], proposed / unseen[:, :-1], 1.0)).sum(1)  # (u, n_tastes)
+        # Posterior of theta; all tastes are equally frequent to begin with.
+        evidence = np.log(np.where(known[..., None], f / unseen[:, :-1], 1.0)).sum(1)  # (u, n_tastes)
         posterior = np.exp(evidence - evidence.max(1, keepdims=True))
         posterior /= posterior.sum(1, keepdims=True)
 
-        # P(i | history) = follow v(i) + liking[c(i)] zipf(r(i)), with the normalisation of each taste inside.
-        here = np.arange(n_users)
-        weight = posterior / unseen[here, lengths]  # (u, n_tastes)
-        p_next, last_followers = p[here, lengths], followers[here, lengths]
-        follow = p_next * weight.sum(1)  # (u,)
-        liking = (1 - p_next[:, None]) * (weight @ self.tastes)  # (u, n_clusters)
-
-        # Candidates: the head of every cluster, deep enough for k items after taking out history and successors ...
-        depth = min(k + longest + self.n_successors, int(self._cluster_sizes[0]))
-        head = np.arange(depth * self.n_clusters)
-        exists = head < self.catalog_size
-        popularity = np.where(exists, self._popularity(np.where(exists, head, 0)), 0.0)
-        candidates = np.tile(liking, depth) * popularity  # (u, depth * n_clusters), column = item
-        # ... and the successors of the last item, with both their ways of being chosen.
-        chance = follow[:, None] * self.successor_weights + self._popularity(
-            last_followers
-        ) * np.take_along_axis(liking, last_followers % self.n_clusters, axis=1)
-        chance[seen[here, lengths]] = 0.0
-        for out in (history, last_followers):
-            row, column = np.nonzero((out >= 0) & (out < len(head)))
-            candidates[row, out[row, column]] = 0.0
-        candidates = np.concatenate([candidates, chance], axis=1)
-        items = np.concatenate([np.tile(head, (n_users, 1)), last_followers], axis=1)
-
-        best = np.argsort(-candidates, axis=1, kind="stable")[:, :k]
-        probabilities = np.zeros((n_users, k))
-        ids = np.full((n_users, k), -1)
-        probabilities[:, : best.shape[1]] = np.take_along_axis(candidates, best, axis=1)
-        chosen = np.take_along_axis(items, best, axis=1)
-        ids[:, : best.shape[1]] = np.where(
-            chosen < self.catalog_size, self._id_of[chosen % self.catalog_size], -1
-        )
-        ids[probabilities == 0] = -1
-        return ids, probabilities
+        # Sum over theta of q(theta | history) f(i | theta) / unseen, with f written out.
+        here = np.arange(n_users), lengths
+        weight = posterior / unseen[here]  # (u, n_tastes)
+        follow = p[here] * weight.sum(1)
+        liking = (1 - p[here])[:, None] * (weight @ self.tastes)
+        return follow, liking, followers[here], ~seen[here]

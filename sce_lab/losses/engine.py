@@ -196,13 +196,28 @@ def winner_gradients(
     n_positions, dim = outputs.shape
     n_buckets, bucket_size_y = items.shape
     covered = winning_bucket >= 0
-    log_z, target_grads, grad_losses = (_with_padding(values, pad) for values, pad in (
-        (log_z, torch.inf), (target_grads.where(covered, 0.0), 0.0), (grad_losses.where(covered, 0.0), 0.0)
-    ))
-    grad_outputs = outputs.new_zeros(n_positions + 1, dim)  # position N is padding and takes what is to be lost
+    log_z = _padded(log_z, torch.inf)  # (N + 1,): position N is padding, and all of its softmax is zero
+    target_grads = _padded(target_grads.where(covered, 0.0), 0.0)
+    grad_losses = _padded(grad_losses.where(covered, 0.0), 0.0)
+
+    grad_outputs = outputs.new_zeros(n_positions + 1, dim)  # what is written to row N is lost
+    # Rows of the item table that get a gradient: which ones, and where each item and target finds its row.
     touched, place = _distinct(torch.cat([items.flatten(), labels.where(covered, items[0, 0])]))
-    item_place, target_place = place[: items.numel()].view_as(items), _with_padding(place[items.numel() :], 0)
+    item_place, target_place = place[: items.numel()].view_as(items), place[items.numel() :]
     grad_rows = outputs.new_zeros(len(touched), dim, dtype=dtype)
 
-    for buckets, winners in _winners_by_bucket(winning_bucket, n_buckets, ...):
-        ...
+    for buckets, positions in winners(winning_bucket, n_buckets, bucket_size_x, bucket_size_y, dim, grad_rows, workspace_bytes):
+        real = positions.clamp(max=n_positions - 1)  # (n_b, n_x): padding reads some position, to no effect
+        x = _take(outputs, real, dtype)  # (n_b, n_x, D)
+        own = target_grads[positions].unsqueeze(2)  # (n_b, n_x, 1)
+        grad_x = own * _take(linear_weight, labels[real], dtype)  # (n_b, n_x, D)
+        add(grad_rows, target_place[real], own * x)
+        for part in chunks(...):
+            negatives = items[buckets, part]
+            w = _take(linear_weight, negatives, dtype)  # (n_b, n_y, D)
+            grad_logits = torch.bmm(x, w.mT).sub_(log_z[positions].unsqueeze(2)).exp_()
+            _set_at_targets(grad_logits, labels[real], negatives, 0.0)
+            grad_logits.mul_(grad_losses[positions].unsqueeze(2))
+            grad_x.baddbmm_(grad_logits, w)
+            add(grad_rows, item_place[buckets, part], torch.bmm(grad_logits.mT, x))
+        grad_outputs[positions] = grad_x.to(outputs.dtype)
