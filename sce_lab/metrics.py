@@ -89,8 +89,8 @@ def rank_items(
     ranks = torch.empty(n_users, dtype=torch.int64)
     top_items = torch.full((n_users, k_max), -1, dtype=torch.int64)
     k = min(k_max, catalog_size)
-    chunk = min(n_users, max(1, chunk_bytes // (dtype.itemsize * catalog_size)))
-    buffer = torch.empty(chunk, catalog_size, dtype=dtype, device=device)
+    chunk = max(1, chunk_bytes // (dtype.itemsize * catalog_size))
+    buffer = torch.empty(min(chunk, n_users), catalog_size, dtype=dtype, device=device)
     for start in range(0, n_users, chunk):
         rows = slice(start, min(start + chunk, n_users))
         scores = buffer[: rows.stop - rows.start]  # (users, C)
@@ -116,10 +116,9 @@ def rank_items(
 def _score(outputs: Tensor, linear_weight: Tensor, *, out: Tensor) -> None:
     """Write outputs @ linear_weight.T, in the precision of ``outputs``; a table of another one is widened in blocks."""
     block = len(linear_weight) if linear_weight.dtype == outputs.dtype else 2**16
-    with torch.autocast(outputs.device.type, enabled=False):
-        for start in range(0, len(linear_weight), block):
-            weight = linear_weight[start : start + block].to(outputs.dtype)
-            torch.mm(outputs, weight.T, out=out[:, start : start + block])
+    for start in range(0, len(linear_weight), block):
+        weight = linear_weight[start : start + block].to(outputs.dtype)
+        torch.mm(outputs, weight.T, out=out[:, start : start + block])  # autocast leaves ``out=`` alone
 
 
 def _seen_pairs(holdout: Holdout, rows: slice) -> tuple[np.ndarray, np.ndarray]:

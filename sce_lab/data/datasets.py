@@ -10,9 +10,8 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +74,7 @@ def _find(dataset: Dataset) -> Path | None:
     folder = Path(setting).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{DATA_VARIABLE}={setting} is not a folder; correct it or unset it")
-    expected = folder / dataset.path
-    elsewhere = (path for path in folder.rglob(expected.name) if path != expected)
-    for candidate in chain([expected], elsewhere):
-        if not candidate.is_file():
-            continue
+    for candidate in _candidates(folder, dataset.path):
         if (found := _sha256(candidate)) == dataset.sha256:
             return candidate
         warnings.warn(
@@ -87,6 +82,13 @@ def _find(dataset: Dataset) -> Path | None:
             stacklevel=3,
         )
     return None
+
+
+def _candidates(folder: Path, path: str) -> Iterator[Path]:
+    expected = folder / path
+    if expected.is_file():
+        yield expected
+    yield from (found for found in sorted(folder.rglob(expected.name)) if found.is_file() and found != expected)
 
 
 def _download(dataset: Dataset, progress: bool) -> Path:

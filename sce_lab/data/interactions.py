@@ -137,13 +137,12 @@ def _read_table(path: Path) -> pd.DataFrame:
         if name.endswith(".parquet"):
             return pd.read_parquet(path)
         if name.endswith(_TEXT_SUFFIXES):
-            with (gzip.open if name.endswith(".gz") else open)(path, "rt", encoding="utf-8-sig") as file:
+            with (gzip.open if name.endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
                 header = file.readline()
             return pd.read_csv(
                 path,
                 sep=max(_SEPARATORS, key=header.count),
                 dtype=str,
-                encoding="utf-8-sig",
                 keep_default_na=False,  # a user may be called NA; only an empty field is missing
                 na_values=[""],
             )

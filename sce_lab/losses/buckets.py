@@ -53,7 +53,12 @@ class BucketSizes:
 
 @torch.no_grad()
 def draw_centers(
-    outputs: Tensor, valid: Tensor, n_buckets: int, mix_x: bool, generator: torch.Generator | None
+    outputs: Tensor,
+    valid: Tensor,
+    n_buckets: int,
+    mix_x: bool,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Random bucket centres ``(n_buckets, D)``.
 
@@ -63,7 +68,6 @@ def draw_centers(
     """
     n_positions, dim = outputs.shape
     device = outputs.device if generator is None else generator.device
-    dtype = outputs.dtype
 
     def normal(n_columns: int) -> Tensor:
         drawn = torch.randn(n_buckets, n_columns, generator=generator, device=device, dtype=dtype)
@@ -71,10 +75,10 @@ def draw_centers(
 
     if not mix_x:
         return normal(dim)
-    centers = outputs.new_zeros(n_buckets, dim)
+    centers = outputs.new_zeros(n_buckets, dim, dtype=dtype)
     for start in range(0, n_positions, 4096):
         part = slice(start, start + 4096)
-        x = outputs[part].masked_fill(~valid[part, None], 0.0)  # (<= 4096, D)
+        x = outputs[part].to(dtype).masked_fill(~valid[part, None], 0.0)  # (<= 4096, D)
         centers += normal(len(x)) @ x
     return centers
 

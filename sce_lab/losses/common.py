@@ -118,9 +118,10 @@ def read_count(count: Tensor, at_most: int) -> int:
 
 
 def chunks(total: int, size: int, like: Tensor) -> list[slice]:
-    """Slices of ``size`` that cover ``range(total)``.
+    """Slices of ``size`` (at least 1) that cover ``range(total)``.
 
     Each chunk allocates and frees what the one before did, so a memory prediction (``like`` is fake) does two only.
     """
+    size = max(size, 1)
     parts = [slice(start, min(start + size, total)) for start in range(0, total, size)]
     return parts[:2] if is_fake(like) else parts

@@ -51,7 +51,7 @@ def scalable_cross_entropy_reference(
 
         # 1. Bucket centres: random directions.
         if centers is None:
-            B = draw_centers(X, valid, sizes.n_buckets, mix_x, generator)  # (n_buckets, D)
+            B = draw_centers(X, valid, sizes.n_buckets, mix_x, generator, dtype)  # (n_buckets, D)
         else:
             check_centers(centers, sizes.n_buckets, dim)
             B = centers.to(X)

@@ -53,10 +53,11 @@ def streaming_topk(
         scores = torch.mm(queries, rows.T, out=buffer[: n_queries * len(rows)].view(n_queries, len(rows)))
         if allowed is not None:
             scores.masked_fill_(~allowed[part], -torch.inf)
-        if best.shape[1] < k:
+        promising = None if best.shape[1] < k else _promising_blocks(scores, k, best.amin(dim=1, keepdim=True))
+        if promising is None:
             values, columns = _largest(scores, k)
         else:
-            values, columns = _largest_above(scores, k, best.amin(dim=1, keepdim=True))
+            values, columns = _largest_within(scores, promising, k)
         best, order = _largest(torch.cat([best, values], dim=1), k)
         chosen = torch.cat([chosen, columns + part.start], dim=1).gather(1, order)
     return chosen
@@ -67,19 +68,25 @@ def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
 
 
-def _largest_above(scores: Tensor, k: int, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and columns of a few scores per row, among them all of the row's k largest above its ``threshold``."""
+def _promising_blocks(scores: Tensor, k: int, threshold: Tensor) -> Tensor | None:
+    """The few blocks of each row that hold all of its k largest scores above the ``threshold (Q, 1)``, if few do."""
     n_blocks = scores.shape[1] // BLOCK
     if n_blocks == 0:
-        return _largest(scores, k)
+        return None
     # Column j belongs to block j % n_blocks: taking the maxima then runs along contiguous memory.
-    blocks = scores.view(-1, BLOCK, n_blocks)  # (Q, 16, n_blocks)
-    maxima = blocks.amax(dim=1)  # (Q, n_blocks)
-    n_promising = read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks)
-    if min(n_promising, k) * BLOCK > scores.shape[1] // 2:  # most of it: then the blocks do not help
-        return _largest(scores, k)
-    promising = _largest(maxima, min(n_promising, k))[1]  # (Q, n_promising)
-    values = blocks.gather(2, promising.unsqueeze(1).expand(-1, BLOCK, -1))  # (Q, 16, n_promising)
-    first_columns = torch.arange(BLOCK, device=scores.device).unsqueeze(1) * n_blocks
-    columns = promising.unsqueeze(1) + first_columns  # (Q, 16, n_promising)
-    return values.flatten(1), columns.flatten(1)
+    maxima = scores.view(-1, BLOCK, n_blocks).amax(dim=1)  # (Q, n_blocks)
+    n_promising = min(k, read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks))
+    if n_promising > n_blocks // 4:  # then it is as quick to search them all
+        return None
+    return _largest(maxima, n_promising)[1]  # (Q, n_promising)
+
+
+def _largest_within(scores: Tensor, blocks: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of the k largest of each row within its ``blocks (Q, b)``."""
+    n_queries, n_kept = blocks.shape
+    n_blocks = scores.shape[1] // BLOCK
+    within = blocks.unsqueeze(1).expand(-1, BLOCK, -1)  # (Q, 16, b)
+    values = scores.view(-1, BLOCK, n_blocks).gather(2, within).view(n_queries, BLOCK * n_kept)
+    values, place = _largest(values, k)
+    line, nth = place // max(n_kept, 1), place % max(n_kept, 1)
+    return values, line * n_blocks + blocks.gather(1, nth)

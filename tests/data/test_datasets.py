@@ -1,0 +1,247 @@
+"""Named data sets: found, downloaded and parsed, and never used with a wrong checksum. Nothing here needs a network."""
+
+import dataclasses
+import hashlib
+import http.server
+import os
+import re
+import struct
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pooch
+import pytest
+
+from sce_lab.data import datasets
+from sce_lab.data.datasets import DATASETS, load_dataset
+from sce_lab.data.splits import SPLITS
+
+CONTENT = b"1 10 11 12\n2 11\n"
+
+
+def parse_name(path):
+    return pd.DataFrame({"path": [path]})
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The folder that SCE_LAB_DATA names."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("SCE_LAB_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine; what it serves can be changed by writing to its ``content``."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.n_requests += 1
+            self.send_response(200 if self.server.content else 404)
+            self.send_header("Content-Length", str(len(self.server.content)))
+            self.end_headers()
+            self.wfile.write(self.server.content)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.n_requests = CONTENT, 0
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, server, cache):
+    """A data set "toy" that says which file it was given."""
+    monkeypatch.delenv("SCE_LAB_DATA", raising=False)
+    dataset = datasets.Dataset(
+        name="toy",
+        title="Toy",
+        split="leave_one_out",
+        path="folder/toy.txt",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        url=f"http://127.0.0.1:{server.server_address[1]}/toy.txt",
+        source="here",
+        citation="Nobody, 2024",
+        parse=parse_name,
+    )
+    monkeypatch.setitem(DATASETS, "toy", dataset)
+    return dataset
+
+
+def loaded_from(**settings):
+    return load_dataset("toy", **settings)["path"][0]
+
+
+def test_download_once_into_the_cache(cache, server, capfd):
+    path = loaded_from()
+    assert path == cache / "sce_lab" / "toy" / "toy.txt"
+    assert path.read_bytes() == CONTENT
+    assert "100%" in capfd.readouterr().err
+    assert loaded_from() == path
+    assert server.n_requests == 1
+
+
+def test_no_progress_bar_if_not_wanted(capfd):
+    loaded_from(progress=False)
+    assert "100%" not in capfd.readouterr().err
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(server):
+    path = loaded_from()
+    path.write_bytes(b"damaged")
+    assert loaded_from().read_bytes() == CONTENT
+    assert server.n_requests == 2
+
+
+def test_a_download_with_another_checksum_is_refused(cache, server, toy):
+    server.content = b"something else"
+    with pytest.raises(ConnectionError, match=rf"could not download toy from {toy.url}.*{toy.sha256}.*SCE_LAB_DATA"):
+        loaded_from()
+    assert not list(cache.rglob("toy.txt"))
+
+
+def test_an_unreachable_source_is_explained(server, toy):
+    server.content = b""
+    with pytest.raises(ConnectionError, match=r"could not download toy .*404.*Put the file folder/toy\.txt"):
+        loaded_from()
+
+
+@pytest.mark.parametrize("place", ["folder/toy.txt", "toy.txt", "deep/er/toy.txt"])
+def test_own_files_come_first_and_nothing_is_written_there(data, server, place):
+    path = data / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(CONTENT)
+    before = sorted(data.rglob("*"))
+    assert loaded_from() == path
+    assert sorted(data.rglob("*")) == before
+    assert server.n_requests == 0
+
+
+def test_own_file_with_another_checksum_is_named_and_not_used(data, server, cache):
+    (data / "toy.txt").write_bytes(b"other")
+    found = hashlib.sha256(b"other").hexdigest()
+    with pytest.warns(UserWarning, match=rf"toy\.txt is not used for toy: its SHA-256 is {found}, expected"):
+        path = loaded_from()
+    assert cache in path.parents
+    assert (data / "toy.txt").read_bytes() == b"other"
+
+
+def test_the_right_one_of_several_own_files_is_used(data, server):
+    for folder, content in (("a", b"other"), ("b", CONTENT)):
+        (data / folder).mkdir()
+        (data / folder / "toy.txt").write_bytes(content)
+    (data / "folder" / "toy.txt").mkdir(parents=True)  # not even a file
+    with pytest.warns(UserWarning, match="a/toy.txt is not used"):
+        assert loaded_from() == data / "b" / "toy.txt"
+    assert server.n_requests == 0
+
+
+def test_data_folder_that_does_not_exist(monkeypatch):
+    monkeypatch.setenv("SCE_LAB_DATA", "/nowhere/at/all")
+    with pytest.raises(FileNotFoundError, match="SCE_LAB_DATA=/nowhere/at/all is not a folder"):
+        loaded_from()
+
+
+def test_what_is_not_public_says_what_to_do(monkeypatch, toy):
+    monkeypatch.setitem(DATASETS, "toy", dataclasses.replace(toy, url=None))
+    with pytest.raises(FileNotFoundError, match=rf"toy cannot be downloaded .*{toy.sha256}.*SCE_LAB_DATA"):
+        loaded_from()
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="no data set 'movielens'; known are amazon_beauty, epinions"):
+        load_dataset("movielens")
+
+
+@pytest.mark.parametrize("name", ["amazon_beauty", "epinions", "gowalla_nyc", "gowalla_sepgcn"])
+def test_registry_entries_are_complete(name):
+    dataset = DATASETS[name]
+    assert dataset.name == name
+    assert dataset.split in SPLITS
+    assert re.fullmatch("[0-9a-f]{64}", dataset.sha256)
+    assert dataset.url is None or re.search("/[0-9a-f]{40}/", dataset.url)  # a commit, not a branch that moves
+    assert all((dataset.title, dataset.source, dataset.citation))
+
+
+# ------------------------------------------------------------------------------------------------------------ parsers
+
+
+def parsed(name, path):
+    interactions = DATASETS[name].parse(path)
+    assert list(interactions.columns) == ["user", "item", "timestamp"]
+    assert (interactions.dtypes == np.int64).all()
+    return interactions.to_numpy().tolist()
+
+
+def test_beauty_lines(tmp_path):
+    path = tmp_path / "Beauty.txt"
+    path.write_text("1 10 11 12\n3 11\n2 12 10\n")
+    assert parsed("amazon_beauty", path) == [[1, 10, 0], [1, 11, 1], [1, 12, 2], [3, 11, 0], [2, 12, 0], [2, 10, 1]]
+
+
+def test_gowalla_checkins(tmp_path):
+    path = tmp_path / "gowalla_events.csv.gz"
+    rows = ["0\t2010-10-12T00:21:28Z\t40.6\t-73.7\t23261", "0\t2010-10-11T20:21:20Z\t40.7\t-73.9\t16907"]
+    pd.Series(rows).to_csv(path, index=False, header=False, sep="\x01")
+    assert parsed("gowalla_nyc", path) == [[0, 23261, 1286842888], [0, 16907, 1286828480]]
+
+
+def test_triples(tmp_path):
+    path = tmp_path / "gowalla_sepgcn.txt.gz"
+    pd.DataFrame([[4, 80, 1274478544], [4, 6, 1274865416]]).to_csv(path, sep="\t", header=False, index=False)
+    assert parsed("gowalla_sepgcn", path) == [[4, 80, 1274478544], [4, 6, 1274865416]]
+
+
+def matlab_file(matrix):
+    """A compressed MATLAB 5 file of one int32 matrix, as the format's description has it."""
+
+    def element(kind, content):
+        return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+    parts = element(6, struct.pack("<II", 6, 0)) + element(5, struct.pack("<ii", *matrix.shape))
+    parts += element(1, b"rating") + element(5, matrix.astype("<i4").tobytes(order="F"))
+    compressed = zlib.compress(element(14, parts))
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM" + struct.pack("<II", 15, len(compressed)) + compressed
+
+
+def test_epinions_ratings(tmp_path):
+    path = tmp_path / "ratings.mat"
+    newest_first = [(1, 10, 9, 5, 5, 3), (1, 11, 9, 5, 5, 2), (1, 12, 9, 5, 5, 3), (4, 10, 9, 5, 5, 7)]
+    path.write_bytes(matlab_file(np.array(newest_first)))
+    assert parsed("epinions", path) == [[1, 11, 200000], [1, 12, 300001], [1, 10, 300002], [4, 10, 700000]]
+
+
+SIZES = {
+    "amazon_beauty": (22_363, 12_101, 198_502),
+    "epinions": (22_164, 296_277, 922_267),
+    "gowalla_nyc": (7_115, 21_509, 138_957),
+    "gowalla_sepgcn": (8_685, 13_812, 507_197),
+}
+REAL_DATA = os.environ.get("SCE_LAB_DATA", "")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_real_thing(name, monkeypatch):
+    if not (Path(REAL_DATA) / DATASETS[name].path).is_file() or not REAL_DATA:
+        pytest.skip(f"SCE_LAB_DATA has no {DATASETS[name].path}")
+    monkeypatch.setenv("SCE_LAB_DATA", REAL_DATA)
+    interactions = load_dataset(name)
+    assert (interactions["user"].nunique(), interactions["item"].nunique(), len(interactions)) == SIZES[name]
+    assert (interactions.dtypes == np.int64).all()
+    split = SPLITS[DATASETS[name].split](interactions, name=name)
+    assert min(len(split.train), len(split.validation), len(split.test)) > 200
