@@ -122,13 +122,14 @@ def _bytes_axis(largest: float) -> Spec:
     return {"range": [0, end], "tickvals": ticks, "ticktext": ["0", *(format_bytes(t) for t in ticks[1:])]}
 
 
-def _log_bytes_axis(smallest: float, largest: float) -> Spec:
-    """A logarithmic axis with ticks at whole powers of two, few enough to read; it grows by whole ticks."""
+def _log_bytes_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
+    """A logarithmic axis with a few ticks at powers of two. ``room`` is the share left free for text at its end."""
     low, high = math.log2(max(smallest, 1.0)), math.log2(max(largest, 2.0))
-    step = next(s for s in (2, 3, 5, 10, 20) if (high - low) / s <= 4 or s == 20)
-    low, high = step * math.floor(low / step), step * math.ceil(high / step)
-    ticks = 2.0 ** np.arange(low, high + 1, step)
-    span = [low * math.log10(2), high * math.log10(2)]
+    high = max(high, low + 3)
+    end = high + (high - low) * room / (1 - room)
+    step = next(s for s in (1, 2, 3, 5, 10, 20) if (end - low) / s <= 5 or s == 20)
+    ticks = 2.0 ** np.arange(step * math.ceil(low / step), high + step / 2, step)
+    span = [low * math.log10(2), end * math.log10(2)]
     return {"type": "log", "range": span, "tickvals": ticks, "ticktext": [format_bytes(t) for t in ticks]}
 
 
@@ -205,7 +206,7 @@ def memory_spec(
     old_peak = nothing if old is None else old["peak"].to_numpy(float)
     shapes = [_ghost(row, size) for row, size in zip(rows, old_peak)]
     end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
-    low = np.nanmin([*workspace, *np.fmax(old_workspace, 1)])
+    low = max(1.0, np.nanmin([*workspace, *old_workspace]))
     high = np.nanmax([*workspace, *old_workspace])
     annotations = [_title("Peak memory of one training step"), _title("of it, only the loss (log scale)", "2")]
     for panel, inside in (
@@ -217,12 +218,12 @@ def memory_spec(
         high = max(high, 1.1 * free) if panel and inside else high
     line = {"showgrid": False, "range": [-0.5, len(losses) - 0.5], "tickvals": rows, "ticks": ""}
     layout = {
-        "height": 60 + 44 * len(losses),
+        "height": 56 + 38 * len(losses),
         "barmode": "stack",
         "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
         "xaxis": {"domain": [0, 0.56], **_bytes_axis(end)},
         "yaxis": {**line, "ticktext": [f"{label(loss)}  " for loss in losses]},
-        "xaxis2": {"domain": [0.63, 1], "anchor": "y2", **_log_bytes_axis(low, 6 * high)},
+        "xaxis2": {"domain": [0.63, 1], "anchor": "y2", **_log_bytes_axis(low / 1.5, high, room=0.4)},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,
         "annotations": annotations,
@@ -392,7 +393,7 @@ def _training_layout(
     x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 5}
     names = {"tickvals": np.arange(len(losses)), "ticktext": [short_label(loss) for loss in losses], "showgrid": False}
     layout: Spec = {
-        "height": 250,
+        "height": 236,
         "barmode": "stack",
         "margin": {"l": 12, "r": 8, "t": 30, "b": 44},
         "xaxis": {"domain": domains[0], **x_axis},

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pooch
+from scipy.io import loadmat
 
 DATA_VARIABLE = "SCE_LAB_DATA"
 """Environment variable: a folder that is searched before anything is downloaded. It is never written to."""
@@ -151,29 +150,13 @@ def _parse_epinions(path: Path) -> pd.DataFrame:
     A user's rows stand newest first, and the buckets are coarse: the order is that of the buckets, and inside a bucket
     that of the page, read from its end. The timestamp is bucket * 100,000 + position in the user's history.
     """
-    table = _read_matlab_matrix(path)[::-1]  # (ratings, 6), now oldest first within a user and bucket
+    matrices = loadmat(path)
+    (name,) = (name for name in matrices if not name.startswith("__"))
+    table = matrices[name][::-1]  # (ratings, 6), now oldest first within a user and bucket
     order = np.lexsort((table[:, 5], table[:, 0]))
     user, item, bucket = table[order][:, [0, 1, 5]].T.astype(np.int64)
     position = pd.Series(user).groupby(user).cumcount()
     return pd.DataFrame({"user": user, "item": item, "timestamp": bucket * 100_000 + position})
-
-
-def _read_matlab_matrix(path: Path) -> np.ndarray:
-    """The one integer matrix of a compressed MATLAB 5 file: enough of the format to do without SciPy.
-
-    The file is a header of 128 bytes and elements of (type, size, data padded to 8 bytes); the single element is a
-    zlib stream, which holds the matrix as four elements: flags, shape, name, and the values column by column.
-    """
-    content = path.read_bytes()
-    matrix = zlib.decompress(content[136:])
-    elements, at = [], 8
-    while at < len(matrix):
-        kind, size = struct.unpack_from("<II", matrix, at)
-        elements.append((kind, matrix[at + 8 : at + 8 + size]))
-        at += 8 + (size + 7) // 8 * 8
-    _, (_, shape), _, (kind, values) = elements
-    dtypes = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 9: "<f8"}
-    return np.frombuffer(values, dtypes[kind]).reshape(np.frombuffer(shape, "<i4"), order="F")
 
 
 _GITHUB = "https://raw.githubusercontent.com"

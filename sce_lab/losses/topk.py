@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .common import chunks, read_count
 
-BLOCK = 16  # scores that are searched or skipped together
+BLOCK = 8  # scores that are searched or skipped together
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def streaming_topk(
     scores exist for one chunk of the table at a time, and most of them are only glanced at:
 
     - the k best so far are kept, and the smallest of them is the threshold to beat;
-    - one pass takes the maximum of every block of 16 scores; blocks below the threshold are out;
+    - one pass takes the maximum of every block of 8 scores; blocks below the threshold are out;
     - the k best of a row lie within the k blocks of largest maxima, so no more than these are searched.
 
     After n rows a chunk of c brings about ``k c / n`` scores that matter: a late chunk costs its product and one pass.
@@ -85,7 +85,7 @@ def _largest_within(scores: Tensor, blocks: Tensor, k: int) -> tuple[Tensor, Ten
     """Values and columns of the k largest of each row within its ``blocks (Q, b)``."""
     n_queries, n_kept = blocks.shape
     n_blocks = scores.shape[1] // BLOCK
-    within = blocks.unsqueeze(1).expand(-1, BLOCK, -1)  # (Q, 16, b)
+    within = blocks.unsqueeze(1).expand(-1, BLOCK, -1)  # (Q, 8, b)
     values = scores.view(-1, BLOCK, n_blocks).gather(2, within).view(n_queries, BLOCK * n_kept)
     values, place = _largest(values, k)
     line, nth = place // max(n_kept, 1), place % max(n_kept, 1)

@@ -3,6 +3,7 @@
 from sce_lab.widgets.live import LiveRun, Snapshot
 from sce_lab.widgets.playground import Playground
 from sce_lab.widgets.race import Race
+from sce_lab.widgets.results import write_results
 from sce_lab.widgets.stage import machine_card
 
-__all__ = ["LiveRun", "Playground", "Race", "Snapshot", "machine_card"]
+__all__ = ["LiveRun", "Playground", "Race", "Snapshot", "machine_card", "write_results"]

@@ -76,7 +76,7 @@ _ALL = (
     ),
     Control(
         "catalog_size",
-        "Items in the catalog",
+        "Catalog size",
         "C",
         "how many items there are to choose from. Cross-entropy scores every one of them at every position.",
     ),
@@ -101,19 +101,19 @@ _ALL = (
     Control(
         "n_buckets",
         "Buckets",
-        "n<sub>b</sub>",
+        'n<span class="sce-sub">b</span>',
         "for SCE: how many random directions are drawn. Each gathers the positions and items that point its way.",
     ),
     Control(
         "bucket_size_x",
         "Positions per bucket",
-        "b<sub>x</sub>",
+        'b<span class="sce-sub">x</span>',
         "for SCE: how many positions (outputs of the model) a bucket takes. Those in no bucket learn nothing then.",
     ),
     Control(
         "bucket_size_y",
         "Items per bucket",
-        "b<sub>y</sub>",
+        'b<span class="sce-sub">y</span>',
         "for SCE: how many items a bucket takes. They are the hard negatives of the positions in it.",
     ),
     Control(

@@ -12,14 +12,15 @@ import ipywidgets as widgets
 from sce_lab.data import open_split
 from sce_lab.figures import LOOKS, METRICS, label, training_spec
 from sce_lab.memory import measuring
-from sce_lab.training import Event, TrainingConfig, train
+from sce_lab.training import Evaluated, Event, TrainingConfig, train
 from sce_lab.widgets.live import LiveRun, Snapshot
 from sce_lab.widgets.playground import LOSS_KEY
 from sce_lab.widgets.stage import Canvas, stage, text
 
 
 class Race:
-    """Trains each loss in turn, in the background, for at most ``seconds``, and shows them side by side as they learn.
+    """Trains each loss in turn, in the background, for ``seconds`` but at least an epoch, and shows
+    them side by side as they learn.
 
     Args:
         configs: what to train, by loss.
@@ -114,8 +115,11 @@ class Race:
         split, process = self._data
         if process is not None and not self.ceiling:
             self.ceiling = {k: v for k, v in process.ceiling(split.validation).items() if k in METRICS}
-        end = time.monotonic() + self.seconds
-        yield from train(self.configs[loss], split, step=measuring(), stop=lambda: stop() or time.monotonic() > end)
+        end, scored = time.monotonic() + self.seconds, False
+        over = lambda: stop() or (scored and time.monotonic() > end)  # noqa: E731
+        for event in train(self.configs[loss], split, step=measuring(), stop=over):
+            scored = scored or isinstance(event, Evaluated)
+            yield event
 
     def _show(self, loss: str, shot: Snapshot) -> None:
         self.snapshots[loss] = shot

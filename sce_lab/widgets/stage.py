@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import psutil
 import torch
 
-from sce_lab.figures import FONT, THEME_CSS, Spec, figure
+from sce_lab.figures import FONT, LOOKS, THEME_CSS, Spec, figure
 from sce_lab.memory import format_bytes, free_memory
 
 # The variables are JupyterLab's, with values for pages that do not define them.
@@ -50,7 +50,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-progress > div { height: 100%; background: var(--sce-accent); }
 
 /* the deck: cards of controls, and one line of help for the control under the pointer or the keyboard */
-.sce-deck { position: relative; padding-bottom: 48px; overflow: visible; }
+.sce-deck { position: relative; padding-bottom: 26px; overflow: visible; }
 .sce-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 10px; overflow: visible; }
 .sce-cards, .sce-card, .sce-control, .sce-control > * { position: static !important; }
 .sce-card {
@@ -68,17 +68,27 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
   height: auto; align-items: center;
 }
 .sce-control .widget-hslider > .widget-label { grid-area: label; }
-.sce-control .widget-hslider > .slider-container { grid-area: slider; margin: 0 8px; height: 22px; }
+.sce-control .widget-hslider > .slider-container {
+  grid-area: slider; margin: 0 8px; height: 18px; display: flex; align-items: center;
+}
+.sce-control .slider-container > .slider { flex: 1; margin: 0; }
 .sce-control .widget-hslider > .widget-readout {
   grid-area: readout; font-weight: 600; text-align: right; min-width: 0; width: auto; height: auto; line-height: 20px;
   padding: 0; margin: 0; border: none; pointer-events: none; color: var(--sce-ink);
 }
+.sce-sub { font-size: 75%; position: relative; bottom: -0.3em; }
 .sce-control .widget-label { width: auto; min-width: 0; text-align: left; height: 20px; line-height: 20px; }
 .sce-control .widget-dropdown, .sce-control .widget-text { flex-flow: column; height: auto; align-items: stretch; }
 .sce-control .widget-dropdown > select, .sce-control .widget-text > input { flex: 0 0 28px; width: 100%; }
 .sce-control .widget-checkbox { width: 100%; }
 .sce-control .widget-toggle-buttons { height: auto; flex-flow: column; }
 .sce-control .widget-toggle-buttons > div { display: flex; flex-flow: column; gap: 3px; overflow: visible; }
+"""
+    + "\n".join(
+        f".sce-control .widget-toggle-button:nth-child({n + 1}) {{ --sce-loss: {look.color}; }}"
+        for n, look in enumerate(LOOKS.values())
+    )
+    + """
 .sce-control .widget-toggle-buttons .widget-toggle-button {
   width: 100%; margin: 0; text-align: left; height: 26px; line-height: 24px; border-radius: 6px; box-shadow: none;
 }
@@ -92,7 +102,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-aside { opacity: 0.55; }
 .sce-aside:hover, .sce-aside:focus-within { opacity: 1; }
 .sce-help {
-  position: absolute !important; left: 0; right: 0; bottom: 0; height: 42px; visibility: hidden; margin: 0 !important;
+  position: absolute !important; left: 0; right: 0; bottom: 0; height: 24px; visibility: hidden; margin: 0 !important;
   overflow: hidden;
 }
 .sce-control:hover > .sce-help, .sce-control:focus-within > .sce-help { visibility: visible; }
@@ -100,7 +110,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-deck:has(.sce-control:hover) > .sce-hint, .sce-deck:has(.sce-control:focus-within) > .sce-hint {
   visibility: hidden;
 }
-.sce-hint { position: absolute !important; left: 0; right: 0; bottom: 0; height: 42px; margin: 0; }
+.sce-hint { position: absolute !important; left: 0; right: 0; bottom: 0; height: 24px; margin: 0; }
 .sce-help-text { font-size: 13px; color: var(--sce-soft); padding: 2px 4px; }
 .sce-help-text b { color: var(--sce-ink); }
 

@@ -5,15 +5,14 @@ import hashlib
 import http.server
 import os
 import re
-import struct
 import threading
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pooch
 import pytest
+from scipy.io import savemat
 
 from sce_lab.data import datasets
 from sce_lab.data.datasets import DATASETS, load_dataset
@@ -207,22 +206,10 @@ def test_triples(tmp_path):
     assert parsed("gowalla_sepgcn", path) == [[4, 80, 1274478544], [4, 6, 1274865416]]
 
 
-def matlab_file(matrix):
-    """A compressed MATLAB 5 file of one int32 matrix, as the format's description has it."""
-
-    def element(kind, content):
-        return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
-
-    parts = element(6, struct.pack("<II", 6, 0)) + element(5, struct.pack("<ii", *matrix.shape))
-    parts += element(1, b"rating") + element(5, matrix.astype("<i4").tobytes(order="F"))
-    compressed = zlib.compress(element(14, parts))
-    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM" + struct.pack("<II", 15, len(compressed)) + compressed
-
-
 def test_epinions_ratings(tmp_path):
     path = tmp_path / "ratings.mat"
     newest_first = [(1, 10, 9, 5, 5, 3), (1, 11, 9, 5, 5, 2), (1, 12, 9, 5, 5, 3), (4, 10, 9, 5, 5, 7)]
-    path.write_bytes(matlab_file(np.array(newest_first)))
+    savemat(path, {"rating": np.array(newest_first, dtype=np.int32)}, do_compression=True)
     assert parsed("epinions", path) == [[1, 11, 200000], [1, 12, 300001], [1, 10, 300002], [4, 10, 700000]]
 
 
