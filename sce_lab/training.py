@@ -62,7 +62,7 @@ class TrainingConfig:
     n_heads: int = 1
     dropout: float = 0.3
     max_length: int = 50
-    batch_size: int = 256
+    batch_size: int = 128
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     max_epochs: int = 100

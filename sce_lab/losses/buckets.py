@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,24 +29,22 @@ class BucketSizes:
 
     @classmethod
     def paper_rule(cls, n_positions: int, catalog_size: int) -> "BucketSizes":
-        """``n_buckets = bucket_size_x = 2 sqrt(N)`` and 256 items (paper, section 4.1), as far as they exist."""
-        n_buckets = max(1, int(2 * sqrt(n_positions)))
-        return cls(n_buckets, max(1, min(n_buckets, n_positions)), min(256, catalog_size))
+        """``2 sqrt(N)`` buckets of as many positions and 256 items each, as far as there are so many."""
+        n_buckets = max(int(2 * sqrt(n_positions)), 1)
+        return cls(n_buckets, max(min(n_buckets, n_positions), 1), min(256, catalog_size))
 
     def clamped(self, n_positions: int, catalog_size: int, *, warn: bool = True) -> "BucketSizes":
-        """No bucket can hold more than all positions and all items; ask for more and one warning says so."""
+        """No bucket holds more than all positions and all items. Asking for more is answered by one warning."""
         fitting = BucketSizes(
-            self.n_buckets,
-            min(self.bucket_size_x, max(n_positions, 1)),
-            min(self.bucket_size_y, catalog_size),
+            self.n_buckets, min(self.bucket_size_x, n_positions), min(self.bucket_size_y, catalog_size)
         )
-        if warn and fitting != self:
-            parts = []
-            if fitting.bucket_size_x < self.bucket_size_x:
-                parts.append(f"bucket_size_x={self.bucket_size_x} but there are {n_positions} positions")
-            if fitting.bucket_size_y < self.bucket_size_y:
-                parts.append(f"bucket_size_y={self.bucket_size_y} but there are {catalog_size} items")
-            warnings.warn("; ".join(parts) + ": the buckets take all there are", RuntimeWarning, stacklevel=3)
+        too_large = []
+        if fitting.bucket_size_x < self.bucket_size_x:
+            too_large.append(f"bucket_size_x={self.bucket_size_x} of {n_positions} positions")
+        if fitting.bucket_size_y < self.bucket_size_y:
+            too_large.append(f"bucket_size_y={self.bucket_size_y} of {catalog_size} items")
+        if too_large and warn and n_positions > 0:
+            warnings.warn(f"{' and '.join(too_large)}: each bucket takes all there are", RuntimeWarning, stacklevel=3)
         return fitting
 
 
@@ -81,6 +78,15 @@ def draw_centers(
         x = outputs[part].to(dtype).masked_fill(~valid[part, None], 0.0)  # (<= 4096, D)
         centers += normal(len(x)) @ x
     return centers
+
+
+def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: torch.dtype) -> Tensor:
+    """Given centres on the device of ``outputs``; a ValueError unless they are ``(n_buckets, D)``."""
+    if tuple(centers.shape) != (n_buckets, outputs.shape[1]):
+        raise ValueError(
+            f"centers must be (n_buckets, D) = ({n_buckets}, {outputs.shape[1]}), got {tuple(centers.shape)}"
+        )
+    return centers.to(outputs.device, dtype)
 
 
 @dataclass(frozen=True)
@@ -165,9 +171,3 @@ def bucket_statistics(
         target_in_bucket=hits / slots.sum().clamp(min=1),
         captured_mass=captured,
     )
-
-
-def check_centers(centers: Tensor, n_buckets: int, dim: int) -> Any:
-    """Raise a ValueError unless ``centers`` is ``(n_buckets, D)``."""
-    if tuple(centers.shape) != (n_buckets, dim):
-        raise ValueError(f"centers must be (n_buckets, D) = ({n_buckets}, {dim}), got {tuple(centers.shape)}")

@@ -58,6 +58,4 @@ class CrossEntropyLoss(nn.Module):
 
     def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
         """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
-        return cross_entropy(
-            input, linear_weight, target, ignore_index=self.ignore_index, reduction=self.reduction
-        )
+        return cross_entropy(input, linear_weight, target, ignore_index=self.ignore_index, reduction=self.reduction)

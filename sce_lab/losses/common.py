@@ -23,9 +23,7 @@ def flatten_inputs(
         ValueError: shapes, dtypes or target items that do not fit; the message names them.
     """
     if linear_weight.dim() != 2 or linear_weight.shape[0] == 0:
-        raise ValueError(
-            f"linear_weight must be (C, D) with at least one item, got shape {tuple(linear_weight.shape)}"
-        )
+        raise ValueError(f"linear_weight must be (C, D) with at least one item, got shape {tuple(linear_weight.shape)}")
     if input.dim() < 1 or input.shape[-1] != linear_weight.shape[1]:
         raise ValueError(
             f"the last dimension of input, shape {tuple(input.shape)}, must be the D of linear_weight, "
@@ -36,13 +34,9 @@ def flatten_inputs(
             f"target must have one item per position, shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}"
         )
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise ValueError(
-            f"target holds item numbers, so its dtype must be an integer one, got {target.dtype}"
-        )
+        raise ValueError(f"target holds item numbers, so its dtype must be an integer one, got {target.dtype}")
     if not (input.is_floating_point() and linear_weight.is_floating_point()):
-        raise ValueError(
-            f"input and linear_weight must be floating point, got {input.dtype} and {linear_weight.dtype}"
-        )
+        raise ValueError(f"input and linear_weight must be floating point, got {input.dtype} and {linear_weight.dtype}")
     if input.dtype != linear_weight.dtype and not torch.is_autocast_enabled(input.device.type):
         raise ValueError(
             f"input is {input.dtype} but linear_weight is {linear_weight.dtype}: "

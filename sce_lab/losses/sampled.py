@@ -17,9 +17,7 @@ class Negatives(NamedTuple):
 
     items: Tensor
     log_expected: Tensor  # log of how often the item is expected among the draws that are not its own target
-    usable: Tensor | None = (
-        None  # False: not a negative at all (in-batch draws of a position without a target)
-    )
+    usable: Tensor | None = None  # False: not a negative at all (in-batch draws of a position without a target)
 
 
 def sampled_softmax(
@@ -128,9 +126,7 @@ def _sampled_softmax(
         drawn = proposal.given(negatives, target.shape)
     elif proposal.sampling == "in_batch":
         if not shared_negatives:
-            raise ValueError(
-                'shared_negatives=False does not go with sampling="in_batch": it has one batch only'
-            )
+            raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
         drawn = proposal.draw_targets(labels, valid, check_positive("n_negatives", n_negatives), generator)
     else:
         k = check_positive("n_negatives", n_negatives)
@@ -196,9 +192,7 @@ class Proposal:
             return (torch.log1p(1 / (rank + 1)) / log1p(self.catalog_size)).log()
         return self.log_q.to(items.device)[items]
 
-    def draw(
-        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-    ) -> Negatives:
+    def draw(self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Negatives:
         """Independent draws from Q."""
         where = device if generator is None else generator.device
         if self.sampling == "uniform":
@@ -225,9 +219,7 @@ class Proposal:
         items, usable = labels[positions], valid[positions]
         n_drawn = usable.sum().double()
         if self.has_counts:
-            others = (
-                n_drawn * (n_valid - 1) / n_valid.clamp(min=1)
-            )  # the draw of one's own target never counts
+            others = n_drawn * (n_valid - 1) / n_valid.clamp(min=1)  # the draw of one's own target never counts
             log_expected = others.clamp(min=1e-9).log() + self.log_probability(items)
         else:
             batch = labels.masked_fill(~valid, -1).sort().values

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .buckets import BucketSizes, SCEStatistics, bucket_statistics, check_centers, draw_centers
+from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
 from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses
 
 
@@ -43,8 +43,6 @@ def scalable_cross_entropy_reference(
     n_positions, dim = outputs.shape
     sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
     sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
-    if n_positions == 0:
-        raise NotImplementedError
     with torch.autocast(input.device.type, enabled=False):
         dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
         X, W = outputs.to(dtype), linear_weight.to(dtype)  # (N, D), (C, D)
@@ -53,8 +51,7 @@ def scalable_cross_entropy_reference(
         if centers is None:
             B = draw_centers(X, valid, sizes.n_buckets, mix_x, generator, dtype)  # (n_buckets, D)
         else:
-            check_centers(centers, sizes.n_buckets, dim)
-            B = centers.to(X)
+            B = checked_centers(centers, sizes.n_buckets, X, dtype)
 
         # 2. Each bucket takes the positions and the items with the largest inner products. No gradient: it is a choice.
         with torch.no_grad():
@@ -66,9 +63,7 @@ def scalable_cross_entropy_reference(
         logits = X[rows] @ W[items].mT  # (n_buckets, bucket_size_x, bucket_size_y)
         # ... and against their own targets. A target that is also one of the bucket's items counts once.
         target_logits = (X * W[labels]).sum(dim=1)[rows]  # (n_buckets, bucket_size_x)
-        is_target = labels[rows].unsqueeze(2) == items.unsqueeze(
-            1
-        )  # (n_buckets, bucket_size_x, bucket_size_y)
+        is_target = labels[rows].unsqueeze(2) == items.unsqueeze(1)  # (n_buckets, bucket_size_x, bucket_size_y)
         logits = logits.masked_fill(is_target, -torch.inf)
 
         # 4. Softmax cross-entropy of every slot.
