@@ -164,7 +164,11 @@ def memory_spec(
     weights = np.minimum(memory[["parameters", "gradients", "optimizer_state"]].sum(axis=1).to_numpy(float), peak)
     encoder = np.minimum(memory["activations"].to_numpy(float), peak - weights)
     colors = [look(loss).color for loss in losses]
-    old = None if before is None else before.set_index("loss").reindex(losses)
+    fields = ["peak", "loss_workspace"]
+    old = memory.set_index("loss")[fields] if before is None else before.set_index("loss")[fields].reindex(losses)
+    old_peak, old_workspace = old.to_numpy(float).T
+    same = np.isclose(old_peak, peak, rtol=0.005)  # what did not change needs no outline
+    old_peak, old_workspace = np.where(same, np.nan, old_peak), np.where(same, np.nan, old_workspace)
     taken = [(measured or {}).get(loss, np.nan) for loss in losses]
 
     def bar(name: str, values: np.ndarray, color: str | list[str]) -> Spec:
@@ -187,12 +191,10 @@ def memory_spec(
             "name": name,
         }
 
-    nothing = np.full(len(losses), np.nan)
     symbols = [look(loss).symbol for loss in losses]
     filled = {"symbol": symbols, "size": 13, "color": colors}
     hollow = {"symbol": symbols, "size": 13, "color": CLEAR, "line": {"color": LINE, "width": 1.5}}
     diamond = {"symbol": "diamond", "size": 11, "color": "white", "line": {"color": "black", "width": 1.5}}
-    old_workspace = nothing if old is None else old["loss_workspace"].to_numpy(float)
     data = [
         bar("weights, gradients, Adam", weights, GREY),
         bar("encoder", encoder, LIGHT_GREY),
@@ -203,12 +205,11 @@ def memory_spec(
         dots("the loss", workspace, "2", filled),
         text(workspace, "2", bold=False),
     ]
-    old_peak = nothing if old is None else old["peak"].to_numpy(float)
     shapes = [_ghost(row, size) for row, size in zip(rows, old_peak)]
     end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
     low = max(1.0, np.nanmin([*workspace, *old_workspace]))
     high = np.nanmax([*workspace, *old_workspace])
-    annotations = [_title("Peak memory of one training step"), _title("of it, only the loss (log scale)", "2")]
+    annotations = [_title("Peak memory of one training step"), _title("The loss alone (log scale)", "2")]
     for panel, inside in (
         ("", free is not None and bool(free < end)),
         ("2", free is not None and bool(free < 30 * high)),
@@ -216,9 +217,9 @@ def memory_spec(
         shapes.append(_line_at(free if inside else 1.0, panel) | {"visible": inside})
         annotations.append(_free_label(free or 1.0, panel) | {"visible": inside})
         high = max(high, 1.1 * free) if panel and inside else high
-    line = {"showgrid": False, "range": [-0.5, len(losses) - 0.5], "tickvals": rows, "ticks": ""}
+    line = {"showgrid": False, "range": [-0.9, len(losses) - 0.5], "tickvals": rows, "ticks": ""}
     layout = {
-        "height": 56 + 38 * len(losses),
+        "height": 70 + 38 * len(losses),
         "barmode": "stack",
         "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
         "xaxis": {"domain": [0, 0.56], **_bytes_axis(end)},
@@ -241,8 +242,8 @@ def _ghost(row: float, size: float) -> Spec:
 
 def _free_label(free: float, panel: str) -> Spec:
     x = math.log10(free) if panel else free  # plotly wants the logarithm in annotations, though not in shapes
-    where = {"x": x, "xref": f"x{panel}", "y": 0, "yref": f"y{panel} domain", "xanchor": "right", "yanchor": "bottom"}
-    return {"text": f"{format_bytes(free)} free ", **where, "font": {"size": 11, "color": INK}}
+    where = {"x": x, "xref": f"x{panel}", "y": 0, "yref": f"y{panel} domain", "xanchor": "left", "yanchor": "bottom"}
+    return {"text": f" {format_bytes(free)} free", **where, "font": {"size": 11, "color": INK}}
 
 
 def memory_figure(memory: pd.DataFrame, **options: Any) -> go.Figure:
@@ -282,7 +283,8 @@ def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure
         )
     low, high = memory["peak"].min(), memory["peak"].max()
     shapes = []
-    if free is not None:
+    if free is not None and free < 64 * high:
+        high = max(high, free)
         where = {"xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": free, "y1": free}
         shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1.5, "dash": "dot"}})
         where = {"xref": "x domain", "x": 0, "y": math.log10(free), "xanchor": "left", "yanchor": "bottom"}
@@ -358,7 +360,8 @@ def training_spec(
             mode = "lines" if panel == "loss" else "lines+markers"
             hover = f"{label(loss)}, epoch %{{x:.1f}}: %{{y:.4f}}<extra></extra>"
             data.append({"type": "scatter", "mode": mode, "name": label(loss), "x": np.asarray(x), "y": np.asarray(y)})
-            data[-1] |= {**axes, "line": line, "marker": marker, "hovertemplate": hover, "showlegend": False}
+            data[-1] |= {**axes, "line": line, "marker": marker, "hovertemplate": hover}
+            data[-1] |= {"showlegend": False, "cliponaxis": panel == "loss"}
     totals = {loss: sum(parts.values()) for loss, parts in milliseconds.items()}
     for name, phases, is_loss in TIME_PARTS:
         y = [sum(milliseconds.get(loss, {}).get(phase, 0.0) for phase in phases) for loss in losses]
@@ -401,7 +404,7 @@ def _training_layout(
         "xaxis3": {"domain": domains[2], "anchor": "y3", **x_axis},
         "xaxis4": {"domain": domains[3], "anchor": "y4", "range": [-0.6, len(losses) - 0.4], **names},
         "yaxis": {"rangemode": "normal", "nticks": 5, **_loss_range(panels["loss"])},
-        "yaxis4": {"anchor": "x4", "range": [0, nice_ceiling(1.2 * max(totals.values(), default=1.0))], "nticks": 5},
+        "yaxis4": {"anchor": "x4", "range": [0, nice_ceiling(1.2 * max(totals.values(), default=50.0))], "nticks": 5},
         "annotations": [
             _title("Training loss"),
             _title("HR@10", "2"),
@@ -413,7 +416,7 @@ def _training_layout(
     }
     for panel, metric in zip("23", METRICS):
         best = max((float(np.max(y)) for _, y in panels[metric].values() if len(y)), default=0.0)
-        top = nice_ceiling(1.12 * max(best, ceiling.get(metric, 0.0), 1e-3))
+        top = nice_ceiling(1.12 * max(best, ceiling.get(metric, 0.0)) or 0.5)
         layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", "range": [0, top], "nticks": 5}
         known = metric in ceiling
         y = ceiling.get(metric, 0.0)

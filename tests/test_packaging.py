@@ -240,17 +240,17 @@ class TestContinuousIntegration:
         (checkout / ".ci").mkdir(parents=True)
         shutil.copy(ROOT / ".ci" / "run", checkout / ".ci")
         tools, log = stand_ins(tmp_path, "make", "python3", "chromium", note="|$SCE_LAB_DATA|$CI")
-        command = ["bash", checkout / ".ci" / "run"]
 
-        def make_call(**environment: str) -> str:
+        def make_call(*settings: str) -> str:
             log.write_text("")
-            run(command, cwd=tmp_path, path=tools, SCE_LAB_DATA=environment.pop("SCE_LAB_DATA", ""), **environment)
+            command = ["env", "--unset=SCE_LAB_DATA", *settings, "bash", checkout / ".ci" / "run"]
+            run(command, cwd=tmp_path, path=tools)
             return next(line for line in log.read_text().splitlines() if line.startswith("make"))
 
         assert re.fullmatch(r"make test PYTEST_ARGS=.*\|\|true", make_call())
         (tmp_path / "shared" / "data").mkdir(parents=True)
         assert make_call().endswith(f"|{tmp_path}/shared/data|true")
-        assert make_call(SCE_LAB_DATA="elsewhere", PYTEST_ARGS="-x") == "make test PYTEST_ARGS=-x|elsewhere|true"
+        assert make_call("SCE_LAB_DATA=elsewhere", "PYTEST_ARGS=-x") == "make test PYTEST_ARGS=-x|elsewhere|true"
 
     def test_run_fails_when_the_tests_do(self, tmp_path: Path):
         tools, _ = stand_ins(tmp_path, "python3", "chromium")
@@ -299,6 +299,7 @@ class TestMakefile:
         [server] = [call for call in checkout.calls() if "-m jupyterlab" in call]
         assert ("--no-browser" in server) == flag
         assert f"--LabApp.default_url=/lab/tree/{START}" in server
+        assert f"--ServerApp.root_dir={checkout.folder}".replace(" ", "_") in server
 
     def test_test_runs_ruff_and_all_tests(self, checkout: "Checkout"):
         assert checkout.make("test").returncode == 0
@@ -324,6 +325,8 @@ class TestMakefile:
         changed.write_text(changed.read_text() + "# changed\n")
         os.utime(changed, (before.st_atime, before.st_mtime))
         checkout.make("setup-test")
+        everything = name != "tests/requirements.txt"
+        assert ("--no-deps -e ." in checkout.installed()) == everything
         assert checkout.installed()[-1] == "-r tests/requirements.txt"
         assert checkout.made_anew == 1
 
@@ -444,14 +447,17 @@ def stand_ins(folder: Path, *names: str, note: str = "") -> tuple[Path, Path]:
 class Checkout:
     """A copy of what the Makefile reads, in a folder with a space, and a stand-in for Python.
 
-    The stand-in notes its arguments, fails when they contain FAIL_AT, and makes `.venv` with itself inside.
+    The stand-in notes its arguments (a space inside one as _), fails when they contain FAIL_AT, makes `.venv` with
+    itself inside, and leaves the question whether it is recent enough to the Python that runs these tests.
     """
 
     PYTHON = """#!/bin/sh
-echo "$@" >>"$LOG"
+for argument do printf '%s ' "$(echo "$argument" | tr ' ' _)"; done >>"$LOG"
+echo >>"$LOG"
 case "$*" in
   *"${FAIL_AT:-nothing at all}"*) exit 1 ;;
   *print*) echo 3.12 ;;
+  *version_info*) exec "$RECENT" "$@" ;;
   --version) echo "Python 3.12.1" ;;
   "-m venv --clear .venv")
     rm -rf .venv
@@ -484,6 +490,7 @@ esac
 
     def make(self, target: str, **environment: str) -> subprocess.CompletedProcess[str]:
         environment = {"PYTHON": str(self.tools / "the python"), "TORCH_ARGS": "", "LOG": str(self.log)} | environment
+        environment["RECENT"] = sys.executable
         self.log.write_text("")
         done = run(
             ["make", "--no-print-directory", target], cwd=self.folder, path=self.tools, check=False, **environment

@@ -31,7 +31,7 @@ class BucketSizes:
     def paper_rule(cls, n_positions: int, catalog_size: int) -> "BucketSizes":
         """``2 sqrt(N)`` buckets of as many positions and 256 items each, as far as there are so many."""
         n_buckets = max(int(2 * sqrt(n_positions)), 1)
-        return cls(n_buckets, max(min(n_buckets, n_positions), 1), min(256, catalog_size))
+        return cls(n_buckets, min(n_buckets, max(n_positions, 1)), min(256, catalog_size))
 
     def clamped(self, n_positions: int, catalog_size: int, *, warn: bool = True) -> "BucketSizes":
         """No bucket holds more than all positions and all items. Asking for more is answered by one warning."""
@@ -144,9 +144,9 @@ def bucket_statistics(
     covered = slots > 0
     n_covered = covered.sum()
 
-    hits = slots.new_zeros(())
-    for bucket_rows, bucket_items, used in zip(rows, items, in_use):
-        hits += (torch.isin(labels[bucket_rows], bucket_items) & used).sum()
+    bucket_items = items.sort(dim=1).values
+    place = torch.searchsorted(bucket_items, labels[rows]).clamp(max=items.shape[1] - 1)
+    hits = ((bucket_items.gather(1, place) == labels[rows]) & in_use).sum()
 
     # A sample of covered positions, evenly spaced among them: (m,). No shape depends on how many there are.
     m = min(n_sampled, n_positions)

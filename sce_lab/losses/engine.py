@@ -193,7 +193,7 @@ def winner_gradients(
 
     # Which rows of the table have a gradient, and where in their list each bucket's items and each target find theirs.
     labels = labels.where(winning_bucket >= 0, items[0, 0])
-    touched, place = _distinct(torch.cat([items.flatten(), labels]))
+    touched, place = _distinct(torch.cat([items.flatten(), labels]), at_most=len(linear_weight))
     item_place, target_place = place[: items.numel()].view_as(items), place[items.numel() :]
     grad_rows = outputs.new_zeros(len(touched), dim, dtype=settings.dtype)
     grad_outputs = torch.zeros_like(outputs)
@@ -220,8 +220,10 @@ def winner_gradients(
 
     grad_rows = grad_rows.to(linear_weight.dtype)
     if settings.sparse_grad:
-        shape = linear_weight.shape
-        return grad_outputs, torch.sparse_coo_tensor(touched.unsqueeze(0), grad_rows, shape, is_coalesced=True)
+        grad_weight = torch.sparse_coo_tensor(
+            touched.unsqueeze(0), grad_rows, linear_weight.shape, is_coalesced=True, check_invariants=False
+        )
+        return grad_outputs, grad_weight
     return grad_outputs, torch.zeros_like(linear_weight).index_copy_(0, touched, grad_rows)
 
 
@@ -299,10 +301,10 @@ def _logsumexp_inplace(logits: Tensor) -> Tensor:
     return logits.sub_(largest.unsqueeze(-1)).exp_().sum(dim=-1).log_().add_(largest)
 
 
-def _distinct(items: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct items, sorted, and the place of each item among them. Fake items may all be distinct."""
+def _distinct(items: Tensor, at_most: int) -> tuple[Tensor, Tensor]:
+    """The distinct items, sorted, and the place of each item among them. Fake items are as distinct as can be."""
     if is_fake(items):
-        return items, torch.arange(len(items), device=items.device)
+        return items[:at_most], torch.zeros_like(items)
     return torch.unique(items, return_inverse=True)
 
 

@@ -135,15 +135,15 @@ def _sampled_softmax(
     # One lookup for both: two would each leave a dense (C, D) gradient to be added up.
     rows = F.embedding(torch.cat([labels, drawn.items.flatten()]), linear_weight)
     targets, negative_items = rows.split([n_positions, drawn.items.numel()])  # (N, D)
-    negative_items = negative_items.view(*drawn.items.shape, -1)  # (k, D) or (N, k, D)
-    target_logits = torch.linalg.vecdot(outputs, targets.to(outputs.dtype))  # (N,)
+    negative_items = negative_items.view(*drawn.items.shape, rows.shape[1])  # (k, D) or (N, k, D)
+    dtype = accumulation_dtype(torch.promote_types(outputs.dtype, rows.dtype))
+    target_logits = torch.linalg.vecdot(outputs.to(dtype), targets.to(dtype))  # (N,)
     if drawn.items.dim() == 1:
         logits = F.linear(outputs, negative_items)  # (N, k)
     else:
         logits = torch.matmul(negative_items, outputs.unsqueeze(2)).squeeze(2)  # (N, k)
 
-    dtype = accumulation_dtype(torch.promote_types(logits.dtype, target_logits.dtype))
-    target_logits, logits = target_logits.to(dtype), logits.to(dtype)
+    logits = logits.to(dtype)
     if logq_correction:
         logits = logits - drawn.log_expected.to(dtype)
     not_negative = drawn.items == labels.unsqueeze(1)  # accidental hits, (N, k)
@@ -186,7 +186,7 @@ class Proposal:
     def log_probability(self, items: Tensor) -> Tensor:
         """``log Q(i)`` of each of the ``items``."""
         if self.sampling == "uniform":
-            return torch.full(items.shape, -log(self.catalog_size), device=items.device)
+            return torch.full(items.shape, -log(self.catalog_size), device=items.device, dtype=torch.float64)
         if self.sampling == "log_uniform":
             rank = self.rank_of_item.to(items.device)[items].double()
             return (torch.log1p(1 / (rank + 1)) / log1p(self.catalog_size)).log()
@@ -276,7 +276,7 @@ class SampledSoftmaxLoss(nn.Module):
         self.reduction = reduction
         self.generator = generator
         self.register_buffer("item_counts", item_counts, persistent=False)
-        self._prepared: tuple[tuple, Proposal] | None = None
+        self._prepared: tuple[tuple, Tensor | None, Proposal] | None = None
 
     def proposal(self, catalog_size: int) -> Proposal:
         """The proposal of the present settings, prepared again only when they changed."""
@@ -288,9 +288,9 @@ class SampledSoftmaxLoss(nn.Module):
             id(counts),
             None if counts is None else counts._version,
         )
-        if self._prepared is None or self._prepared[0] != key:
-            self._prepared = key, Proposal(self.sampling, catalog_size, counts, self.exponent)
-        return self._prepared[1]
+        if self._prepared is None or self._prepared[0] != key:  # counts are kept so that their id stays theirs
+            self._prepared = key, counts, Proposal(self.sampling, catalog_size, counts, self.exponent)
+        return self._prepared[2]
 
     def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
         """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""

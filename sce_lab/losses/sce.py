@@ -14,6 +14,7 @@ DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "cuda": 128 * 2**20}
 TILE_SHARE = 4  # bucket tiles get this part of the workspace: they are quickest while they stay in cache
 
 
+@torch._disable_dynamo  # under torch.compile this runs as it is: chunk by chunk there is nothing to fuse
 def scalable_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -48,11 +49,11 @@ def scalable_cross_entropy(
 
     - ``workspace_bytes`` for the search of the buckets, plus ``40 * n_buckets * max(bucket_size_x, bucket_size_y)``;
     - kept for backward: ``8 * n_buckets * bucket_size_y + 24 * N``;
-    - in backward: ``4 * D`` (8 for float64) for each item that gets a gradient, at most ``n_buckets * bucket_size_y + N``
-      of them, and a quarter of ``workspace_bytes``.
+    - in backward: ``4 * D`` (8 for float64) for each item that gets a gradient, and there are at most
+      ``n_buckets * bucket_size_y + N`` of those; and a quarter of ``workspace_bytes``.
 
-    Time: ``n_buckets * (N + C) * D`` products for the search, ``n_buckets * bucket_size_x * bucket_size_y * D`` forward,
-    and backward three times those of the winning slots, of which there are at most N.
+    Time: ``n_buckets * (N + C) * D`` products for the search, ``n_buckets * bucket_size_x * bucket_size_y * D`` for the
+    losses, and for the gradients three times those of the winning slots, of which there are at most N.
 
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
@@ -89,7 +90,7 @@ def scalable_cross_entropy(
     """
     check_reduction(reduction)
     outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
-    n_positions, dim = outputs.shape
+    n_positions = len(outputs)
     sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
     sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
     if workspace_bytes is None:
@@ -165,17 +166,17 @@ class SCELoss(nn.Module):
     def sizes(self, n_positions: int, catalog_size: int) -> BucketSizes:
         """The settings for so many positions and items: what is None follows the paper's rule."""
         rule = BucketSizes.paper_rule(n_positions, catalog_size)
-        asked = BucketSizes.checked(
+        return BucketSizes.checked(
             rule.n_buckets if self.n_buckets is None else self.n_buckets,
             rule.bucket_size_x if self.bucket_size_x is None else self.bucket_size_x,
             rule.bucket_size_y if self.bucket_size_y is None else self.bucket_size_y,
         )
-        return asked
 
     def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
         """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
-        asked = self.sizes(target.numel(), len(linear_weight))
-        sizes = asked.clamped(target.numel(), len(linear_weight), warn=self._warned_about != asked)
+        n_positions, catalog_size = max(target.numel(), 1), len(linear_weight)
+        asked = self.sizes(n_positions, catalog_size)
+        sizes = asked.clamped(n_positions, catalog_size, warn=self._warned_about != asked)
         if sizes != asked:
             self._warned_about = asked  # once, not at every step
         result = scalable_cross_entropy(

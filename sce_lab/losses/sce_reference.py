@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
 from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses
+from .engine import keep_largest
 
 
 def scalable_cross_entropy_reference(
@@ -40,7 +41,7 @@ def scalable_cross_entropy_reference(
     """
     check_reduction(reduction)
     outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
-    n_positions, dim = outputs.shape
+    n_positions = len(outputs)
     sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
     sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
     with torch.autocast(input.device.type, enabled=False):
@@ -75,15 +76,11 @@ def scalable_cross_entropy_reference(
         slot_losses = slot_losses.masked_fill(~valid[rows], -torch.inf)
         nothing = torch.full((n_positions,), -torch.inf, dtype=dtype, device=X.device)
         losses = nothing.scatter_reduce(0, rows.flatten(), slot_losses.flatten(), "amax")  # (N,)
-        covered = losses > -torch.inf
+        covered = losses != -torch.inf
         loss = reduce_losses(losses, covered, target.shape, reduction)
 
     if not return_statistics:
         return loss
-    with torch.no_grad():
-        wins = slot_losses == losses[rows]  # (n_buckets, bucket_size_x)
-        bucket = torch.arange(sizes.n_buckets, device=X.device).unsqueeze(1).expand_as(rows)
-        winning_bucket = torch.zeros_like(labels).scatter_reduce(
-            0, rows.flatten(), bucket.where(wins, 0).flatten(), "amax"
-        )
+    _, winning_slot = keep_largest(slot_losses.detach(), rows, valid)
+    winning_bucket = winning_slot.clamp(min=0) // max(sizes.bucket_size_x, 1)
     return loss, bucket_statistics(X, W, labels, valid, rows, items, winning_bucket)

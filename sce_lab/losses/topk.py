@@ -39,13 +39,15 @@ def streaming_topk(
     n_queries, dim = queries.shape
     # For each row of a chunk: its scores, their share of block maxima, and the row itself, converted.
     bytes_per_row = queries.element_size() * (n_queries + n_queries / BLOCK + dim)
-    chunk_size = max(int(workspace_bytes / bytes_per_row) // BLOCK, 1) * BLOCK
     in_blocks = len(table) // BLOCK * BLOCK
+    chunk_size = max(int(workspace_bytes / bytes_per_row) // BLOCK * BLOCK, BLOCK)
+    chunk_size = min(chunk_size, max(in_blocks, BLOCK))
     parts = chunks(in_blocks, chunk_size, table)
     parts = sorted(parts, key=lambda part: (part.start / chunk_size * 0.618034) % 1)
-    parts.append(slice(in_blocks, len(table)))  # fewer than 16 rows are left over
+    if in_blocks < len(table):
+        parts.append(slice(in_blocks, len(table)))  # less than one block is left over
 
-    buffer = queries.new_empty(n_queries * max(chunk_size, BLOCK))
+    buffer = queries.new_empty(n_queries * chunk_size)
     best = queries.new_empty(n_queries, 0)  # (Q, up to k): the largest scores so far ...
     chosen = torch.empty(n_queries, 0, dtype=torch.int64, device=queries.device)  # ... and whose they are
     for part in parts:
@@ -53,7 +55,8 @@ def streaming_topk(
         scores = torch.mm(queries, rows.T, out=buffer[: n_queries * len(rows)].view(n_queries, len(rows)))
         if allowed is not None:
             scores.masked_fill_(~allowed[part], -torch.inf)
-        promising = None if best.shape[1] < k else _promising_blocks(scores, k, best.amin(dim=1, keepdim=True))
+        filled = 0 < k == best.shape[1]
+        promising = _promising_blocks(scores, k, best.amin(dim=1, keepdim=True)) if filled else None
         if promising is None:
             values, columns = _largest(scores, k)
         else:

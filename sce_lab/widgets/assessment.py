@@ -146,7 +146,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     try:
         facts = Facts.of(settings)
     except (ValueError, OSError) as error:
-        sentence = _sentence(error)
+        sentence = _sentence(error, settings)
         return Assessment(settings, None, pd.DataFrame(), {"data": Note(sentence, "problem")}, sentence)
     n_sequences = min(settings.batch_size, facts.n_trained)
     length = max(1, math.ceil(facts.positions_per_user))
@@ -159,17 +159,20 @@ def assess(settings: Settings, free: int) -> Assessment:
     positions = n_sequences * length
     notes = {
         "data": Note(f"{facts.n_users:,} users, {facts.catalog_size:,} items"),
-        "loss": Note(problem, "problem") if problem else _loss_note(settings, facts, positions),
+        "loss": _loss_note(settings, facts, positions) if not problem else _needs_note(settings, memory, free),
         "sce": _sce_note(settings, facts, positions),
         "training": Note(
-            f"N ≈ {n_sequences} × {length} = {positions:,} positions a step, "
+            f"N ≈ {n_sequences:,} × {length} = {positions:,} positions, "
             f"{math.ceil(facts.n_trained / settings.batch_size):,} steps an epoch"
         ),
     }
     return Assessment(settings, facts, memory, notes, problem)
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: BaseException, settings: Settings) -> str:
+    if isinstance(error, ConnectionError):  # its own message is long and for a shell
+        file = DATASETS[settings.dataset].path
+        return f"The download failed. Go online, or put {file} into a folder and set SCE_LAB_DATA to that folder."
     message = str(error) or type(error).__name__
     return message[0].upper() + message[1:]
 
@@ -179,15 +182,22 @@ def needed(use: Mapping[str, float]) -> float:
     return float(use["peak"] + use["parameters"])
 
 
+def _needs(memory: pd.DataFrame) -> dict[str, float]:
+    return {row["loss"]: needed(row) for row in memory.to_dict("records")}
+
+
+def _needs_note(settings: Settings, memory: pd.DataFrame, free: int) -> Note:
+    need = format_bytes(_needs(memory)[settings.loss])
+    return Note(f"Needs {need}, and {format_bytes(free)} are free", "problem")
+
+
 def _too_large(settings: Settings, facts: Facts, memory: pd.DataFrame, free: int) -> str:
-    needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
+    needs = _needs(memory)
     if needs[settings.loss] <= free:
         return ""
-    fitting = [loss for loss, need in sorted(needs.items(), key=lambda pair: pair[1]) if need <= free]
-    smaller = "fewer items" if settings.dataset == SYNTHETIC else "a smaller data set"
-    advice = f"Try {smaller} or a smaller batch."
-    if fitting:
-        advice = f"{label(fitting[0])} would fit ({format_bytes(needs[fitting[0]])}), or try a smaller batch."
+    advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
+    if fitting := [label(loss) for loss, need in needs.items() if need <= free]:
+        advice = f"{' and '.join(fitting)} would fit."
     return (
         f"{label(settings.loss)} over {facts.catalog_size:,} items needs {format_bytes(needs[settings.loss])}; "
         f"{format_bytes(free)} are free. {advice}"
@@ -195,10 +205,13 @@ def _too_large(settings: Settings, facts: Facts, memory: pd.DataFrame, free: int
 
 
 def _scores(n: float) -> str:
-    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if n >= unit:
             return f"{n / unit:.3g} {name}"
     return f"{n:,.0f}"
+
+
+# The cards have room for two lines of about thirty characters.
 
 
 def _loss_note(settings: Settings, facts: Facts, positions: int) -> Note:
@@ -207,29 +220,24 @@ def _loss_note(settings: Settings, facts: Facts, positions: int) -> Note:
         case "ce":
             return Note(f"N × C = {positions:,} × {catalog:,} = {_scores(positions * catalog)} scores a step")
         case "sampled" if negatives >= catalog:
-            return Note(
-                f"{negatives:,} negatives from {catalog:,} items: full cross-entropy would cost less", "warning"
-            )
+            return Note("More negatives than items: cross-entropy costs less", "warning")
         case "sampled":
             return Note(f"{positions:,} × {negatives:,} = {_scores(positions * negatives)} scores a step")
         case _:
-            return Note("Each position is scored against the items of its buckets: see the next card")
+            return Note("Scores only the items of a position's buckets")
 
 
 def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
     buckets, x, y = settings.n_buckets, settings.bucket_size_x, settings.bucket_size_y
     if x > positions:
-        return Note(f"A step has only {positions:,} positions: each bucket takes all of them", "warning")
+        return Note(f"A step has {positions:,} positions: a bucket takes all of them", "warning")
     if y > facts.catalog_size:
-        return Note(f"There are only {facts.catalog_size:,} items: each bucket takes all of them", "warning")
+        return Note(f"There are {facts.catalog_size:,} items: a bucket takes all of them", "warning")
     if buckets * x < positions:
-        share = buckets * x / positions
-        return Note(
-            f"{buckets} × {x} places for {positions:,} positions: at most {share:.0%} can learn in a step", "warning"
-        )
+        return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
     scores, all_scores = buckets * x * y, positions * facts.catalog_size
+    product = f"{buckets:,} × {x:,} × {y:,} = {_scores(scores)} scores"
     if scores > all_scores:
-        return Note(f"{buckets} × {x} × {y} = {_scores(scores)} scores, more than cross-entropy's", "warning")
-    share = scores / all_scores
-    of_ce = f"{share:.0%}" if share >= 0.1 else f"{share:.2g}".rstrip("0") if share < 1e-4 else f"{share:.1%}"
-    return Note(f"{buckets} × {x} × {y} = {_scores(scores)} scores a step, {of_ce} of cross-entropy's")
+        return Note(f"{product}, more than CE's", "warning")
+    share = 100 * scores / all_scores
+    return Note(f"{product}, {f'{share:.0f}' if share >= 10 else f'{share:.2g}'}% of CE's")

@@ -27,6 +27,10 @@ def octaves(low: int, high: int) -> list[int]:
     return round_steps(low, high, (1, 1.5), 2)
 
 
+def _step_label(step: int) -> str:
+    return f"{step / 1e6:g} M" if step >= 1_000_000 and step % 100_000 == 0 else f"{step:,}"
+
+
 class StepSlider(widgets.SelectionSlider):
     """A slider over round numbers, so that each step matters however many decades they span.
 
@@ -34,7 +38,7 @@ class StepSlider(widgets.SelectionSlider):
     """
 
     def __init__(self, steps: Sequence[int], value: int, **keywords: Any) -> None:
-        super().__init__(options=[(f"{step:,}", step) for step in steps], value=value, **keywords)
+        super().__init__(options=[(_step_label(step), step) for step in steps], value=value, **keywords)
 
     @traitlets.validate("value")
     def _validate_value(self, proposal: traitlets.Bunch) -> int:
@@ -47,7 +51,7 @@ class StepSlider(widgets.SelectionSlider):
             )
         # Setting `options` would select the first of them for a moment, and tell everybody.
         self._options_values = tuple(sorted((*steps, int(value))))
-        self._options_full = tuple((f"{step:,}", step) for step in self._options_values)
+        self._options_full = tuple((_step_label(step), step) for step in self._options_values)
         self.set_trait("_options_labels", tuple(name for name, _ in self._options_full))
         return int(value)
 

@@ -8,6 +8,7 @@ A training loop in a notebook cell would block every button. :class:`LiveRun` dr
 from __future__ import annotations
 
 import atexit
+import os
 import statistics
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from sce_lab.memory import MemoryUse
 from sce_lab.runs import history_row
@@ -232,6 +234,8 @@ class LiveRun:
 
     def _work(self, events: Events, publish: Callable[[Snapshot], None] | None) -> None:
         shown, cost = -np.inf, 0.0
+        # One core is left for the kernel and the page: two busy threads on two cores wait for each other, step by step.
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - 1)))
         try:
             for event in events(self._stop.is_set):
                 with self._lock:
@@ -306,15 +310,20 @@ def _medians(recent: Iterable[dict[str, float]]) -> dict[str, float]:
 _LIVE: weakref.WeakSet[LiveRun] = weakref.WeakSet()
 
 
-@atexit.register
-def _stop_all() -> None:
-    """A daemon thread inside torch while the interpreter is taken apart can crash it: let every run end its step."""
-    runs = list(_LIVE)
-    for run in runs:
+def stop_all() -> None:
+    """Stop every run of this process. A cell that is run again leaves a widget behind, which must not train unseen."""
+    for run in list(_LIVE):
         run.stop()
-    for run in runs:
-        if run._thread is not None:
-            run._thread.join(5.0)
 
 
-__all__ = ["Events", "LiveRun", "Snapshot"]
+@atexit.register
+def _end_all() -> None:
+    """A daemon thread inside torch while the interpreter is taken apart can crash it: let every run end its step."""
+    threads = [run._thread for run in list(_LIVE)]
+    stop_all()
+    for thread in threads:
+        if thread is not None:
+            thread.join(5.0)
+
+
+__all__ = ["Events", "LiveRun", "Snapshot", "stop_all"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from sce_lab.training import Event, train
 from sce_lab.widgets.assessment import OWN_FILE, Assessment, Settings, assess, open_data
 from sce_lab.widgets.controls import CONTROLS, DATASETS, make_controls, with_help
 from sce_lab.widgets.latest import Latest
-from sce_lab.widgets.live import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, STOPPING, LiveRun, Snapshot
+from sce_lab.widgets.live import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, STOPPING, LiveRun, Snapshot, stop_all
 from sce_lab.widgets.stage import Canvas, stage, table, text
 
 CARDS = {
@@ -81,7 +82,8 @@ class Playground:
     """Controls, prediction, live training and a comparison of the runs made so far.
 
     Display it as the last line of a cell. Everything on it can be done from Python too: ``controls[name].value = ...``,
-    :meth:`start`, :meth:`pause`, :meth:`stop`, :meth:`reset`, :meth:`wait`, :meth:`results`.
+    :meth:`start`, :meth:`pause`, :meth:`stop`, :meth:`reset`, :meth:`wait`, :meth:`results`. A new one stops what an
+    older one trains.
 
     Args:
         settings: first values of the controls, by name: see :class:`sce_lab.widgets.assessment.Settings`.
@@ -93,6 +95,9 @@ class Playground:
 
     def __init__(self, **settings: Any) -> None:
         first = Settings(**settings)
+        stop_all()
+        # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.
+        warnings.filterwarnings("ignore", "bucket_size_.*each bucket takes all", RuntimeWarning)
         self.controls = make_controls(asdict(first))
         self.runs: list[RunRecord] = []
         self._lock = threading.RLock()
@@ -280,7 +285,11 @@ class Playground:
             self._free = free_memory()
         if settings.dataset != "synthetic" and self.assessment.settings.source != settings.source:
             self._show_status(f"Reading {html.escape(_data_title(settings))} ...")
-        self._show_assessment(assess(settings, self._free))
+        try:
+            self._show_assessment(assess(settings, self._free))
+        except Exception as error:
+            self._say(f"The prediction failed: {error}")
+            raise
 
     def _show_assessment(self, assessment: Assessment) -> None:
         self.assessment = assessment
@@ -361,7 +370,7 @@ class Playground:
                 sentence, level, share = self._ready(), "", 0.0
             if self._message:
                 sentence = html.escape(self._message)
-            level = f' class="sce-note-text {level}"' if level else ""
+            level = f' class="{level}"' if level else ""
             self._status.value = (
                 f'<div class="sce-status-text"><div{level}>{sentence}</div></div>'
                 f'<div class="sce-progress"><div style="width: {share:.1%}"></div></div>'
@@ -375,7 +384,7 @@ class Playground:
     def _show_table(self) -> None:
         rows = [_table_row(record) for record in self.runs]
         if rows:
-            self._table.value = table(rows, left=("#", "loss"), wrap=("settings",))
+            self._table.value = table(rows, left=("#", "loss"), wrap=("settings",)) + _TABLE_KEY
         else:
             self._table.value = '<div class="sce-empty">The runs you make are compared here.</div>'
 
@@ -420,11 +429,10 @@ def _progress(record: RunRecord, state: str, moved: bool) -> tuple[str, str, flo
 def _table_row(record: RunRecord) -> dict[str, str]:
     shot, settings = record.snapshot, record.settings
     metrics, which = (shot.finished.test, "") if shot.finished and shot.finished.test else (shot.metrics, "*")
-    parts = [_data_title(settings), f"C = {record.assessment.facts.catalog_size:,}", f"batch {settings.batch_size}"]
-    parts += [
-        f"{name.replace('_', ' ')} {_plain(value)}" for name, value in settings.loss_settings(settings.loss).items()
-    ]
-    parts += [f"seed {settings.seed}"] * bool(settings.seed)
+    parts = [_data_title(settings)]
+    parts += [f"C = {record.assessment.facts.catalog_size:,}"] if record.assessment.facts else []
+    parts += [part for part in (f"batch {settings.batch_size}", _loss_settings(settings)) if part]
+    parts += [f"seed {settings.seed}"] if settings.seed else []
     milliseconds = sum(shot.milliseconds.values())
     return {
         "#": str(record.number),
@@ -437,8 +445,14 @@ def _table_row(record: RunRecord) -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else f"{value:,}"
+def _loss_settings(settings: Settings) -> str:
+    match settings.loss:
+        case "sampled":
+            return f"{settings.n_negatives:,} negatives"
+        case "sce":
+            size = f"{settings.bucket_size_x:,} × {settings.bucket_size_y:,}"
+            return f"{settings.n_buckets:,} buckets of {size}" + (", Mix" if settings.mix_x else "")
+    return ""
 
 
 def swatch(loss: str) -> str:
@@ -477,6 +491,11 @@ LOSS_KEY = (
     + f"<span>{_patch(LOOKS['sce'].color, _STRIPES)}forward</span><span>{_patch(LOOKS['sce'].color)}backward</span>"
     f"<span>{_patch('#808182b3')}encoder, Adam</span>"
     "<span>Training losses have scales of their own; HR and NDCG can be compared.</span></div>"
+)
+
+_TABLE_KEY = (
+    '<div class="sce-caption"><span>Peak memory as measured; HR, NDCG and COV on the test items, '
+    "* on the validation items so far.</span></div>"
 )
 
 __all__ = ["CONTROLS", "Playground", "RunRecord"]

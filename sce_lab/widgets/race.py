@@ -13,7 +13,7 @@ from sce_lab.data import open_split
 from sce_lab.figures import LOOKS, METRICS, label, training_spec
 from sce_lab.memory import measuring
 from sce_lab.training import Evaluated, Event, TrainingConfig, train
-from sce_lab.widgets.live import LiveRun, Snapshot
+from sce_lab.widgets.live import FINISHED, LiveRun, Snapshot, stop_all
 from sce_lab.widgets.playground import LOSS_KEY
 from sce_lab.widgets.stage import Canvas, stage, text
 
@@ -31,6 +31,7 @@ class Race:
     def __init__(
         self, configs: Mapping[str, TrainingConfig] | None = None, *, catalog_size: int = 2_000, seconds: float = 7.0
     ) -> None:
+        stop_all()
         self.configs = dict(configs or default_configs())
         self.catalog_size, self.seconds = catalog_size, seconds
         self.snapshots: dict[str, Snapshot] = {}
@@ -124,7 +125,7 @@ class Race:
     def _show(self, loss: str, shot: Snapshot) -> None:
         self.snapshots[loss] = shot
         self._figure.show(self._spec())
-        if not shot.active and shot.error is None and not self._stopped:
+        if shot.state == FINISHED and not self._stopped:  # not when the interpreter is ending
             order = list(self._runs)
             following = order[order.index(loss) + 1 :]
             if following:
@@ -156,11 +157,9 @@ class Race:
 
 def default_configs() -> dict[str, TrainingConfig]:
     """One small training for each loss; everything but the loss is the same."""
-    settings = {"sampled": {"n_negatives": 256}, "sce": {"n_buckets": 48, "bucket_size_x": 48, "mix_x": True}}
-    settings["sce"]["bucket_size_y"] = 128
-    return {
-        loss: TrainingConfig(
-            loss=loss, loss_settings=settings.get(loss, {}), batch_size=64, max_epochs=1000, patience=1000
-        )
-        for loss in LOOKS
+    settings = {
+        "sampled": {"n_negatives": 128},
+        "sce": {"n_buckets": 64, "bucket_size_x": 64, "bucket_size_y": 128, "mix_x": True},
     }
+    shared = {"batch_size": 32, "max_epochs": 1000, "patience": 1000}  # the clock ends it
+    return {loss: TrainingConfig(loss=loss, loss_settings=settings.get(loss, {}), **shared) for loss in LOOKS}

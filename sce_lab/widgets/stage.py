@@ -40,17 +40,21 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-lab .js-plotly-plot { width: 100%; }
 
 /* transport: the buttons and what is going on */
-.sce-bar { align-items: center; gap: 6px; flex-flow: row wrap; }
+.sce-bar { align-items: center; gap: 6px; flex-flow: row wrap; padding-bottom: 6px; }
 .sce-bar .jupyter-button { border-radius: 6px; width: auto; min-width: 84px; margin: 0; }
 .sce-bar .jupyter-button.sce-primary { background: var(--sce-accent); color: white; font-weight: 600; }
 .sce-bar .jupyter-button:disabled { opacity: 0.38; }
 .sce-bar .sce-status { flex: 1 1 280px; min-width: 0; margin: 0 0 0 8px; }
-.sce-status-text { font-size: 13px; min-height: 36px; display: flex; align-items: center; }
+.sce-status-text {
+  font-size: 13px; line-height: 18px; height: 36px; overflow: hidden auto; display: flex; align-items: center;
+  overflow-wrap: anywhere;
+}
+.sce-status-text > div { margin: auto 0; }
 .sce-progress { height: 4px; border-radius: 2px; background: var(--sce-fill); overflow: hidden; }
 .sce-progress > div { height: 100%; background: var(--sce-accent); }
 
 /* the deck: cards of controls, and one line of help for the control under the pointer or the keyboard */
-.sce-deck { position: relative; padding-bottom: 26px; overflow: visible; }
+.sce-deck { position: relative; padding-bottom: 40px; overflow: visible; }
 .sce-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 10px; overflow: visible; }
 .sce-cards, .sce-card, .sce-control, .sce-control > * { position: static !important; }
 .sce-card {
@@ -102,7 +106,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-aside { opacity: 0.55; }
 .sce-aside:hover, .sce-aside:focus-within { opacity: 1; }
 .sce-help {
-  position: absolute !important; left: 0; right: 0; bottom: 0; height: 24px; visibility: hidden; margin: 0 !important;
+  position: absolute !important; left: 0; right: 0; bottom: 0; height: 38px; visibility: hidden; margin: 0 !important;
   overflow: hidden;
 }
 .sce-control:hover > .sce-help, .sce-control:focus-within > .sce-help { visibility: visible; }
@@ -110,17 +114,19 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-deck:has(.sce-control:hover) > .sce-hint, .sce-deck:has(.sce-control:focus-within) > .sce-hint {
   visibility: hidden;
 }
-.sce-hint { position: absolute !important; left: 0; right: 0; bottom: 0; height: 24px; margin: 0; }
-.sce-help-text { font-size: 13px; color: var(--sce-soft); padding: 2px 4px; }
+.sce-hint { position: absolute !important; left: 0; right: 0; bottom: 0; height: 38px; margin: 0; }
+.sce-help-text { font-size: 12.5px; line-height: 17px; color: var(--sce-soft); padding: 3px 4px; }
 .sce-help-text b { color: var(--sce-ink); }
 
 /* notes at the foot of a card: what the settings come to, or what is wrong with them */
 .sce-note { margin-top: auto !important; }
 .sce-note-text {
-  font-size: 12px; color: var(--sce-soft); min-height: 50px; border-top: 1px solid var(--sce-edge); padding-top: 4px;
+  font-size: 12px; color: var(--sce-soft); min-height: 38px; border-top: 1px solid var(--sce-edge); padding-top: 4px;
+  max-height: 72px; overflow: hidden auto; overflow-wrap: anywhere;
 }
-.sce-note-text.sce-warning { color: var(--sce-warn); }
-.sce-note-text.sce-problem { color: var(--sce-stop); font-weight: 600; }
+.sce-note, .sce-note .widget-html-content { min-width: 0; overflow: hidden; }
+.sce-lab .sce-warning { color: var(--sce-warn); }
+.sce-lab .sce-problem { color: var(--sce-stop); font-weight: 500; }
 .sce-caption { font-size: 12px; color: var(--sce-soft); display: flex; flex-wrap: wrap; gap: 4px 18px; }
 .sce-caption span { white-space: nowrap; }
 .sce-caption svg { vertical-align: -1px; margin-right: 5px; }
@@ -169,7 +175,7 @@ class Stage(anywidget.AnyWidget):
 
 def stage(*children: widgets.Widget) -> widgets.VBox:
     """The widgets in a column, in the lab's style."""
-    box = widgets.VBox([Stage(), *children], layout=widgets.Layout(width="100%", gap="8px", overflow="visible"))
+    box = widgets.VBox([Stage(), *children], layout=widgets.Layout(width="100%", overflow="visible"))
     box.add_class("sce-lab")
     return box
 

@@ -31,6 +31,10 @@ class LiveBytes(TorchDispatchMode):
                     weakref.finalize(storage, self.events.append, (number, False))
         return result
 
+    def now(self):
+        """Bytes alive at this moment."""
+        return sum(self.sizes[number] * (1 if born else -1) for number, born in self.events)
+
     def peak(self, without=()):
         ignored = {self.serial.get(storage) for tensor in without for storage in storages(tensor)}
         live = peak = 0

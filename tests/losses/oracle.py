@@ -1,0 +1,112 @@
+"""The losses in float64 with explicit loops and hand-made gradients. Shares nothing with the library."""
+
+import numpy as np
+
+
+def log_sum_exp(values):
+    largest = max(values)
+    return largest + np.log(sum(np.exp(value - largest) for value in values))
+
+
+def softmax_loss(x, weight, target, negatives, offsets=None):
+    """Loss of one position, its gradient in x, and its gradient in the rows of weight as {row: gradient}.
+
+    ``negatives`` are rows of weight, possibly repeated; those equal to the target do not count.
+    ``offsets`` are subtracted from their logits.
+    """
+    kept = [j for j, item in enumerate(negatives) if item != target]
+    logits = [x @ weight[target]] + [x @ weight[negatives[j]] - (0.0 if offsets is None else offsets[j]) for j in kept]
+    log_z = log_sum_exp(logits)
+    grad_x, grad_rows = -weight[target].copy(), {target: -x.copy()}
+    for item, logit in zip([target, *[negatives[j] for j in kept]], logits):
+        p = np.exp(logit - log_z)
+        grad_x += p * weight[item]
+        grad_rows[item] = grad_rows.get(item, 0.0) + p * x
+    return log_z - logits[0], grad_x, grad_rows
+
+
+def largest(scores, k):
+    """Indices of the k largest of a list."""
+    return sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
+
+
+def buckets(outputs, weight, valid, centers, size_x, size_y):
+    """Which positions and items each bucket takes, as lists of sets."""
+    rows, items = [], []
+    for center in centers:
+        usable = [n for n in range(len(outputs)) if valid[n]]
+        scores = [outputs[n] @ center for n in usable]
+        rows.append({usable[i] for i in largest(scores, size_x)})
+        items.append(set(largest([w @ center for w in weight], size_y)))
+    return rows, items
+
+
+class Result:
+    """Per-position losses (0 where there is none), which positions count, and gradients of the sum and the mean."""
+
+    def __init__(self, outputs, weight):
+        self.losses = np.zeros(len(outputs))
+        self.counted = np.zeros(len(outputs), dtype=bool)
+        self.grad_outputs, self.grad_weight = np.zeros_like(outputs), np.zeros_like(weight)
+
+    def add(self, n, loss, grad_x, grad_rows):
+        self.losses[n], self.counted[n] = loss, True
+        self.grad_outputs[n] = grad_x
+        for item, gradient in grad_rows.items():
+            self.grad_weight[item] += gradient
+
+    def reduced(self, reduction):
+        """Loss and the gradients of its sum."""
+        if reduction == "none":
+            return self.losses, self.grad_outputs, self.grad_weight
+        scale = 1.0 / max(self.counted.sum(), 1) if reduction == "mean" else 1.0
+        return self.losses.sum() * scale, self.grad_outputs * scale, self.grad_weight * scale
+
+
+def cross_entropy(outputs, weight, target, ignore_index=-100):
+    result = Result(outputs, weight)
+    for n, t in enumerate(target):
+        if t != ignore_index:
+            result.add(n, *softmax_loss(outputs[n], weight, t, range(len(weight))))
+    return result
+
+
+def sampled_softmax(outputs, weight, target, negatives, offsets, ignore_index=-100):
+    """``negatives`` and ``offsets``: one list for each position."""
+    result = Result(outputs, weight)
+    for n, t in enumerate(target):
+        if t != ignore_index:
+            result.add(n, *softmax_loss(outputs[n], weight, t, negatives[n], offsets[n]))
+    return result
+
+
+def scalable_cross_entropy(outputs, weight, target, rows, items, ignore_index=-100):
+    """``rows`` and ``items`` of each bucket, any iterables."""
+    result = Result(outputs, weight)
+    for n, t in enumerate(target):
+        if t == ignore_index:
+            continue
+        slots = [softmax_loss(outputs[n], weight, t, sorted(items[b])) for b in range(len(rows)) if n in set(rows[b])]
+        if slots:
+            result.add(n, *max(slots, key=lambda slot: slot[0]))
+    return result
+
+
+def statistics(outputs, weight, target, rows, items, ignore_index=-100):
+    valid = [n for n in range(len(target)) if target[n] != ignore_index]
+    slots = [(b, n) for b in range(len(rows)) for n in rows[b] if n in valid]
+    covered = sorted({n for _, n in slots})
+    if not covered:
+        return {"coverage": 0.0, "slots_per_position": 0.0, "target_in_bucket": 0.0, "captured_mass": 0.0}
+    masses = []
+    for n in covered:
+        loss_of = {b: softmax_loss(outputs[n], weight, target[n], sorted(items[b]))[0] for b, m in slots if m == n}
+        best = max(loss_of, key=loss_of.get)
+        exps = np.exp(weight @ outputs[n])
+        masses.append(sum(exps[i] for i in items[best]) / exps.sum())
+    return {
+        "coverage": len(covered) / len(valid),
+        "slots_per_position": len(slots) / len(covered),
+        "target_in_bucket": sum(target[n] in items[b] for b, n in slots) / len(slots),
+        "captured_mass": float(np.mean(masses)),
+    }

@@ -1,0 +1,159 @@
+"""Every notebook, run as a whole in the fast profile; then again with a cell that moves every control from Python."""
+
+import math
+import os
+
+import pytest
+from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
+
+from sce_lab.losses import LOSSES
+
+pytestmark = [pytest.mark.notebook, pytest.mark.timeout(3 * LIMIT_SECONDS)]
+BY_NAME = {path.stem: path for path in NOTEBOOKS}
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [n for each in value for n in numbers(each)]
+    return [value] if isinstance(value, float) else []
+
+
+def check(done):
+    """What must be true of any execution."""
+    assert done.seconds < LIMIT_SECONDS
+    assert done.peak_bytes < LIMIT_BYTES
+    assert all(math.isfinite(n) for n in numbers(done.results))
+    for cell in done.notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+    print(f"{done.seconds:.0f} s, {done.peak_bytes / 2**20:.0f} MiB")
+
+
+def test_every_notebook_is_tested_here():
+    tested = {"00_start_here", "01_playground"}
+    others = {name for name in BY_NAME if os.environ.get("SCE_LAB_ALL_NOTEBOOKS") and name not in tested}
+    assert not others
+
+
+def test_start_here(tmp_path):
+    done = execute(BY_NAME["00_start_here"], {"seconds": 0.5}, tmp_path)
+    check(done)
+    growth = done.results["growth"]
+    assert growth["ce"] > 2 * growth["sce"] > 2
+    peaks = {(row["loss"], row["catalog_size"]): row["peak"] for row in done.results["peaks"]}
+    assert peaks["ce", 1_000_000] > 5 * peaks["sce", 1_000_000]
+    race = done.results["race"]
+    assert list(race["losses"]) == list(LOSSES)
+    for reached in race["losses"].values():
+        assert reached["state"] == "finished"
+        assert reached["loss_last"] < reached["loss_first"]
+        assert 0 < reached["validation"]["HR@10"] < race["ceiling"]["HR@10"] + 0.05
+        assert reached["measured_memory"]["peak"] > 0
+
+
+def test_playground(tmp_path):
+    done = execute(BY_NAME["01_playground"], {"settings": {"loss": "ce", "seed": 2}}, tmp_path)
+    check(done)
+    (run,) = done.results["runs"]
+    assert (run["settings"]["loss"], run["settings"]["seed"]) == ("ce", 2)
+    assert run["state"] == "finished"
+    assert run["loss_last"] < run["loss_first"] - 0.2
+    assert 0.05 < run["validation"]["HR@10"] < run["ceiling"]["HR@10"] + 0.05
+    assert run["measured_memory"]["peak"] == pytest.approx(run["predicted_memory"]["peak"], rel=0.3)
+
+
+MOVE_EVERYTHING = """
+from pathlib import Path
+
+moves = {}
+
+def move(**values):
+    before = playground.results()["predicted_memory"]
+    for name, value in values.items():
+        playground.controls[name].value = value
+    after = playground.results()
+    moves["+".join(values)] = {"before": before, "after": after["predicted_memory"], "problem": after["problem"]}
+
+move(catalog_size=1000)
+move(batch_size=96)
+move(n_negatives=1024)
+move(n_buckets=96)
+move(bucket_size_x=192)
+move(bucket_size_y=200)
+move(mix_x=False)
+move(loss="sampled")
+move(epochs=1)
+move(seed=7)
+assert playground.start()
+playground.wait(60)
+move(dataset="file", path="nowhere.csv")
+assert not playground.start()
+rows = [f"{u},{(u + i) % 40},{i}" for u in range(90) for i in range(8)]
+Path("mine.csv").write_text("\\n".join(["user,item,timestamp", *rows]))
+move(path="mine.csv")
+move(loss="ce")
+playground.start()
+playground.wait(60)
+move(dataset="synthetic")
+playground.start()
+playground.pause()
+paused = playground.results()["state"]
+playground.resume()
+playground.stop()
+playground.wait(60)
+Path("moves.json").write_text(__import__("json").dumps({"moves": moves, "paused": paused}))
+"""
+
+
+def test_every_control_of_the_playground_moved_from_python(tmp_path):
+    import json
+
+    done = execute(BY_NAME["01_playground"], {}, tmp_path, extra=MOVE_EVERYTHING)
+    check(done)
+    told = json.loads((tmp_path / "moves.json").read_text())
+    moves = told["moves"]
+
+    def change(name, loss):
+        return moves[name]["after"][loss]["peak"] - moves[name]["before"][loss]["peak"]
+
+    for name in ("catalog_size", "batch_size"):
+        assert all(change(name, loss) > 0 for loss in LOSSES)
+    assert change("n_negatives", "sampled") > 0 == change("n_negatives", "sce") == change("n_negatives", "ce")
+    for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
+        assert change(name, "sce") > 0 == change(name, "ce") == change(name, "sampled")
+    for name in ("loss", "epochs", "seed"):
+        assert all(change(name, loss) == 0 for loss in LOSSES)
+    assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
+    assert moves["path"]["problem"] == ""
+    assert told["paused"] == "paused"
+    first, sampled, file, stopped = done.results["runs"]
+    assert first["settings"]["mix_x"] is True
+    assert sampled["settings"] == {
+        **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 96,
+        "bucket_size_x": 192, "bucket_size_y": 200, "mix_x": False, "loss": "sampled", "epochs": 1, "seed": 7,
+    }  # fmt: skip
+    assert (file["catalog_size"], file["settings"]["loss"]) == (40, "ce")
+    assert stopped["state"] == "stopped"
+    for run in (first, sampled, file):
+        assert run["state"] == "finished"
+        assert run["loss_last"] < run["loss_first"]
+        assert run["validation"]["HR@10"] > 0
+    assert set(done.results["settings"]) == set(first["settings"])
+
+
+def test_a_worker_error_fails_the_notebook(tmp_path):
+    from papermill import PapermillExecutionError
+
+    broken = """
+from sce_lab.widgets import Playground
+def events(self, record, stop):
+    raise FloatingPointError("the loss became nan at step 3")
+Playground._events = events
+playground.start()
+playground.wait(30)
+"""
+    with pytest.raises(PapermillExecutionError, match="the loss became nan at step 3"):
+        execute(BY_NAME["01_playground"], {}, tmp_path, extra=broken)
