@@ -62,7 +62,7 @@ class Notebook:
 
     def bars(self):
         """The texts of the memory figure, among them the predicted peaks."""
-        return self.page.evaluate("() => [...document.querySelectorAll('.js-plotly-plot text')].map(t => t.textContent)")
+        return self.page.locator(".js-plotly-plot text").all_text_contents()
 
     def screenshot(self, name):
         """Keep what a person would see."""
@@ -72,7 +72,8 @@ class Notebook:
     def check(self):
         """Nothing failed: no cell, no widget, no script."""
         assert self.errors == []
-        assert self.page.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-RenderedText[data-mime-type*="stderr"]').count() == 0
+        failed = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+        assert self.page.locator(failed).count() == 0
 
 
 @pytest.fixture
