@@ -257,6 +257,9 @@ def predict_memory(
 ) -> MemoryUse:
     """The :class:`MemoryUse` of a step of ``config`` over ``catalog_size`` items, without allocating any of it.
 
+    Where the work depends on the data (how many positions of SCE's buckets win, say), it is the most there can be; for
+    the other losses it is what a step takes.
+
     Args:
         config: what would be trained (its device is ignored: the prediction is for CPU kernels).
         catalog_size: items C, of any size.

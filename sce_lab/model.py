@@ -60,7 +60,8 @@ class SASRec(nn.Module):
         """
         if embedded is None:
             embedded = self.item_embedding[packed.items]
-        x = math.sqrt(embedded.shape[-1]) * embedded + self.position_embedding[packed.positions]
+        # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
+        x = math.sqrt(embedded.shape[-1]) * embedded + F.embedding(packed.positions, self.position_embedding)
         x = F.dropout(x, self.dropout, self.training)
         for block in self.blocks:
             x = block(x, packed.runs)

@@ -100,7 +100,12 @@ def test_the_prediction_is_the_measurement(loss, catalog_size, shape, hidden_siz
     predicted = predict_memory(config, catalog_size).as_dict()
     for part, nbytes in measured.items():
         # a few hundred bytes: scalars that only a real step makes (a random seed, a step count)
-        assert predicted[part] == pytest.approx(nbytes, rel=0.01, abs=2048), part
+        if loss == "sce" and part in ("loss_workspace", "peak"):
+            # how many blocks and winners there are depends on the data: the prediction is the most there can be
+            assert nbytes <= 1.01 * predicted[part] + 2048, part
+            assert predicted[part] <= 1.25 * nbytes + 2048, part
+        else:
+            assert predicted[part] == pytest.approx(nbytes, rel=0.01, abs=2048), part
 
 
 def test_the_workspace_of_cross_entropy_is_its_formula():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sce_lab.data.batches import training_batches
-from sce_lab.data.splits import Sequences
+from sce_lab.data.splits import Holdout, Sequences, Split
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.training import (
     Evaluated,
@@ -76,6 +76,22 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(cycle_spli
     other = losses_of(train(dataclasses.replace(SMALL, seed=1), cycle_split))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_same_numbers_again_also_on_two_threads(loss):
+    rng = np.random.default_rng(0)
+    walks = rng.integers(0, 2000, (600, 30))
+    holdout = Holdout(Sequences.from_lists(list(walks[:, :-1])), walks[:, -1])
+    split = Split(Sequences.from_lists(list(walks)), holdout, holdout, 2000, np.arange(2000))
+    config = TrainingConfig(loss=loss, batch_size=200, max_epochs=2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, again, third = (losses_of(train(config, split)) for _ in range(3))
+    finally:
+        torch.set_num_threads(threads)
+    assert first == again == third
 
 
 def test_two_trainings_that_take_turns_do_not_disturb_each_other(cycle_split):
