@@ -18,6 +18,7 @@ from sce_lab.figures import (
     memory_wall,
     nice_ceiling,
     run_names,
+    style,
     training_figure,
     write_comparison_page,
 )
@@ -181,11 +182,11 @@ def test_nothing_known_yet_is_an_empty_figure_too():
 
 @pytest.mark.parametrize("largest", [1, 900, 5 * MIB, 1.3 * 2**30, 7 * 2**40])
 def test_byte_axes_have_a_few_distinct_binary_ticks(largest):
-    axis = figures._bytes_axis(largest)
+    axis = style.bytes_axis(largest)
     assert axis["range"][1] >= largest
     assert 2 <= len(axis["tickvals"]) <= 8
     assert len(set(axis["ticktext"])) == len(axis["ticktext"])
-    log = figures._log_bytes_axis(largest, 5000 * largest)
+    log = style.log_bytes_axis(largest, 5000 * largest)
     assert 2 <= len(log["tickvals"]) <= 8
     assert len(set(log["ticktext"])) == len(log["ticktext"])
 

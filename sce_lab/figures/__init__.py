@@ -1,0 +1,38 @@
+"""Figures: from tables to plotly, in one look.
+
+Every public function takes tables and returns figures; nothing here trains, measures or draws on a screen. A loss has
+one colour, dash and marker in all of them; what all share (weights, encoder) is grey: colour means "the loss".
+
+Backgrounds are transparent and text is a grey that can be read on white and on black. A page that knows its theme can
+do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
+"""
+
+from sce_lab.figures.comparison import comparison_page, run_names, write_comparison_page
+from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
+from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
+from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
+
+__all__ = [
+    "FONT",
+    "INK",
+    "LOOKS",
+    "METRICS",
+    "TEMPLATE",
+    "THEME_CSS",
+    "TIME_PARTS",
+    "Look",
+    "Spec",
+    "comparison_page",
+    "figure",
+    "label",
+    "look",
+    "memory_figure",
+    "memory_spec",
+    "memory_wall",
+    "nice_ceiling",
+    "run_names",
+    "short_label",
+    "training_figure",
+    "training_spec",
+    "write_comparison_page",
+]

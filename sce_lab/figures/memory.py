@@ -1,0 +1,191 @@
+"""Memory: of a step, part by part, and over the size of the catalog."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sce_lab.figures.style import (
+    CLEAR,
+    GREY,
+    INK,
+    LIGHT_GREY,
+    LINE,
+    Spec,
+    bytes_axis,
+    figure,
+    label,
+    line_at,
+    log_bytes_axis,
+    look,
+    panel_title,
+)
+from sce_lab.memory import format_bytes
+
+
+def memory_spec(
+    memory: pd.DataFrame,
+    *,
+    before: pd.DataFrame | None = None,
+    measured: Mapping[str, float] | None = None,
+    free: float | None = None,
+) -> Spec:
+    """See :func:`memory_figure`."""
+    losses = list(memory["loss"])
+    rows = np.arange(len(losses))[::-1]  # the first stands on top
+    peak = memory["peak"].to_numpy(float)
+    workspace = np.maximum(memory["loss_workspace"].to_numpy(float), 1.0)
+    # Every part is at its own largest and they need not be largest together. The bars end at the peak; what the shared
+    # parts leave of it is what the loss adds.
+    weights = np.minimum(memory[["parameters", "gradients", "optimizer_state"]].sum(axis=1).to_numpy(float), peak)
+    encoder = np.minimum(memory["activations"].to_numpy(float), peak - weights)
+    colors = [look(loss).color for loss in losses]
+    fields = ["peak", "loss_workspace"]
+    old = memory.set_index("loss")[fields] if before is None else before.set_index("loss")[fields].reindex(losses)
+    old_peak, old_workspace = old.to_numpy(float).T
+    same = np.isclose(old_peak, peak, rtol=0.005)  # what did not change needs no outline
+    old_peak, old_workspace = np.where(same, np.nan, old_peak), np.where(same, np.nan, old_workspace)
+    taken = [(measured or {}).get(loss, np.nan) for loss in losses]
+
+    def bar(name: str, values: np.ndarray, color: str | list[str]) -> Spec:
+        hover = {"customdata": [format_bytes(v) for v in values], "hovertemplate": f"{name}: %{{customdata}}"}
+        shape = {"orientation": "h", "width": 0.56, "marker": {"color": color, "line": {"width": 0}}}
+        return {"type": "bar", "name": name, "x": values, "y": rows, **shape, **hover, "showlegend": False}
+
+    def text(x: np.ndarray, panel: str, bold: bool) -> Spec:
+        sizes = [f"  <b>{format_bytes(v)}</b>" if bold else f"  {format_bytes(v)}" for v in x]
+        where = {"x": x, "y": rows, "xaxis": f"x{panel}", "yaxis": f"y{panel}", "text": sizes}
+        font = {"textposition": "middle right", "textfont": {"color": INK, "size": 13}, "cliponaxis": False}
+        return {"type": "scatter", "mode": "text", **where, **font, "hoverinfo": "skip", "showlegend": False}
+
+    def dots(name: str, x: Any, panel: str, marker: Spec) -> Spec:
+        sizes = ["" if np.isnan(v) else format_bytes(v) for v in x]
+        where = {"x": x, "y": rows, "xaxis": f"x{panel}", "yaxis": f"y{panel}", "customdata": sizes}
+        hover = f"{name}: %{{customdata}}<extra></extra>"
+        return {"type": "scatter", "mode": "markers", **where, "marker": marker, "hovertemplate": hover} | {
+            "showlegend": False,
+            "name": name,
+        }
+
+    symbols = [look(loss).symbol for loss in losses]
+    filled = {"symbol": symbols, "size": 13, "color": colors}
+    hollow = {"symbol": symbols, "size": 13, "color": CLEAR, "line": {"color": LINE, "width": 1.5}}
+    diamond = {"symbol": "diamond", "size": 11, "color": "white", "line": {"color": "black", "width": 1.5}}
+    data = [
+        bar("weights, gradients, Adam", weights, GREY),
+        bar("encoder", encoder, LIGHT_GREY),
+        bar("the loss", peak - weights - encoder, colors),
+        dots("measured peak", np.array(taken, float), "", diamond),
+        text(np.fmax(peak, taken), "", bold=True),
+        dots("before", old_workspace, "2", hollow),
+        dots("the loss", workspace, "2", filled),
+        text(workspace, "2", bold=False),
+    ]
+    shapes = [_ghost(row, size) for row, size in zip(rows, old_peak)]
+    end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
+    low = max(1.0, np.nanmin([*workspace, *old_workspace]))
+    high = np.nanmax([*workspace, *old_workspace])
+    annotations = [panel_title("Peak memory of one training step"), panel_title("The loss alone (log scale)", "2")]
+    for panel, inside in (
+        ("", free is not None and bool(free < end)),
+        ("2", free is not None and bool(free < 30 * high)),
+    ):
+        shapes.append(line_at(free if inside else 1.0, panel) | {"visible": inside})
+        annotations.append(_free_label(free or 1.0, panel) | {"visible": inside})
+        high = max(high, 1.1 * free) if panel and inside else high
+    line = {"showgrid": False, "range": [-0.9, len(losses) - 0.5], "tickvals": rows, "ticks": ""}
+    layout = {
+        "height": 70 + 38 * len(losses),
+        "barmode": "stack",
+        "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
+        "xaxis": {"domain": [0, 0.56], **bytes_axis(end)},
+        "yaxis": {**line, "ticktext": [f"{label(loss)}  " for loss in losses]},
+        "xaxis2": {"domain": [0.63, 1], "anchor": "y2", **log_bytes_axis(low / 1.5, high, room=0.4)},
+        "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
+        "shapes": shapes,
+        "annotations": annotations,
+        "showlegend": False,
+    }
+    return {"data": data, "layout": layout}
+
+
+def _ghost(row: float, size: float) -> Spec:
+    """The outline of a bar as it was; invisible if it was not."""
+    there = bool(np.isfinite(size))
+    where = {"x0": 0, "x1": size if there else 0, "y0": row - 0.38, "y1": row + 0.38}
+    return {"type": "rect", **where, "line": {"color": LINE, "width": 1.5, "dash": "dot"}, "visible": there}
+
+
+def _free_label(free: float, panel: str) -> Spec:
+    x = math.log10(free) if panel else free  # plotly wants the logarithm in annotations, though not in shapes
+    where = {"x": x, "xref": f"x{panel}", "y": 0, "yref": f"y{panel} domain", "xanchor": "left", "yanchor": "bottom"}
+    return {"text": f" {format_bytes(free)} free", **where, "font": {"size": 11, "color": INK}}
+
+
+def memory_figure(memory: pd.DataFrame, **options: Any) -> go.Figure:
+    """Predicted memory of a step, a bar a loss, and beside it the loss's workspace alone on a log scale.
+
+    Args:
+        memory: a row a loss: ``loss`` and the fields of :class:`sce_lab.memory.MemoryUse`, in bytes.
+        options: ``before``: the same table at the previous settings, drawn as outlines;
+            ``measured``: measured peak by loss, drawn as diamonds; ``free``: bytes there are, drawn as a line.
+    """
+    return figure(memory_spec(memory, **options))
+
+
+def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure:
+    """Peak memory over catalog size, a line a loss, both axes logarithmic.
+
+    Args:
+        memory: columns ``loss``, ``catalog_size`` and ``peak`` (bytes), a row a point.
+        free: bytes there are: where a line crosses it, training ends.
+    """
+    data, annotations = [], []
+    for loss, rows in memory.groupby("loss", sort=False):
+        style = look(loss)
+        sizes = [format_bytes(v) for v in rows["peak"]]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": label(loss),
+                "x": rows["catalog_size"].to_numpy(float),
+                "y": rows["peak"].to_numpy(float),
+                "line": {"color": style.color, "dash": style.dash, "width": 2.5},
+                "marker": {"symbol": style.symbol, "size": 8, "color": style.color},
+                "customdata": sizes,
+                "hovertemplate": f"{label(loss)}, %{{x:,}} items: %{{customdata}}<extra></extra>",
+            }
+        )
+    low, high = memory["peak"].min(), memory["peak"].max()
+    shapes = []
+    if free is not None and free < 64 * high:
+        high = max(high, free)
+        where = {"xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": free, "y1": free}
+        shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1.5, "dash": "dot"}})
+        where = {"xref": "x domain", "x": 0, "y": math.log10(free), "xanchor": "left", "yanchor": "bottom"}
+        annotations.append({"text": f"free on this machine: {format_bytes(free)}", **where})
+    catalog = np.unique(memory["catalog_size"])
+    decades = 10.0 ** np.arange(math.ceil(math.log10(catalog[0])), math.floor(math.log10(catalog[-1])) + 1)
+    layout = {
+        "height": 340,
+        "xaxis": {"type": "log", "title": {"text": "items in the catalog"}, "tickvals": decades}
+        | {"ticktext": [count(d) for d in decades]},
+        "yaxis": {"title": {"text": "peak memory of a step"}, **log_bytes_axis(low / 1.5, 1.5 * high)},
+        "shapes": shapes,
+        "annotations": annotations,
+    }
+    return figure({"data": data, "layout": layout})
+
+
+def count(n: float) -> str:
+    """``20000`` to ``"20k"``."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if n >= unit:
+            return f"{n / unit:.3g}{name}"
+    return f"{n:.0f}"

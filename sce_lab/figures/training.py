@@ -1,0 +1,164 @@
+"""Training: loss, ranking quality and time of a step, a run a loss, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sce_lab.figures.style import GREY, INK, LIGHT_GREY, LOOKS, Spec, figure, label, look, nice_ceiling, panel_title
+
+METRICS = ("HR@10", "NDCG@10")
+#: How a step's time is stacked: name, phases of :func:`sce_lab.training.training_step`, the loss's own?
+TIME_PARTS = (
+    ("encoder forward", ("forward",), False),
+    ("encoder backward, Adam", ("backward", "optimizer"), False),
+    ("loss forward", ("loss_forward",), True),
+    ("loss backward", ("loss_backward",), True),
+)
+
+
+def _epochs(history: pd.DataFrame) -> np.ndarray:
+    """The step numbers of a history, in epochs. Before the first evaluation an epoch's length is unknown: 0 to 1."""
+    evaluated = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
+    if len(evaluated):
+        length = evaluated["step"].iloc[-1] / evaluated["epoch"].iloc[-1]
+    else:
+        length = max(1, history["step"].max())
+    return history["step"].to_numpy(float) / length
+
+
+def training_spec(
+    histories: Mapping[str, pd.DataFrame],
+    milliseconds: Mapping[str, Mapping[str, float]],
+    *,
+    ceiling: Mapping[str, float] | None = None,
+    epochs: float | None = None,
+    losses: Sequence[str] = tuple(LOOKS),
+) -> Spec:
+    """See :func:`training_figure`."""
+    panels: dict[str, dict[str, tuple[Any, Any]]] = {"loss": {}, **{metric: {} for metric in METRICS}}
+    for loss, history in histories.items():
+        x = history["epochs"].to_numpy(float) if "epochs" in history else _epochs(history)
+        step = (history["kind"] == "step").to_numpy()
+        panels["loss"][loss] = x[step], history["loss"].to_numpy(float)[step] if step.any() else []
+        for metric in METRICS:
+            if metric in history:
+                panels[metric][loss] = x[~step], history[metric].to_numpy(float)[~step]
+    data: list[Spec] = []
+    for number, (panel, curves) in enumerate(panels.items()):
+        axes = {"xaxis": f"x{number + 1}".replace("x1", "x"), "yaxis": f"y{number + 1}".replace("y1", "y")}
+        for loss in losses:
+            x, y = curves.get(loss, ((), ()))
+            style = look(loss)
+            line = {"color": style.color, "dash": style.dash, "width": 1.8 if panel == "loss" else 2.2}
+            marker = {"color": style.color, "symbol": style.symbol, "size": 6}
+            mode = "lines" if panel == "loss" else "lines+markers"
+            hover = f"{label(loss)}, epoch %{{x:.1f}}: %{{y:.4f}}<extra></extra>"
+            data.append({"type": "scatter", "mode": mode, "name": label(loss), "x": np.asarray(x), "y": np.asarray(y)})
+            data[-1] |= {**axes, "line": line, "marker": marker, "hovertemplate": hover}
+            data[-1] |= {"showlegend": False, "cliponaxis": panel == "loss"}
+    totals = {loss: sum(parts.values()) for loss, parts in milliseconds.items()}
+    for name, phases, is_loss in TIME_PARTS:
+        y = [sum(milliseconds.get(loss, {}).get(phase, 0.0) for phase in phases) for loss in losses]
+        strong = name.endswith("forward")  # forward hatched, backward plain
+        colors = [look(loss).color if is_loss else GREY if strong else LIGHT_GREY for loss in losses]
+        pattern = {"shape": "/" if strong else "", "size": 5, "solidity": 0.35}
+        pattern |= {"fillmode": "overlay", "fgcolor": "rgba(255, 255, 255, 0.75)"}
+        data.append({"type": "bar", "name": name, "x": np.arange(len(losses)), "y": np.array(y), "width": 0.6})
+        data[-1] |= {
+            "xaxis": "x4",
+            "yaxis": "y4",
+            "marker": {"color": colors, "pattern": pattern, "line": {"width": 0}},
+        }
+        data[-1] |= {"hovertemplate": f"{name}: %{{y:.1f}} ms<extra></extra>", "showlegend": False}
+    shown = [totals.get(loss) for loss in losses]
+    data.append({"type": "scatter", "mode": "text", "x": np.arange(len(losses)), "y": [t or 0 for t in shown]})
+    data[-1] |= {"text": [f"<b>{t:.0f} ms</b>" if t else "" for t in shown], "textposition": "top center"}
+    data[-1] |= {"xaxis": "x4", "yaxis": "y4", "textfont": {"color": INK}, "hoverinfo": "skip", "showlegend": False}
+    return {"data": data, "layout": _training_layout(panels, totals, ceiling or {}, epochs, losses)}
+
+
+def _training_layout(
+    panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
+    totals: Mapping[str, float],
+    ceiling: Mapping[str, float],
+    epochs: float | None,
+    losses: Sequence[str],
+) -> Spec:
+    reached = max((float(x[-1]) for curves in panels.values() for x, _ in curves.values() if len(x)), default=1.0)
+    width, gap = 0.205, 0.06
+    domains = [[i * (width + gap), i * (width + gap) + width] for i in range(4)]
+    x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 5}
+    names = {"tickvals": np.arange(len(losses)), "ticktext": [short_label(loss) for loss in losses], "showgrid": False}
+    layout: Spec = {
+        "height": 236,
+        "barmode": "stack",
+        "margin": {"l": 12, "r": 8, "t": 30, "b": 44},
+        "xaxis": {"domain": domains[0], **x_axis},
+        "xaxis2": {"domain": domains[1], "anchor": "y2", **x_axis},
+        "xaxis3": {"domain": domains[2], "anchor": "y3", **x_axis},
+        "xaxis4": {"domain": domains[3], "anchor": "y4", "range": [-0.6, len(losses) - 0.4], **names},
+        "yaxis": {"rangemode": "normal", "nticks": 5, **_loss_range(panels["loss"])},
+        "yaxis4": {"anchor": "x4", "range": [0, nice_ceiling(1.2 * max(totals.values(), default=50.0))], "nticks": 5},
+        "annotations": [
+            panel_title("Training loss"),
+            panel_title("HR@10", "2"),
+            panel_title("NDCG@10", "3"),
+            panel_title("ms per step", "4"),
+        ],
+        "shapes": [],
+        "showlegend": False,
+    }
+    for panel, metric in zip("23", METRICS):
+        best = max((float(np.max(y)) for _, y in panels[metric].values() if len(y)), default=0.0)
+        top = nice_ceiling(1.12 * max(best, ceiling.get(metric, 0.0)) or 0.5)
+        layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", "range": [0, top], "nticks": 5}
+        known = metric in ceiling
+        y = ceiling.get(metric, 0.0)
+        where = {"xref": f"x{panel} domain", "x0": 0, "x1": 1, "yref": f"y{panel}", "y0": y, "y1": y}
+        line = {"color": INK, "width": 1.5, "dash": "dot"}
+        layout["shapes"].append({"type": "line", **where, "line": line, "visible": known})
+        where = {
+            "xref": f"x{panel} domain",
+            "x": 0,
+            "xanchor": "left",
+            "yref": f"y{panel}",
+            "y": y,
+            "yanchor": "bottom",
+        }
+        text = f"best possible {y:.2f}"
+        layout["annotations"].append({"text": text, **where, "font": {"size": 11, "color": INK}, "visible": known})
+    return layout
+
+
+def _loss_range(curves: Mapping[str, tuple[Any, Any]]) -> Spec:
+    values = [np.asarray(y, float) for _, y in curves.values() if len(y)]
+    if not values:
+        return {"range": [0, 10]}
+    low, high = min(v.min() for v in values), max(v.max() for v in values)
+    return {"range": [math.floor(low), math.ceil(high + 1e-9) if high > low else math.floor(low) + 1]}
+
+
+def short_label(loss: str) -> str:
+    """A name short enough to stand under a bar."""
+    return {"ce": "CE", "sampled": "Sampled", "sce": "SCE"}.get(loss, label(loss))
+
+
+def training_figure(
+    histories: Mapping[str, pd.DataFrame], milliseconds: Mapping[str, Mapping[str, float]], **options: Any
+) -> go.Figure:
+    """A run a loss, side by side: training loss, HR@10 and NDCG@10 over epochs, and the time of a step.
+
+    Args:
+        histories: by loss, tables as :func:`sce_lab.runs.history_row` makes them; a column ``epochs`` (step number in
+            epochs) is used if it is there.
+        milliseconds: by loss, median milliseconds by phase (:func:`sce_lab.runs.summarize_history`).
+        options: ``ceiling``: best reachable metrics, drawn as lines; ``epochs``: where the epoch axis should end;
+            ``losses``: which have a place.
+    """
+    return figure(training_spec(histories, milliseconds, **options))
