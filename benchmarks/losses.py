@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ sys.path.insert(0, str(Path(__file__).parent))  # runs as a script from anywhere
 
 import numpy as np
 import pandas as pd
-import plotly.express as px
+import plotly.graph_objects as go
 import torch
-from peers import Peer, Problem, peers
+from peers import Peer, Problem, peers, reference_bytes
 from rich.console import Console
 from rich.table import Table
 
 from sce_lab import scalable_cross_entropy_reference
+from sce_lab.figures import LOOKS, figure, html_page
+from sce_lab.figures.style import log_bytes_axis, panel_title
 from sce_lab.memory import LiveBytes, format_bytes, free_memory, largest_workspace
 from sce_lab.runs import environment, write_text
 
@@ -126,9 +129,10 @@ def measure(name: str, sizes: tuple[int, int, int, int], found: list[Peer], args
             running.append(peer)
     problem = Problem.random(*sizes, device=args.device)
     truths: dict[str, Any] = {}
-    if args.errors and c <= 200_000:
-        for kind in {peer.computes for peer in running}:
-            if kind != "ce" or 48 * n * c < free:
+    if args.errors:
+        in_float64 = {"sce": 2 * reference_bytes(*sizes), "ce": 48 * n * c}
+        for kind in {peer.computes for peer in running} & in_float64.keys():
+            if in_float64[kind] < free:
                 truths[kind] = float64_truth(kind, problem)
     times: dict[str, list[tuple[float, float]]] = {peer.name: [] for peer in running}
     for peer in running:
@@ -176,32 +180,73 @@ def show(rows: list[dict]) -> None:
     console.print(table)
 
 
-def page(rows: list[dict], growth: list[dict], path: Path) -> None:
-    """The same as plotly figures."""
-    table = pd.DataFrame([r for r in rows if "skipped" not in r]).assign(MiB=lambda t: t["workspace"] / 2**20)
-    common = {"color": "peer", "barmode": "group", "log_y": True}
+#: Ours in the lab's green, other SCE implementations in greys, exact cross-entropy in its vermilion, sampled in blue.
+PEER_LOOKS = {
+    "SCE": (LOOKS["sce"].color, "solid", "circle"),
+    "SCE, row-sparse gradient": ("#66c7ab", "solid", "circle-open"),
+    "SCE, Triton": ("#00563f", "dashdot", "star"),
+    "SCE, readable reference": ("#808182", "dash", "diamond"),
+    "SCE, replay-rec": ("#4d4e50", "dot", "diamond-open"),
+    "CE, materialised": (LOOKS["ce"].color, "dash", "square"),
+    "CE, torch chunked": ("#eba57a", "dash", "square-open"),
+    "CE, cut-cross-entropy": ("#a34700", "dot", "x"),
+    "CE, Liger": ("#c99b00", "dot", "cross"),
+    "sampled softmax, 256": (LOOKS["sampled"].color, "dot", "triangle-up"),
+}
+AXES = {"C": "items in the catalog", "N": "positions", "n_buckets": "buckets"}
+
+
+def bars(table: pd.DataFrame, column: str, title: str, write: Callable[[float], str]) -> go.Figure:
+    """A bar a peer, grouped by case, on a log scale: bars start at a tenth of the smallest."""
+    data = []
+    for peer, part in table.groupby("peer", sort=False):
+        color = PEER_LOOKS[peer][0]
+        text = [write(v) for v in part[column]]
+        bar = {"type": "bar", "name": peer, "x": part["case"], "y": part[column], "text": text, "textangle": -90}
+        data.append(bar | {"marker": {"color": color}, "hovertemplate": f"{peer}, %{{x}}: %{{text}}<extra></extra>"})
+    low, high = np.log10(table[column].min()) - 1, np.log10(table[column].max()) + 0.3
+    yaxis = {"type": "log", "range": [low, high], "dtick": 1, "showticklabels": False}
+    legend = {"orientation": "v", "x": 1.01, "xanchor": "left", "yanchor": "top", "yref": "paper", "y": 1}
+    layout = {"height": 420, "barmode": "group", "yaxis": yaxis, "legend": legend, "margin": {"t": 30, "r": 200}}
+    return figure({"data": data, "layout": layout | {"annotations": [panel_title(title)]}})
+
+
+def lines(table: pd.DataFrame, sweep: str, column: str, title: str) -> go.Figure:
+    """Growth: a line a peer, both axes logarithmic, so that the slope is the exponent."""
+    data = []
+    for peer, part in table.dropna(subset=[column]).groupby("peer", sort=False):
+        color, dash, symbol = PEER_LOOKS[peer]
+        line = {"type": "scatter", "mode": "lines+markers", "name": peer, "x": part[sweep], "y": part[column]}
+        data.append(line | {"line": {"color": color, "dash": dash}, "marker": {"symbol": symbol, "size": 8}})
+    axis = log_bytes_axis(table[column].min() / 1.5, table[column].max() * 1.5) if column != "seconds" else {"dtick": 1}
+    yaxis = {"type": "log", "title": {"text": "seconds" if column == "seconds" else ""}, **axis}
+    legend = {"orientation": "v", "x": 1.01, "xanchor": "left", "yanchor": "top", "yref": "paper", "y": 1}
+    layout = {"height": 380, "xaxis": {"type": "log", "dtick": 1, "title": {"text": AXES[sweep]}}, "yaxis": yaxis}
+    layout |= {"legend": legend, "margin": {"t": 30, "r": 200}, "annotations": [panel_title(title)]}
+    return figure({"data": data, "layout": layout})
+
+
+def page(result: dict[str, Any], path: Path) -> None:
+    """The same as plotly figures, with what was measured where."""
+    done = pd.DataFrame([r for r in result["cases"] if "skipped" not in r])
     figures = [
-        px.bar(table, x="case", y="seconds", title="Seconds, forward and backward", **common),
-        px.bar(table, x="case", y="MiB", title="Loss workspace, MiB beyond inputs and gradients", **common),
+        bars(done, "seconds", "Seconds, forward and backward (log scale)", lambda v: f"{v:.2g} s"),
+        bars(done, "workspace", "Loss workspace: bytes beyond inputs and their gradients (log scale)", format_bytes),
     ]
-    if growth:
-        table = pd.DataFrame([r for r in growth if "skipped" not in r])
-        for sweep, part in table.groupby("case", sort=False):
-            for y, title in (("seconds", "Seconds"), ("workspace", "Workspace in bytes")):
-                figures.append(
-                    px.line(
-                        part,
-                        x=sweep,
-                        y=y,
-                        color="peer",
-                        markers=True,
-                        log_x=True,
-                        log_y=True,
-                        title=f"{title} over {sweep}",
-                    )
-                )
-    scripts = ["cdn" if i == 0 else False for i in range(len(figures))]
-    write_text(path, "\n".join(f.to_html(full_html=False, include_plotlyjs=s) for f, s in zip(figures, scripts)))
+    if result["sweeps"]:
+        growth = pd.DataFrame([r for r in result["sweeps"] if "skipped" not in r])
+        for sweep, part in growth.groupby("case", sort=False):
+            figures.append(lines(part, sweep, "seconds", f"Time as the {AXES[sweep]} grow"))
+            figures.append(lines(part, sweep, "workspace", f"Workspace as the {AXES[sweep]} grow"))
+    where = result["environment"]
+    machine = ", ".join(where["gpus"]) or f"{where['processor']}, {where['threads']} threads"
+    subtitle = f"{machine}, PyTorch {where['versions']['torch']}. Command: {where['command']}"
+    skipped = pd.DataFrame([r for r in result["cases"] if "skipped" in r])
+    tables = skipped[["case", "peer", "skipped"]].to_html(index=False, border=0) if len(skipped) else ""
+    if result.get("slopes"):
+        growth = pd.DataFrame(result["slopes"]).round(2)
+        tables += "<h2>Exponents of growth</h2>" + growth.to_html(index=False, border=0)
+    write_text(path, html_page("Losses side by side", subtitle, tables, figures, cdn=True))
 
 
 def main() -> None:
@@ -239,7 +284,7 @@ def main() -> None:
     out = args.out or RESULTS / f"losses-{args.device}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(result, indent=1))
-    page(rows, growth, out.with_suffix(".html"))
+    page(result, out.with_suffix(".html"))
     console.print(f"Written to {out} and {out.with_suffix('.html').name}")
 
 

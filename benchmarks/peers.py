@@ -139,14 +139,14 @@ def peers(device: str) -> tuple[list[Peer], dict[str, str]]:
         ),
         Peer(
             "SCE, readable reference", "sce",
-            lambda p: sce_lab.scalable_cross_entropy_reference(*p.inputs, **p.sce), _reference, ours,
+            lambda p: sce_lab.scalable_cross_entropy_reference(*p.inputs, **p.sce), reference_bytes, ours,
         ),
         Peer("CE, materialised", "ce", lambda p: sce_lab.cross_entropy(*p.inputs), _logits, ours),
         Peer("sampled softmax, 256", "", lambda p: sce_lab.sampled_softmax(*p.inputs), _small, ours),
     ]  # fmt: skip
     missing = {}
     others = (
-        ("SCE, replay-rec", "replay-rec", "sce", replay, _reference, False),
+        ("SCE, replay-rec", "replay-rec", "sce", replay, reference_bytes, False),
         ("CE, torch chunked", "torch", "ce", torch_chunked, _small, False),
         ("CE, cut-cross-entropy", "cut-cross-entropy", "ce", cut_cross_entropy, _small, True),
         ("CE, Liger", "liger-kernel", "ce", liger, _small, True),
@@ -168,7 +168,8 @@ def _small(n: int, c: int, b: int, y: int) -> float:
     return 4 * 64 * 3 * (n + c)
 
 
-def _reference(n: int, c: int, b: int, y: int) -> float:
+def reference_bytes(n: int, c: int, b: int, y: int) -> float:
+    """About what an implementation of SCE holds that keeps scores and logits whole."""
     return _small(n, c, b, y) + 4 * b * c + 4 * b * n + 16 * b * b * y
 
 

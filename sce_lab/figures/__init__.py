@@ -7,7 +7,7 @@ Backgrounds are transparent and text is a grey that can be read on white and on 
 do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 """
 
-from sce_lab.figures.comparison import comparison_page, run_names, write_comparison_page
+from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
 from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
@@ -24,6 +24,7 @@ __all__ = [
     "Spec",
     "comparison_page",
     "figure",
+    "html_page",
     "label",
     "look",
     "memory_figure",

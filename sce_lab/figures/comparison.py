@@ -193,10 +193,38 @@ th:first-child, td:first-child {{ text-align: left; }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{subtitle}</p>
-{table}
+{tables}
 {figures}
 </body></html>
 """
+
+
+def html_page(title: str, subtitle: str, tables: str, figures: Iterable[go.Figure], *, cdn: bool = False) -> str:
+    """Figures below ``tables`` (HTML) on one page, light or dark as the reader's system is.
+
+    Args:
+        title, subtitle: text, not HTML.
+        tables: HTML that stands before the figures.
+        figures: one below the other.
+        cdn: let the reader's browser fetch plotly, which keeps the page small; otherwise the page needs no network.
+    """
+    config = {"displayModeBar": False, "responsive": True}
+    script: bool | str = "cdn" if cdn else True
+    divs = [
+        each.to_html(
+            full_html=False, include_plotlyjs=False if number else script, config=config, div_id=f"figure-{number + 1}"
+        )
+        for number, each in enumerate(figures)
+    ]
+    return _PAGE.format(
+        title=html.escape(title),
+        subtitle=html.escape(subtitle),
+        tables=tables,
+        figures="\n".join(divs),
+        font=FONT,
+        grid=GRID,
+        theme=THEME_CSS,
+    )
 
 
 def write_comparison_page(path: str | os.PathLike[str], runs: Sequence[Run]) -> None:
@@ -212,20 +240,8 @@ def write_comparison_page(path: str | os.PathLike[str], runs: Sequence[Run]) -> 
     people = for_people(table)
     people["loss"] = run_names(list(table["loss"]))
     datasets = ", ".join(dict.fromkeys(str(name) for name in table["dataset"]))
-    page = _PAGE.format(
-        title="Losses compared",
-        subtitle=f"Data: {html.escape(datasets)}. Metrics are those of the test items at the best validation epoch, "
-        "ranked against the whole catalog; times and memory are medians and peaks of training steps.",
-        table=people.to_html(index=False, border=0),
-        figures="\n".join(_divs(figures)),
-        font=FONT,
-        grid=GRID,
-        theme=THEME_CSS,
+    subtitle = (
+        f"Data: {datasets}. Metrics are those of the test items at the best validation epoch, "
+        "ranked against the whole catalog; times and memory are medians and peaks of training steps."
     )
-    write_text(Path(path), page)
-
-
-def _divs(figures: Iterable[go.Figure]) -> Iterable[str]:
-    config = {"displayModeBar": False, "responsive": True}
-    for number, each in enumerate(figures):
-        yield each.to_html(full_html=False, include_plotlyjs=not number, config=config, div_id=f"figure-{number + 1}")
+    write_text(Path(path), html_page("Losses compared", subtitle, people.to_html(index=False, border=0), figures))
