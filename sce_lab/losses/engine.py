@@ -219,7 +219,7 @@ def winner_gradients(
         grad_outputs.index_add_(0, positions.flatten(), grad_x.to(outputs.dtype).flatten(0, 1))
 
     # Let go of the last tile before the gradient of the table's size is made.
-    x = w = targets = negatives = positions = padding = grad = grad_target = grad_x = grad_logits = grad_w = None  # noqa: F841
+    x = w = targets = negatives = positions = padding = grad = grad_target = grad_x = grad_logits = grad_w = None
 
     grad_rows = grad_rows.to(linear_weight.dtype)
     if settings.sparse_grad:

@@ -12,6 +12,7 @@ There is no formula beside the code that could drift from it.
 
 from sce_lab.memory.devices import DEVICES, Device
 from sce_lab.memory.fit import fits, largest, suggest_sce
+from sce_lab.memory.formulas import Formula, workspace_formula
 from sce_lab.memory.guard import (
     DoesNotFitError,
     RanOutOfMemoryError,
@@ -24,16 +25,22 @@ from sce_lab.memory.guard import (
 from sce_lab.memory.live import LiveBytes, largest_workspace
 from sce_lab.memory.measure import measured_step, measuring
 from sce_lab.memory.predict import predict_memory
+from sce_lab.memory.roofline import Work, count_work, this_machine
+from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
 from sce_lab.memory.use import MemoryUse, format_bytes
 
 __all__ = [
     "DEVICES",
     "Device",
     "DoesNotFitError",
+    "Formula",
     "LiveBytes",
     "MemoryUse",
     "RanOutOfMemoryError",
+    "Timeline",
+    "Work",
     "check_fits",
+    "count_work",
     "explaining_out_of_memory",
     "fits",
     "format_bytes",
@@ -42,8 +49,12 @@ __all__ = [
     "largest",
     "largest_workspace",
     "measured_step",
+    "measured_timeline",
     "measuring",
     "predict_memory",
+    "predict_timeline",
     "suggest_sce",
+    "this_machine",
     "what_would_fit",
+    "workspace_formula",
 ]

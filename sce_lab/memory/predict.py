@@ -62,34 +62,34 @@ def predict_memory(
     Raises:
         ValueError: ``catalog_size``, ``n_sequences`` or ``length`` is below 1, or the loss refuses its settings.
     """
-    arguments = _plain(config, catalog_size, n_sequences, length)
+    config, *sizes = arguments_of(config, catalog_size, n_sequences, length)
+    arguments = json.dumps(dataclasses.asdict(config)), *sizes
     if decisions is None:
         return _predict(*arguments)
     with given_decisions(decisions):
         return _predict.__wrapped__(*arguments)  # past the cache
 
 
-def _plain(
+def arguments_of(
     config: TrainingConfig, catalog_size: int, n_sequences: int | None, length: int | None
-) -> tuple[str, int, int, int]:
-    """Checked, and hashable."""
+) -> tuple[TrainingConfig, int, int, int]:
+    """The arguments of :func:`predict_memory`, checked and filled in; what decides no shape is made equal."""
     n_sequences = config.batch_size if n_sequences is None else n_sequences
     length = config.max_length if length is None else length
     for name, value in (("catalog_size", catalog_size), ("n_sequences", n_sequences), ("length", length)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    device = config.device if torch.device(config.device).type == "cuda" and torch.cuda.is_available() else "cpu"
-    settings = dataclasses.asdict(config) | {"device": device, "max_length": max(length, config.max_length)}
-    # What decides no shape is made equal, so that it decides no entry of the cache either.
-    settings |= {
-        "seed": 0,
-        "learning_rate": 1.0,
-        "betas": (0.9, 0.98),
-        "max_epochs": 1,
-        "patience": 1,
-        "evaluate_every": 1,
-    }
-    return json.dumps(settings), int(catalog_size), int(n_sequences), int(length)
+    on_cuda = torch.device(config.device).type == "cuda" and torch.cuda.is_available()
+    config = dataclasses.replace(
+        config,
+        device=config.device if on_cuda else "cpu",
+        max_length=max(length, config.max_length),
+        **{name: getattr(TrainingConfig, name) for name in _NO_SHAPE},
+    )
+    return config, int(catalog_size), int(n_sequences), int(length)
+
+
+_NO_SHAPE = ("seed", "learning_rate", "betas", "max_epochs", "patience", "evaluate_every")
 
 
 @functools.lru_cache(maxsize=4096)
