@@ -30,9 +30,15 @@ from sce_lab.data.splits import Holdout, Split
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.metrics import KS, rank_items, ranking_metrics
 from sce_lab.model import SASRec
+from sce_lab.optimizers import RowSparseAdam, add_rows
 
 #: Early stopping and "best" look at this metric of the validation holdout.
 CRITERION = "NDCG@10"
+DTYPES = ("float32", "bfloat16")
+
+
+def _takes(loss: str, setting: str) -> bool:
+    return setting in inspect.signature(LOSSES[loss]).parameters
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class TrainingConfig:
         evaluate_every: epochs between evaluations.
         seed: decides initial weights, order of batches, dropout, negatives and bucket centres.
         device: a torch device.
+        dtype: of weights, gradients, Adam's state and the encoder: "float32", or "bfloat16", which takes half the
+            memory and rounds every update to three digits. Losses add up in float32 either way.
+        sparse_gradients: the item table's gradient has rows for the items of the step only, and Adam updates these
+            rows only: see :class:`sce_lab.optimizers.RowSparseAdam`. Not with a loss that scores the whole catalog.
 
     Raises:
         ValueError: a setting is out of range; the message names it and its value.
@@ -70,6 +80,8 @@ class TrainingConfig:
     evaluate_every: int = 1
     seed: int = 0
     device: str = "cpu"
+    dtype: str = "float32"
+    sparse_gradients: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON has lists only
@@ -92,6 +104,14 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.sparse_gradients and not _takes(self.loss, "sparse_grad"):
+            able = ", ".join(loss for loss in LOSSES if _takes(loss, "sparse_grad"))
+            raise ValueError(
+                f"sparse_gradients=True does not go with loss={self.loss!r}, whose gradient has no empty rows; "
+                f"it goes with {able}"
+            )
 
 
 @dataclass(frozen=True)
@@ -184,7 +204,7 @@ def training_step(
         value.backward()
     with phase("backward"):
         outputs.backward(head.grad)
-        table.grad.index_add_(0, items, embedded.grad)
+        table.grad = add_rows(table.grad, items, embedded.grad)
     with phase("optimizer"):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -213,14 +233,31 @@ class Stopwatch:
 
 def make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Adam in its fused form: the plain one holds two more copies of the item table while it steps."""
+    if config.sparse_gradients:
+        return RowSparseAdam(model.parameters(), lr=config.learning_rate, betas=config.betas)
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module:
+    """The loss module that ``config`` describes.
+
+    Args:
+        config: what is trained.
+        item_counts: ``(C,)`` training count of each item, for a loss that takes it and has no other.
+    """
+    settings = dict(config.loss_settings)
+    if _takes(config.loss, "item_counts"):
+        settings.setdefault("item_counts", item_counts)
+    if config.sparse_gradients:
+        settings["sparse_grad"] = True
+    return make_loss(config.loss, **settings)
 
 
 def make_model(config: TrainingConfig, catalog_size: int) -> SASRec:
     """The encoder that ``config`` describes, its weights drawn from the device's default generator."""
     size = (config.hidden_size, config.n_blocks, config.n_heads)
     with torch.device(config.device):
-        return SASRec(catalog_size, config.max_length, *size, dropout=config.dropout)
+        return SASRec(catalog_size, config.max_length, *size, dropout=config.dropout).to(getattr(torch, config.dtype))
 
 
 def evaluate(model: SASRec, holdout: Holdout, ks: tuple[int, ...] = KS) -> dict[str, float]:
@@ -260,10 +297,7 @@ class Trainer:
         self.seconds = 0.0
         with self._seeded(config.seed):
             self.model = make_model(config, split.catalog_size)
-        settings = dict(config.loss_settings)
-        if "item_counts" in inspect.signature(LOSSES[config.loss]).parameters:
-            settings.setdefault("item_counts", torch.from_numpy(split.item_counts))
-        self.loss = make_loss(config.loss, **settings).to(config.device)
+        self.loss = make_training_loss(config, torch.from_numpy(split.item_counts)).to(config.device)
         self.loss.generator = torch.Generator(config.device)
         self.optimizer = make_optimizer(config, self.model)
         self.best_state = self._copy_of_weights()
@@ -376,7 +410,9 @@ class Trainer:
         with safe_open(path, "pt", device=str(self.config.device)) as file:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        ours, theirs = json.loads(json.dumps(dataclasses.asdict(self.config))), json.loads(metadata["config"])
+        plain = lambda config: json.loads(json.dumps(dataclasses.asdict(config)))  # noqa: E731 (as JSON has it)
+        ours = plain(self.config)
+        theirs = plain(TrainingConfig()) | json.loads(metadata["config"])  # older ones lack the newest settings
         for name in ours:
             if name not in ("max_epochs", "patience", "device") and ours[name] != theirs.get(name):
                 raise ValueError(

@@ -92,7 +92,7 @@ def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path)
     ],
 )
 def test_bad_input_gets_one_sentence_and_no_run(sce_lab, arguments, sentence, tmp_path, monkeypatch):
-    monkeypatch.setattr("sce_lab.memory.free_memory", lambda: 2**34)
+    monkeypatch.setattr("sce_lab.memory.guard.free_memory", lambda device: 2**34)
     if "30000000" in arguments:  # the data of 30 million items are not what is tried here
         split = type("Split", (), {"catalog_size": 30_000_000, "train": Sequences.from_lists([[1, 2]])})
         monkeypatch.setattr(cli, "open_split", lambda **source: (split, None))

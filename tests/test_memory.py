@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from sce_lab import memory
 from sce_lab.data.batches import training_batches
 from sce_lab.data.splits import Sequences
 from sce_lab.losses import LOSSES
@@ -184,7 +183,7 @@ def test_a_memory_limit_is_respected(monkeypatch):
 
 
 def test_what_does_not_fit_is_refused_with_a_sentence(monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
+    monkeypatch.setattr("sce_lab.memory.guard.free_memory", lambda device: 2**30)
     assert check_fits(SMALL, 1000) == predict_memory(SMALL, 1000)
     with pytest.raises(
         DoesNotFitError, match=r"ce over 2,000,000 items needs .* GiB a step and 1 GiB is free: .*batch_size"

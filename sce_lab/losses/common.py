@@ -1,11 +1,15 @@
 """What every loss shares: checking its inputs, flattening (B, L, D) to (N, D), and reducing the result."""
 
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+T = TypeVar("T")
 Reduction = Literal["none", "mean", "sum"]
 
 
@@ -88,6 +92,23 @@ def reduce_losses(losses: Tensor, counted: Tensor, shape: torch.Size, reduction:
     raise ValueError(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
 
 
+class RowLookup(torch.autograd.Function):
+    """Rows ``(n, D)`` of a table ``(C, D)``; the table's gradient is row-sparse and may hold a row several times."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
+        """``table[index]``, for ``index (n,)``."""
+        ctx.save_for_backward(index)
+        ctx.shape = table.shape
+        return table.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient's rows, as they come."""
+        (index,) = ctx.saved_tensors
+        return torch.sparse_coo_tensor(index.unsqueeze(0), grad, ctx.shape, check_invariants=False), None
+
+
 def check_reduction(reduction: str) -> None:
     """Raise before the work is done, not after it."""
     if reduction not in ("none", "mean", "sum"):
@@ -102,13 +123,63 @@ def check_positive(name: str, value: int) -> int:
 
 
 def is_fake(tensor: Tensor) -> bool:
-    """Whether this is a memory prediction: a tensor of ``FakeTensorMode``, with a shape but without values."""
-    return isinstance(tensor, FakeTensor)
+    """Whether this is a memory prediction: a tensor with a shape but without values."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[None]:
+    """Inside, operations on the device of ``tensor`` compute in the dtypes they are given."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
+
+
+#: What the data decided in a step: noted while it runs, or given to a prediction of it. See :func:`noting_decisions`.
+_noted: ContextVar[list[Any] | None] = ContextVar("noted", default=None)
+_given: ContextVar[Iterator[Any] | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def noting_decisions() -> Iterator[list[Any]]:
+    """Inside, every number that the data decide and that decides how much work there is goes into the list."""
+    noted: list[Any] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
+@contextmanager
+def given_decisions(decisions: Iterable[Any]) -> Iterator[None]:
+    """Inside, a memory prediction takes these decisions, noted in a step of the same shape, and not the worst ones."""
+    token = _given.set(iter(decisions))
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def decided(real: Callable[[], T], worst: T, like: Tensor) -> T:
+    """A number, or list of numbers, that depends on the data: ``real()``.
+
+    In a memory prediction (``like`` is fake) there are no data: it is what was given, or else ``worst``.
+    """
+    if is_fake(like):
+        given = _given.get()
+        return worst if given is None else next(given)
+    value = real()
+    if (noted := _noted.get()) is not None:
+        noted.append(value)
+    return value
 
 
 def read_count(count: Tensor, at_most: int) -> int:
     """The value of a 0-d tensor that decides how much work there is; a fake one takes the most there can be."""
-    return at_most if is_fake(count) else int(count)
+    return decided(lambda: int(count), at_most, count)
+
+
+def is_worst_case(like: Tensor) -> bool:
+    """Whether this is a memory prediction that knows nothing of the data."""
+    return is_fake(like) and _given.get() is None
 
 
 def chunks(total: int, size: int, like: Tensor) -> list[slice]:
@@ -118,4 +189,4 @@ def chunks(total: int, size: int, like: Tensor) -> list[slice]:
     """
     size = max(size, 1)
     parts = [slice(start, min(start + size, total)) for start in range(0, total, size)]
-    return parts[:2] if is_fake(like) else parts
+    return parts[:2] if is_worst_case(like) else parts

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .common import chunks, is_fake
+from .common import chunks, decided, is_fake, is_worst_case, without_autocast
 
 
 class Settings(NamedTuple):
@@ -79,7 +79,7 @@ class BucketSoftmax(torch.autograd.Function):
     def backward(ctx: Any, grad_losses: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of ``outputs`` and ``linear_weight``."""
         outputs, linear_weight, labels, items, losses, positive, winning_slot = ctx.saved_tensors
-        with torch.autocast(outputs.device.type, enabled=False):
+        with without_autocast(outputs):
             grads = winner_gradients(
                 outputs,
                 linear_weight,
@@ -218,6 +218,9 @@ def winner_gradients(
             add_rows(grad_rows, 0, item_place[buckets, part].flatten(), grad_w.flatten(0, 1))
         grad_outputs.index_add_(0, positions.flatten(), grad_x.to(outputs.dtype).flatten(0, 1))
 
+    # Let go of the last tile before the gradient of the table's size is made.
+    x = w = targets = negatives = positions = padding = grad = grad_target = grad_x = grad_logits = grad_w = None
+
     grad_rows = grad_rows.to(linear_weight.dtype)
     if settings.sparse_grad:
         grad_weight = torch.sparse_coo_tensor(
@@ -252,7 +255,7 @@ def winners(
     start = start[bucket]
 
     most = min(bucket_size_x, len(winning_bucket))
-    counts = [most] * n_buckets if is_fake(count) else count.tolist()
+    counts = decided(count.tolist, [most] * n_buckets, count)
     first, n_tiles = 0, 0
     while first < n_buckets and counts[first] > 0:
         n_slots = counts[first]
@@ -265,7 +268,7 @@ def winners(
             limit = count[first:last, None]  # (n_b, 1)
             yield bucket[first:last], order[start[first:last, None] + torch.minimum(nth, limit - 1)], nth >= limit
         first, n_tiles = last, n_tiles + 1
-        if is_fake(count) and n_tiles == 2:
+        if is_worst_case(count) and n_tiles == 2:
             return  # as in chunks()
 
 
@@ -304,8 +307,11 @@ def _logsumexp_inplace(logits: Tensor) -> Tensor:
 def _distinct(items: Tensor, at_most: int) -> tuple[Tensor, Tensor]:
     """The distinct items, sorted, and the place of each item among them. Fake items are as distinct as can be."""
     if is_fake(items):
-        return items[:at_most], torch.zeros_like(items)
-    return torch.unique(items, return_inverse=True)
+        n_distinct = decided(lambda: 0, min(len(items), at_most), items)
+        return items.new_empty(n_distinct), torch.zeros_like(items)
+    distinct, place = torch.unique(items, return_inverse=True)
+    decided(lambda: len(distinct), 0, items)
+    return distinct, place
 
 
 def _add_rows_in_order(table: Tensor, dim: int, index: Tensor, rows: Tensor) -> Tensor:

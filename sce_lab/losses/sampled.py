@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .common import accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses
+from .common import RowLookup, accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses
 
 SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch")
 
@@ -35,6 +35,7 @@ def sampled_softmax(
     ignore_index: int = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
+    sparse_grad: bool = False,
 ) -> Tensor:
     r"""Softmax cross-entropy of the target against sampled negatives.
 
@@ -76,6 +77,7 @@ def sampled_softmax(
         ignore_index: target value of positions that have no target.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
+        sparse_grad: give ``linear_weight`` a row-sparse gradient: a row for each target and each draw.
 
     Returns:
         The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
@@ -101,6 +103,7 @@ def sampled_softmax(
         ignore_index,
         reduction,
         generator,
+        sparse_grad,
     )
 
 
@@ -116,6 +119,7 @@ def _sampled_softmax(
     ignore_index: int,
     reduction: str,
     generator: torch.Generator | None,
+    sparse_grad: bool,
 ) -> Tensor:
     """The loss itself, with the proposal prepared (the module prepares it once for all steps)."""
     check_reduction(reduction)
@@ -133,7 +137,8 @@ def _sampled_softmax(
         drawn = proposal.draw((k,) if shared_negatives else (n_positions, k), input.device, generator)
 
     # One lookup for both: two would each leave a dense (C, D) gradient to be added up.
-    rows = F.embedding(torch.cat([labels, drawn.items.flatten()]), linear_weight)
+    index = torch.cat([labels, drawn.items.flatten()])
+    rows = RowLookup.apply(linear_weight, index) if sparse_grad else F.embedding(index, linear_weight)
     targets, negative_items = rows.split([n_positions, drawn.items.numel()])  # (N, D)
     negative_items = negative_items.view(*drawn.items.shape, rows.shape[1])  # (k, D) or (N, k, D)
     dtype = accumulation_dtype(torch.promote_types(outputs.dtype, rows.dtype))
@@ -260,6 +265,7 @@ class SampledSoftmaxLoss(nn.Module):
         ignore_index: int = -100,
         reduction: str = "mean",
         generator: torch.Generator | None = None,
+        sparse_grad: bool = False,
     ) -> None:
         """See :func:`sampled_softmax` for the settings and the errors."""
         super().__init__()
@@ -275,6 +281,7 @@ class SampledSoftmaxLoss(nn.Module):
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.generator = generator
+        self.sparse_grad = sparse_grad
         self.register_buffer("item_counts", item_counts, persistent=False)
         self._prepared: tuple[tuple, Tensor | None, Proposal] | None = None
 
@@ -306,6 +313,7 @@ class SampledSoftmaxLoss(nn.Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             generator=self.generator,
+            sparse_grad=self.sparse_grad,
         )
 
     def extra_repr(self) -> str:

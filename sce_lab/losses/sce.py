@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
-from .common import accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses
+from .common import accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses, without_autocast
 from .engine import BucketSoftmax, Settings
 from .topk import streaming_topk
 
@@ -99,7 +99,7 @@ def scalable_cross_entropy(
     dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
     settings = Settings(dtype, workspace_bytes // TILE_SHARE, sparse_grad, deterministic)
 
-    with torch.autocast(input.device.type, enabled=False):
+    with without_autocast(input):
         with torch.no_grad():  # which positions and items a bucket takes is a choice: it has no gradient
             if centers is None:
                 centers = draw_centers(outputs, valid, sizes.n_buckets, mix_x, generator, dtype)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
-from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses
+from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses, without_autocast
 from .engine import keep_largest
 
 
@@ -44,7 +44,7 @@ def scalable_cross_entropy_reference(
     n_positions = len(outputs)
     sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
     sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
-    with torch.autocast(input.device.type, enabled=False):
+    with without_autocast(input):
         dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
         X, W = outputs.to(dtype), linear_weight.to(dtype)  # (N, D), (C, D)
 

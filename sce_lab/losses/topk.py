@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .common import chunks, read_count
+from .common import chunks, is_worst_case, read_count
 
 BLOCK = 8  # scores that are searched or skipped together
 
@@ -79,6 +79,8 @@ def _promising_blocks(scores: Tensor, k: int, threshold: Tensor) -> Tensor | Non
     # Column j belongs to block j % n_blocks: taking the maxima then runs along contiguous memory.
     maxima = scores.view(-1, BLOCK, n_blocks).amax(dim=1)  # (Q, n_blocks)
     n_promising = min(k, read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks))
+    if is_worst_case(scores):
+        n_promising = min(n_promising, n_blocks // 4)  # more are searched all together, which takes less
     if n_promising > n_blocks // 4:  # then it is as quick to search them all
         return None
     return _largest(maxima, n_promising)[1]  # (Q, n_promising)

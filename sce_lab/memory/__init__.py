@@ -1,0 +1,60 @@
+"""What a training step needs: measured exactly, or predicted without allocating a byte of it.
+
+Both run the same :func:`sce_lab.training.training_step`. To measure, every tensor storage that comes and goes is
+counted while the step runs; to predict, the same step runs on tensors that have shapes and lifetimes but no data.
+There is no formula beside the code that could drift from it.
+
+    measure    a step, or now and then a step of a training            predict    a step that is never made
+    timeline   every moment of a step, and who holds what at its peak  formulas   each loss's workspace, to be taught
+    fit        what fits into how much, on which device                guard      refusing in time, explaining in words
+    roofline   the least time a step can take
+"""
+
+from sce_lab.memory.devices import DEVICES, Device
+from sce_lab.memory.fit import fits, largest, suggest_sce
+from sce_lab.memory.formulas import Formula, workspace_formula
+from sce_lab.memory.guard import (
+    DoesNotFitError,
+    RanOutOfMemoryError,
+    check_fits,
+    explaining_out_of_memory,
+    free_memory,
+    is_out_of_memory,
+    what_would_fit,
+)
+from sce_lab.memory.live import LiveBytes, largest_workspace
+from sce_lab.memory.measure import measured_step, measuring
+from sce_lab.memory.predict import predict_memory
+from sce_lab.memory.roofline import Work, count_work, this_machine
+from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
+from sce_lab.memory.use import MemoryUse, format_bytes
+
+__all__ = [
+    "DEVICES",
+    "Device",
+    "DoesNotFitError",
+    "Formula",
+    "LiveBytes",
+    "MemoryUse",
+    "RanOutOfMemoryError",
+    "Timeline",
+    "Work",
+    "check_fits",
+    "count_work",
+    "explaining_out_of_memory",
+    "fits",
+    "format_bytes",
+    "free_memory",
+    "is_out_of_memory",
+    "largest",
+    "largest_workspace",
+    "measured_step",
+    "measured_timeline",
+    "measuring",
+    "predict_memory",
+    "predict_timeline",
+    "suggest_sce",
+    "this_machine",
+    "what_would_fit",
+    "workspace_formula",
+]

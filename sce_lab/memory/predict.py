@@ -1,0 +1,170 @@
+"""What a training step would take, without allocating a byte of it.
+
+The same :func:`sce_lab.training.training_step` runs as when it is measured, on tensors that have shapes and lifetimes
+but no data. There is no formula beside the code that could drift from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sce_lab.data.batches import Batch, Packed
+from sce_lab.losses.common import given_decisions
+from sce_lab.memory.live import LiveBytes
+from sce_lab.memory.measure import measured_step
+from sce_lab.memory.shapes import shapes_only
+from sce_lab.memory.use import MemoryUse
+from sce_lab.training import TrainingConfig, make_model, make_optimizer, make_training_loss
+
+
+class ShapedStep(NamedTuple):
+    """The arguments of a training step, made of tensors without content, and what counts their bytes."""
+
+    model: nn.Module
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    batch: Batch
+    counter: LiveBytes
+
+
+def predict_memory(
+    config: TrainingConfig,
+    catalog_size: int,
+    *,
+    n_sequences: int | None = None,
+    length: int | None = None,
+    decisions: Sequence[Any] | None = None,
+) -> MemoryUse:
+    """The :class:`MemoryUse` of a step of ``config`` over ``catalog_size`` items, without allocating any of it.
+
+    For cross-entropy and sampled softmax it is what a step takes. Where the work depends on the data, it is the most
+    there can be: with SCE that is how many blocks of scores are searched, how many distinct items the buckets hold and
+    how many positions each of them wins; with sparse gradients, how many distinct items have one. Given what the data
+    decided in a real step (``decisions``), the prediction is what that step takes.
+
+    Args:
+        config: what would be trained. For a CUDA device on a machine without one the prediction is that for a CPU.
+        catalog_size: items C, of any size.
+        n_sequences: sequences in the batch; default ``config.batch_size``.
+        length: positions of each sequence; default ``config.max_length``. The loss sees
+            ``N = n_sequences * length`` positions.
+        decisions: of a measured step of the same shape, see :func:`sce_lab.losses.common.noting_decisions`.
+
+    Raises:
+        ValueError: ``catalog_size``, ``n_sequences`` or ``length`` is below 1, or the loss refuses its settings.
+    """
+    config, *sizes = arguments_of(config, catalog_size, n_sequences, length)
+    arguments = json.dumps(dataclasses.asdict(config)), *sizes
+    if decisions is None:
+        return _predict(*arguments)
+    with given_decisions(decisions):
+        return _predict.__wrapped__(*arguments)  # past the cache
+
+
+def arguments_of(
+    config: TrainingConfig, catalog_size: int, n_sequences: int | None, length: int | None
+) -> tuple[TrainingConfig, int, int, int]:
+    """The arguments of :func:`predict_memory`, checked and filled in; what decides no shape is made equal."""
+    n_sequences = config.batch_size if n_sequences is None else n_sequences
+    length = config.max_length if length is None else length
+    for name, value in (("catalog_size", catalog_size), ("n_sequences", n_sequences), ("length", length)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    on_cuda = torch.device(config.device).type == "cuda" and torch.cuda.is_available()
+    config = dataclasses.replace(
+        config,
+        device=config.device if on_cuda else "cpu",
+        max_length=max(length, config.max_length),
+        **{name: getattr(TrainingConfig, name) for name in _NO_SHAPE},
+    )
+    return config, int(catalog_size), int(n_sequences), int(length)
+
+
+_NO_SHAPE = ("seed", "learning_rate", "betas", "max_epochs", "patience", "evaluate_every")
+
+
+@functools.lru_cache(maxsize=4096)
+def _predict(settings: str, catalog_size: int, n_sequences: int, length: int) -> MemoryUse:
+    config = TrainingConfig(**json.loads(settings))
+    with shaped_step(config, catalog_size, n_sequences, length) as (model, loss, optimizer, batch, counter):
+        return measured_step(model, loss, optimizer, batch, counter=counter).memory
+
+
+#: One prediction at a time: they are all Python, and two threads at once would only make each other late.
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def shaped_step(
+    config: TrainingConfig,
+    catalog_size: int,
+    n_sequences: int,
+    length: int,
+    counter: LiveBytes | None = None,
+) -> Iterator[ShapedStep]:
+    """The arguments of a step of ``config`` on tensors without content, as after a first step.
+
+    Args:
+        config, catalog_size, n_sequences, length: see :func:`predict_memory`.
+        counter: counts the bytes in place of the usual one.
+    """
+    with _one_at_a_time, shapes_only(config.device, dropout=config.dropout > 0) as (device, usual):
+        config = dataclasses.replace(config, device=str(device))
+        # The usual counter is on while the arguments are made, too: without it, that takes longer.
+        with torch.device(device), type(usual)():
+            model, optimizer = _model(config, catalog_size)
+            loss = make_training_loss(config, torch.empty(catalog_size, dtype=torch.int64))
+            items = torch.empty(n_sequences * length, dtype=torch.int64)
+            inputs = Packed(items, torch.empty_like(items), ((n_sequences, length),))
+            batch = Batch(inputs, torch.empty_like(items))
+        try:
+            yield ShapedStep(model, loss, optimizer, batch, counter or usual)
+        except BaseException:
+            _kept.clear()  # a step that broke off leaves gradients behind
+            raise
+
+
+#: Models on meta tensors, to be used again: all that differs from one catalog to the next is the item table.
+_kept: dict[tuple[Any, ...], tuple[nn.Module, torch.optim.Optimizer]] = {}
+
+
+def _model(config: TrainingConfig, catalog_size: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Model and optimizer of ``config`` as they are after a first step."""
+    names = ("hidden_size", "n_blocks", "n_heads", "dropout", "max_length", "dtype", "sparse_gradients")
+    key = tuple(getattr(config, name) for name in names)
+    if config.device == "meta" and key in _kept:
+        model, optimizer = _kept[key]
+        old = model.item_embedding
+        model.item_embedding = table = nn.Parameter(old.detach().new_empty(catalog_size, config.hidden_size))
+        parameters = optimizer.param_groups[0]["params"]
+        parameters[:] = [table if p is old else p for p in parameters]
+        del optimizer.state[old]
+        optimizer.state[table] = _first_state(table)
+        return model, optimizer
+    model = make_model(config, catalog_size)
+    optimizer = make_optimizer(config, model)
+    for p in model.parameters():
+        optimizer.state[p] = _first_state(p)
+    if len(_kept) >= 16:
+        _kept.clear()
+    if config.device == "meta":
+        _kept[key] = model, optimizer
+    return model, optimizer
+
+
+def _first_state(p: Tensor) -> dict[str, Tensor]:
+    """The state that Adam would have after its first step."""
+    return {
+        "step": torch.empty((), dtype=torch.float32),
+        "exp_avg": torch.empty_like(p, requires_grad=False),
+        "exp_avg_sq": torch.empty_like(p, requires_grad=False),
+    }
