@@ -23,10 +23,12 @@ from sce_lab.data import (
 )
 from sce_lab.losses import (
     LOSSES,
+    BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     SampledSoftmaxLoss,
     SCELoss,
     SCEStatistics,
+    binary_cross_entropy,
     cross_entropy,
     make_loss,
     sampled_softmax,
@@ -54,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DATASETS",
     "LOSSES",
+    "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "Evaluated",
     "Event",
@@ -72,6 +75,7 @@ __all__ = [
     "SyntheticProcess",
     "Trainer",
     "TrainingConfig",
+    "binary_cross_entropy",
     "compare_runs",
     "cross_entropy",
     "evaluate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 import sys
@@ -22,6 +23,8 @@ from sce_lab.data import DATASETS, Split, load_dataset, open_split, read_interac
 from sce_lab.data.batches import mean_length
 from sce_lab.losses import LOSSES
 from sce_lab.memory import check_fits, measuring
+from sce_lab.reproduce import RECIPES, Recipe, find_recipe, parse_setting
+from sce_lab.reproduce import reproduce as reproduce_recipe
 from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record
 from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, TrainingConfig
 
@@ -247,6 +250,70 @@ def train(
     console.print(f"Recorded in {folder}")
     if finished.reason == "stopped":
         console.print(resume_hint(folder))
+
+
+@app.command()
+def reproduce(
+    dataset: Annotated[str, typer.Argument(help="One of " + ", ".join(RECIPES) + ".")],
+    loss: Annotated[str, typer.Option(help="Which recipes: names separated by commas, or `all`.")] = "sce",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Run so many times, with the seeds 0, 1, ...")] = 1,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Try another setting, name=value; recorded under its own name.")
+    ] = None,
+    device: DeviceOption = "cpu",
+    force: ForceOption = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for the records. Default: `benchmarks/results/reproduce`.")
+    ] = None,
+) -> None:
+    """Train a published row again and record what came out.
+
+    Each seed has a run folder of its own: a finished one is not trained again, an interrupted one goes on where it
+    was. The record (settings, seeds, mean and standard deviation, time, memory, machine, versions) is rewritten after
+    every seed.
+
+    `sce-lab reproduce amazon_beauty --seeds 5`
+    """
+    names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
+    recipes = [find_recipe(dataset, name) for name in (["quick"] if quick else names)]
+    changes = dict(parse_setting(text) for text in change or [])
+    recipes = [recipe.with_settings(changes) for recipe in recipes]
+    split, _ = open_split(dataset)
+    source = {"source": dataset}
+    with stop_on_interrupt() as stop:
+        for recipe in recipes:
+            recipe = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, device=device))
+            if not force:
+                check_fits(recipe.config, split.catalog_size, typical_length(recipe.config, split))
+
+            def train_run(config: TrainingConfig, folder: Path) -> None:
+                console.print(f"seed {config.seed} in {folder}")
+                train_with_bar(config, split, source, folder, stop)
+
+            repeat = repeat_command(recipe, seeds, changes, device)
+            for record_ in reproduce_recipe(
+                recipe, split, range(seeds), train_run, repeat=repeat, runs=out, results=results
+            ):
+                mean, done = record_["mean"], len(record_["seeds"])
+                console.print(
+                    f"{recipe.name}, {done} of {seeds} seeds: HR@10 {mean['HR@10']:.4f}, NDCG@10 {mean['NDCG@10']:.4f}"
+                )
+            if stop():
+                console.print("Call the same command again to go on.")
+                break
+
+
+def repeat_command(recipe: Recipe, seeds: int, changes: dict[str, Any], device: str) -> str:
+    """The command that repeats a reproduction."""
+    words = ["sce-lab reproduce", recipe.dataset]
+    words += ["--loss", recipe.name.split("+")[0]]
+    words += ["--seeds", str(seeds)] if seeds > 1 else []
+    words += [f"--set {name}={value}" for name, value in changes.items()]
+    return " ".join(words + (["--device", device] if device != "cpu" else []))
 
 
 @app.command()

@@ -47,7 +47,7 @@ class SASRec(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
         self.blocks = nn.ModuleList(Block(hidden_size, n_heads, dropout) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
-        self.dropout = dropout
+        self.drop = Dropout(dropout)
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter)
@@ -62,7 +62,7 @@ class SASRec(nn.Module):
             embedded = self.item_embedding[packed.items]
         # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
         x = math.sqrt(embedded.shape[-1]) * embedded + F.embedding(packed.positions, self.position_embedding)
-        x = F.dropout(x, self.dropout, self.training)
+        x = self.drop(x)
         for block in self.blocks:
             x = block(x, packed.runs)
         return self.norm(x)
@@ -73,7 +73,7 @@ class Block(nn.Module):
 
     def __init__(self, hidden_size: int, n_heads: int, dropout: float) -> None:
         super().__init__()
-        self.n_heads, self.dropout = n_heads, dropout
+        self.n_heads, self.drop = n_heads, Dropout(dropout)
         self.attention_norm = nn.LayerNorm(hidden_size, eps=1e-8)
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
@@ -87,8 +87,8 @@ class Block(nn.Module):
         q = self.attention_norm(x)
         x = q + self.output(self.attend(self.query(q), *self.key_value(x).chunk(2, dim=-1), runs))
         x = self.feed_forward_norm(x)
-        inner = F.dropout(F.relu(self.inner(x)), self.dropout, self.training)
-        return x + F.dropout(self.outer(inner), self.dropout, self.training)
+        inner = self.drop(F.relu(self.inner(x)))
+        return x + self.drop(self.outer(inner))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
         """Causal attention inside each sequence, one call per run of equal lengths; all ``(N, D)``."""
@@ -96,7 +96,24 @@ class Block(nn.Module):
         outputs = []
         for (n, length), *qkv in zip(runs, q.split(sizes), k.split(sizes), v.split(sizes)):
             heads = [t.view(n, length, self.n_heads, -1).transpose(1, 2) for t in qkv]  # (n, heads, length, D / heads)
-            rate = self.dropout if self.training else 0.0
+            rate = self.drop.p if self.training else 0.0
             out = F.scaled_dot_product_attention(*heads, dropout_p=rate, is_causal=True)
             outputs.append(out.transpose(1, 2).reshape(n * length, -1))
         return torch.cat(outputs)
+
+
+class Dropout(nn.Dropout):
+    """Dropout that on a CPU takes a quarter of the time of torch's, which was a tenth of a training step.
+
+    Torch draws one random number an element. Here 64 random bits decide about four elements, so on a CPU the
+    probability is rounded to a multiple of ``2 ** -16``, and the scale to match.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero elements of ``x`` with probability ``p`` and scale the others by ``1 / (1 - p)``, in training only."""
+        if x.device.type != "cpu" or not self.training:
+            return super().forward(x)
+        zeroed = round(self.p * 2**16)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= zeroed - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - zeroed))

@@ -54,6 +54,8 @@ class TrainingConfig:
         max_epochs: passes over the training sequences at most.
         patience: stop after this many evaluations without a new best validation NDCG@10.
         evaluate_every: epochs between evaluations.
+        averaging: if above 0, what is evaluated and kept is a moving average of the weights: ``averaging`` is the share
+            of itself that it keeps at a step, 0.99 averages over some 100 steps. It takes one more copy of the weights.
         seed: decides initial weights, order of batches, dropout, negatives and bucket centres.
         device: a torch device.
         dtype: of weights, gradients, Adam's state and the encoder: "float32", or "bfloat16", which takes half the
@@ -78,6 +80,7 @@ class TrainingConfig:
     max_epochs: int = 100
     patience: int = 10
     evaluate_every: int = 1
+    averaging: float = 0.0
     seed: int = 0
     device: str = "cpu"
     dtype: str = "float32"
@@ -100,6 +103,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must lie in [0, 1), got {self.averaging}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.seed < 0:
@@ -301,6 +306,7 @@ class Trainer:
         self.loss.generator = torch.Generator(config.device)
         self.optimizer = make_optimizer(config, self.model)
         self.best_state = self._copy_of_weights()
+        self.average = self._copy_of_weights() if config.averaging else {}
 
     @contextmanager
     def _seeded(self, seed: int) -> Iterator[None]:
@@ -313,6 +319,21 @@ class Trainer:
 
     def _copy_of_weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def _update_average(self) -> None:
+        """Follow the weights; at first quickly, so that the random initial ones are soon forgotten."""
+        kept = min(self.config.averaging, (1 + self.step) / (10 + self.step))
+        weights = self.model.state_dict()
+        for name, average in self.average.items():
+            average.lerp_(weights[name], 1 - kept)
+
+    def _evaluate(self, weights: dict[str, Tensor], holdout: Holdout) -> dict[str, float]:
+        """Metrics with other weights than the present ones; training can go on from where it was."""
+        present = self._copy_of_weights()
+        self.model.load_state_dict(weights)
+        metrics = evaluate(self.model, holdout)
+        self.model.load_state_dict(present)
+        return metrics
 
     def events(self) -> Iterator[Event]:
         """Train from the present state to the end. State is consistent at every event: a checkpoint can be taken."""
@@ -359,6 +380,7 @@ class Trainer:
                 f"the loss became {value} at step {self.step + 1}: "
                 f"try a learning_rate below {self.config.learning_rate}"
             )
+        self._update_average()
         self.step += 1
         self.batch_in_epoch += 1
         self.seconds += time.perf_counter() - start
@@ -367,10 +389,12 @@ class Trainer:
 
     def _evaluated(self) -> Evaluated:
         start = time.perf_counter()
-        metrics = evaluate(self.model, self.split.validation)
+        weights = self.average or self.model.state_dict()
+        metrics = self._evaluate(weights, self.split.validation)
         is_best = metrics[CRITERION] > self.best_metrics.get(CRITERION, -1.0)
         if is_best:
-            self.best_epoch, self.best_metrics, self.best_state = self.epoch, metrics, self._copy_of_weights()
+            self.best_epoch, self.best_metrics = self.epoch, metrics
+            self.best_state = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
         seconds = time.perf_counter() - start
         self.seconds += seconds
@@ -378,11 +402,7 @@ class Trainer:
 
     def test(self) -> dict[str, float]:
         """Metrics of the test holdout with the weights of the best validation epoch, ``best_state``."""
-        present = self._copy_of_weights()
-        self.model.load_state_dict(self.best_state)
-        metrics = evaluate(self.model, self.split.test)
-        self.model.load_state_dict(present)  # training can go on from where it was
-        return metrics
+        return self._evaluate(self.best_state, self.split.test)
 
     _COUNTERS = (
         "step", "epoch", "batch_in_epoch", "best_epoch", "best_metrics", "evaluations_since_best", "seconds",
@@ -393,6 +413,7 @@ class Trainer:
         path = Path(path)
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best_state.items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         counters = {name: getattr(self, name) for name in self._COUNTERS}
@@ -410,20 +431,18 @@ class Trainer:
         with safe_open(path, "pt", device=str(self.config.device)) as file:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        plain = lambda config: json.loads(json.dumps(dataclasses.asdict(config)))  # noqa: E731 (as JSON has it)
-        ours = plain(self.config)
-        theirs = plain(TrainingConfig()) | json.loads(metadata["config"])  # older ones lack the newest settings
-        for name in ours:
-            if name not in ("max_epochs", "patience", "device") and ours[name] != theirs.get(name):
+        theirs = TrainingConfig(**json.loads(metadata["config"]))
+        for name, ours in dataclasses.asdict(self.config).items():
+            if name not in ("max_epochs", "patience", "device") and ours != getattr(theirs, name):
                 raise ValueError(
-                    f"{path} was made with {name}={theirs.get(name)!r}, not {ours[name]!r}: use the same to continue it"
+                    f"{path} was made with {name}={getattr(theirs, name)!r}, not {ours!r}: use the same to continue it"
                 )
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "average": {}, "optimizer": {}}
         for key, tensor in tensors.items():
             part, name = key.split(".", 1)
             parts[part][name] = tensor
         self.model.load_state_dict(parts["model"])
-        self.best_state = parts["best"]
+        self.best_state, self.average = parts["best"], parts["average"]
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in parts["optimizer"].items():
             i, name = key.split(".", 1)

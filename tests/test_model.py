@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sce_lab.data.batches import pack
-from sce_lab.model import SASRec
+from sce_lab.model import Dropout, SASRec
 
 LISTS = [[3, 1, 4], [1, 5], [9, 2, 6], [5]]
 
@@ -71,3 +71,28 @@ def test_dropout_is_for_training_only():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="n_heads=3 and hidden_size=8"):
         SASRec(10, 6, 8, n_heads=3)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.6])
+def test_dropout_zeroes_with_its_probability_and_keeps_the_mean(p):
+    x = torch.full((999, 64), 2.0, dtype=torch.float64, requires_grad=True)
+    dropout = Dropout(p)
+    torch.manual_seed(0)
+    y = dropout(x)
+    y.sum().backward()
+    kept = y != 0
+    n = kept.numel()
+    assert abs(kept.double().mean().item() - (1 - p)) <= 4 * (p * (1 - p) / n) ** 0.5
+    assert y.unique().numel() == (2 if p else 1)
+    assert y.max().item() == pytest.approx(2 / (1 - p), rel=1e-4)
+    assert torch.equal(x.grad * 2, y)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x), y)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_decides_about_every_element_by_itself():
+    kept = (Dropout(0.5)(torch.ones(4096, 64)) != 0).double()
+    for shift in (1, 2, 3, 4, 64):  # elements that share their 64 bits, and others
+        together = (kept.flatten()[:-shift] * kept.flatten()[shift:]).mean().item()
+        assert together == pytest.approx(0.25, abs=0.005)

@@ -109,9 +109,9 @@ def test_torchs_own_generator_is_left_as_it_was(cycle_split):
 
 
 @pytest.mark.parametrize("after", [2, 4, 6])
-@pytest.mark.parametrize("loss", ["sce", "sampled"])
-def test_resume_continues_as_if_never_interrupted(cycle_split, tmp_path, after, loss):
-    config = dataclasses.replace(SMALL, loss=loss)
+@pytest.mark.parametrize(("loss", "averaging"), [("sce", 0.0), ("sampled", 0.0), ("sce", 0.9)])
+def test_resume_continues_as_if_never_interrupted(cycle_split, tmp_path, after, loss, averaging):
+    config = dataclasses.replace(SMALL, loss=loss, averaging=averaging)
     whole = list(train(config, cycle_split))
     trainer = Trainer(config, cycle_split)
     events = trainer.events()
@@ -161,6 +161,31 @@ def test_the_test_metrics_are_those_of_the_best_epoch(cycle_split):
             best = evaluate(trainer.model, cycle_split.test)
             with torch.no_grad():
                 trainer.model.item_embedding.normal_()  # what happens after the best epoch does not count
+    assert event.test == best
+
+
+def test_averaging_evaluates_the_moving_average_of_the_weights(cycle_split):
+    plain = Trainer(SMALL, cycle_split)
+    trainer = Trainer(dataclasses.replace(SMALL, averaging=0.9), cycle_split)
+    average = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    differed, checked = False, 0
+    for event, same in zip(trainer.events(), plain.events()):
+        if isinstance(event, StepDone):
+            assert event.loss == same.loss  # the training itself is not touched
+            kept = min(0.9, event.step / (9 + event.step))
+            average = {n: kept * a + (1 - kept) * trainer.model.state_dict()[n] for n, a in average.items()}
+            torch.testing.assert_close(trainer.average, average)
+        if isinstance(event, Evaluated):
+            before = plain.model.state_dict()
+            assert all(torch.equal(before[n], w) for n, w in trainer.model.state_dict().items())
+            averaged = make_model(trainer.config, 12)
+            averaged.load_state_dict(trainer.average)
+            assert event.metrics == evaluate(averaged, cycle_split.validation)
+            differed |= event.metrics != same.metrics
+            if event.is_best:
+                best, checked = evaluate(averaged, cycle_split.test), checked + 1
+    assert differed
+    assert checked
     assert event.test == best
 
 
@@ -216,6 +241,7 @@ def test_nothing_to_learn_from_is_said(cycle_split):
         ("batch_size", 0),
         ("max_epochs", -1),
         ("dropout", 1.0),
+        ("averaging", 1.0),
         ("learning_rate", 0.0),
         ("seed", -1),
     ],

@@ -1,4 +1,4 @@
-"""The losses: full cross-entropy, sampled softmax, Scalable Cross-Entropy.
+"""The losses: full cross-entropy, sampled softmax, Scalable Cross-Entropy, binary cross-entropy.
 
 Each is a function ``f(input (..., D), linear_weight (C, D), target (...), *, ...)`` and a thin module around it. A new
 loss is one more file and one more line in ``LOSSES``.
@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from .bce import BinaryCrossEntropyLoss, binary_cross_entropy
 from .buckets import SCEStatistics
 from .ce import CrossEntropyLoss, cross_entropy
 from .sampled import SampledSoftmaxLoss, sampled_softmax
@@ -16,10 +17,12 @@ from .sce_reference import scalable_cross_entropy_reference
 
 __all__ = [
     "LOSSES",
+    "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "SCELoss",
     "SCEStatistics",
     "SampledSoftmaxLoss",
+    "binary_cross_entropy",
     "cross_entropy",
     "make_loss",
     "sampled_softmax",
@@ -31,6 +34,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "ce": CrossEntropyLoss,
     "sampled": SampledSoftmaxLoss,
     "sce": SCELoss,
+    "bce": BinaryCrossEntropyLoss,
 }
 
 

@@ -110,3 +110,22 @@ def statistics(outputs, weight, target, rows, items, ignore_index=-100):
         "target_in_bucket": sum(target[n] in items[b] for b, n in slots) / len(slots),
         "captured_mass": float(np.mean(masses)),
     }
+
+
+def binary_cross_entropy(outputs, weight, target, negatives, beta, ignore_index=-100):
+    """``negatives``: one list for each position; ``beta`` is the exponent of the positive's probability."""
+    result = Result(outputs, weight)
+    for n, t in enumerate(target):
+        if t == ignore_index:
+            continue
+        x, loss, grad_x, grad_rows = outputs[n], 0.0, 0.0, {}
+        for item, is_target in [(t, True), *((i, False) for i in negatives[n] if i != t)]:
+            score = x @ weight[item]
+            signed = -score if is_target else score
+            factor = beta if is_target else 1.0
+            loss += factor * np.logaddexp(0.0, signed)
+            slope = factor / (1 + np.exp(-signed)) * (-1.0 if is_target else 1.0)
+            grad_x = grad_x + slope * weight[item]
+            grad_rows[item] = grad_rows.get(item, 0.0) + slope * x
+        result.add(n, loss, grad_x, grad_rows)
+    return result

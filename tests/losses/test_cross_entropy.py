@@ -14,6 +14,7 @@ EVERY_LOSS = {
     "ce": {},
     "sampled": {"n_negatives": 5},
     "sce": {"n_buckets": 3, "bucket_size_x": 4, "bucket_size_y": 6},
+    "bce": {"n_negatives": 2},
 }
 
 
@@ -133,7 +134,7 @@ def test_settings_that_make_no_sense_are_named(name):
 
 
 def test_unknown_losses_are_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'bpr'.*'ce', 'sampled', 'sce'"):
+    with pytest.raises(ValueError, match=r"'bpr'.*'ce', 'sampled', 'sce', 'bce'"):
         make_loss("bpr")
 
 

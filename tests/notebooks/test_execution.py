@@ -7,7 +7,7 @@ import pytest
 from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
 from papermill import PapermillExecutionError
 
-from sce_lab.losses import LOSSES
+from sce_lab.figures import LOOKS
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(3 * LIMIT_SECONDS)]
 BY_NAME = {path.stem: path for path in NOTEBOOKS}
@@ -45,7 +45,7 @@ def test_start_here(tmp_path):
     peaks = {(row["loss"], row["catalog_size"]): row["peak"] for row in done.results["peaks"]}
     assert peaks["ce", 1_000_000] > 5 * peaks["sce", 1_000_000]
     race = done.results["race"]
-    assert list(race["losses"]) == list(LOSSES)
+    assert list(race["losses"]) == list(LOOKS)
     for reached in race["losses"].values():
         assert reached["state"] == "finished"
         assert reached["loss_last"] < reached["loss_first"]
@@ -142,12 +142,12 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
         return moves[name]["after"][loss]["peak"] - moves[name]["before"][loss]["peak"]
 
     for name in ("catalog_size", "batch_size"):
-        assert all(change(name, loss) > 0 for loss in LOSSES)
+        assert all(change(name, loss) > 0 for loss in LOOKS)
     assert change("n_negatives", "sampled") > 0 == change("n_negatives", "sce") == change("n_negatives", "ce")
     for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
         assert change(name, "sce") > 0 == change(name, "ce") == change(name, "sampled")
     for name in ("loss", "epochs", "seed"):
-        assert all(change(name, loss) == 0 for loss in LOSSES)
+        assert all(change(name, loss) == 0 for loss in LOOKS)
     assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
     assert moves["path"]["problem"] == ""
     assert "over 10,000,000 items needs" in done.results["problem"]

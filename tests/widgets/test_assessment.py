@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sce_lab.data import load_dataset
-from sce_lab.losses import LOSSES
+from sce_lab.figures import LOOKS
 from sce_lab.memory import predict_memory
 from sce_lab.widgets import assessment
 from sce_lab.widgets.assessment import Facts, Settings, assess, open_data
@@ -24,9 +24,9 @@ def loss_memory(answer, loss, part="peak"):
 
 def test_memory_is_predicted_for_every_loss_at_the_typical_step():
     answer = assess(SMALL, PLENTY)
-    assert list(answer.memory["loss"]) == list(LOSSES)
+    assert list(answer.memory["loss"]) == list(LOOKS)
     assert answer.problem == ""
-    for loss in LOSSES:
+    for loss in LOOKS:
         expected = predict_memory(SMALL.config(loss), 1000, n_sequences=32, length=17)
         assert loss_memory(answer, loss) == expected.peak
     assert answer.notes["training"].text.startswith("N ≈ 32 × 17 = 544 positions, 94 steps")
@@ -51,7 +51,7 @@ def test_the_facts_of_a_synthetic_world_are_those_of_the_data_it_makes():
 
 def test_more_items_cost_cross_entropy_most():
     small, large = assess(SMALL, PLENTY), assess(changed(catalog_size=100_000), PLENTY)
-    growth = {loss: loss_memory(large, loss) - loss_memory(small, loss) for loss in LOSSES}
+    growth = {loss: loss_memory(large, loss) - loss_memory(small, loss) for loss in LOOKS}
     assert growth["ce"] > 3 * growth["sce"] > 0
 
 

@@ -1,0 +1,19 @@
+"""Published results, the recipes that reproduce them, and the records of what came out."""
+
+from sce_lab.reproduce.published import PUBLISHED, Published
+from sce_lab.reproduce.recipes import RECIPES, Recipe, find_recipe, parse_setting
+from sce_lab.reproduce.records import has_ended, read_records, reproduce, results_folder, run_folder
+
+__all__ = [
+    "PUBLISHED",
+    "RECIPES",
+    "Published",
+    "Recipe",
+    "find_recipe",
+    "has_ended",
+    "parse_setting",
+    "read_records",
+    "reproduce",
+    "results_folder",
+    "run_folder",
+]

@@ -1,0 +1,154 @@
+"""What to train, as data: the paper's settings of each data set, and what they are compared with.
+
+A recipe is a data set, a name and a configuration. To add one, add it to ``RECIPES``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from sce_lab.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A row to reproduce.
+
+    Attributes:
+        dataset: a key of :data:`sce_lab.data.DATASETS`.
+        name: the loss, or a word for what is special: unique within a data set.
+        config: what is trained; its seed is replaced by each of the seeds asked for.
+        note: one sentence on where the settings come from and what is different from there.
+        reduced: settings that ``--reduced`` replaces, for machines on which the recipe would take days.
+        needs_gpu: on a CPU the recipe is refused unless it is reduced or forced.
+    """
+
+    dataset: str
+    name: str
+    config: TrainingConfig = field(hash=False)
+    note: str
+    reduced: dict[str, Any] = field(default_factory=dict, hash=False)
+    needs_gpu: bool = False
+
+    def with_settings(self, changes: dict[str, Any]) -> Recipe:
+        """The recipe with other settings, its name saying which: ``sce+dropout=0.5``.
+
+        ``changes`` are fields of :class:`TrainingConfig`, or settings of the loss.
+
+        Raises:
+            ValueError: a setting that neither has; the message lists those of the configuration.
+        """
+        if not changes:
+            return self
+        fields = {f.name for f in dataclasses.fields(TrainingConfig)} - {"loss", "loss_settings", "seed"}
+        of_run = {name: value for name, value in changes.items() if name in fields}
+        of_loss = {name: value for name, value in changes.items() if name not in fields}
+        if of_loss:
+            check_loss_settings(self.config.loss, of_loss, fields)
+        config = dataclasses.replace(self.config, **of_run, loss_settings={**self.config.loss_settings, **of_loss})
+        suffix = ",".join(f"{name}={value}" for name, value in changes.items())
+        return dataclasses.replace(self, name=f"{self.name}+{suffix}", config=config)
+
+
+def check_loss_settings(loss: str, settings: dict[str, Any], others: set[str]) -> None:
+    """Raise a ValueError that names the first of ``settings`` that the loss does not take."""
+    import inspect
+
+    from sce_lab.losses import LOSSES
+
+    known = set(inspect.signature(LOSSES[loss]).parameters) - {"generator", "item_counts", "ignore_index", "reduction"}
+    for name in settings:
+        if name not in known:
+            raise ValueError(
+                f"there is no setting {name!r}; the run takes {', '.join(sorted(others))}, "
+                f"and the loss {loss} takes {', '.join(sorted(known))}"
+            )
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``"dropout=0.5"`` -> ``("dropout", 0.5)``. The value is JSON, or else the text as it stands.
+
+    Raises:
+        ValueError: there is no ``=``.
+    """
+    name, equals, value = text.partition("=")
+    if not (equals and name and value):
+        raise ValueError(f"a setting is written name=value, such as dropout=0.5, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _sce(n_buckets: int, bucket_size_y: int, mix_x: bool = False) -> dict[str, Any]:
+    """The paper's rule: as many positions in a bucket as there are buckets."""
+    sizes = {"n_buckets": n_buckets, "bucket_size_x": n_buckets, "bucket_size_y": bucket_size_y}
+    return {"loss": "sce", "loss_settings": sizes | {"mix_x": mix_x}}
+
+
+def _bce(**settings: Any) -> dict[str, Any]:
+    return {"loss": "bce", "loss_settings": settings}
+
+
+def _sampled(n_negatives: int) -> dict[str, Any]:
+    return {"loss": "sampled", "loss_settings": {"n_negatives": n_negatives}}
+
+
+_PAPER = "the paper's settings (arXiv 2409.18721, section 4)"
+# 144 of 22,363 histories are longer than 50. Patience is the paper's 50 epochs, in evaluations.
+_BEAUTY = {"batch_size": 1024, "dropout": 0.6, "max_length": 50, "max_epochs": 100, "evaluate_every": 2, "patience": 25}
+_BEAUTY_QUICK = {"batch_size": 256, "dropout": 0.6, "max_length": 50, "max_epochs": 22}
+
+_RECIPES = (
+    Recipe(
+        "amazon_beauty",
+        "sce",
+        TrainingConfig(**_sce(202, 256), **_BEAUTY),
+        f"{_PAPER}, but histories up to 50 instead of 200 and at most 100 epochs, every second one validated",
+    ),
+    Recipe(
+        "amazon_beauty",
+        "quick",
+        TrainingConfig(**_sce(100, 100), **_BEAUTY_QUICK),
+        "a quarter of the batch and smaller buckets: less to compute, and four times as many steps an epoch",
+    ),
+    Recipe(
+        "amazon_beauty",
+        "ce",
+        TrainingConfig(loss="ce", **_BEAUTY_QUICK),
+        "batches and epochs of the quick recipe: with batches of 1024 an epoch takes a minute on two cores",
+    ),
+    Recipe(
+        "amazon_beauty",
+        "sampled",
+        TrainingConfig(**_sampled(256), **_BEAUTY),
+        "as SCE but for the loss: 256 uniform negatives, shared by the batch, with correction",
+    ),
+    Recipe(
+        "amazon_beauty",
+        "bce",
+        TrainingConfig(**_bce(n_negatives=1), **_BEAUTY),
+        "as SCE but for the loss: one negative a position, as in the original SASRec",
+    ),
+)
+
+RECIPES: dict[str, dict[str, Recipe]] = {}
+"""Recipes by data set and name."""
+for _recipe in _RECIPES:
+    RECIPES.setdefault(_recipe.dataset, {})[_recipe.name] = _recipe
+
+
+def find_recipe(dataset: str, name: str) -> Recipe:
+    """The recipe of ``dataset`` called ``name``.
+
+    Raises:
+        ValueError: there is none; the message says which there are.
+    """
+    if dataset not in RECIPES:
+        raise ValueError(f"there is no recipe for {dataset!r}; there are recipes for {', '.join(RECIPES)}")
+    if name not in RECIPES[dataset]:
+        raise ValueError(f"{dataset} has no recipe {name!r}; it has {', '.join(RECIPES[dataset])}")
+    return RECIPES[dataset][name]

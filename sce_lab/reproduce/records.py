@@ -1,0 +1,153 @@
+"""Records of reproductions: one JSON file a recipe, rewritten whole after every seed.
+
+A record says what was trained, how to do it again, where and when it ran, and what came out for each seed; the means
+and standard deviations in it follow from the seeds. Tables are made from records and never typed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sce_lab.data import Split
+from sce_lab.reproduce.recipes import Recipe
+from sce_lab.runs import Run, runs_root, write_text
+
+RESULTS_VARIABLE = "SCE_LAB_RESULTS"
+"""Environment variable: the folder of records."""
+
+
+def results_folder() -> Path:
+    """Where records are kept: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of this repository.
+
+    Raises:
+        FileNotFoundError: neither is there (the package was installed without its repository).
+    """
+    if setting := os.environ.get(RESULTS_VARIABLE):
+        return Path(setting)
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    if benchmarks.is_dir():
+        return benchmarks / "results" / "reproduce"
+    raise FileNotFoundError(
+        f"there is no folder benchmarks/ beside the package, so set {RESULTS_VARIABLE} to the folder of the records"
+    )
+
+
+def run_folder(recipe: Recipe, seed: int, root: Path | None = None) -> Path:
+    """Where the run of one seed lives: the same place each time, so that an interrupted one is found again."""
+    return (root or runs_root()) / "reproduce" / recipe.dataset / recipe.name / f"seed-{seed}"
+
+
+TrainRun = Callable[[Any, Path], None]
+"""Trains a configuration to its end, recorded in a folder, going on from a checkpoint if one is there."""
+
+
+def reproduce(
+    recipe: Recipe,
+    split: Split,
+    seeds: Iterable[int],
+    train_run: TrainRun,
+    *,
+    repeat: str,
+    runs: Path | None = None,
+    results: Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Train ``recipe`` once a seed and yield its record after each; it is written as ``DATASET-NAME.json``.
+
+    A seed whose run has ended is not trained again, and one that was interrupted goes on where it was.
+
+    Args:
+        recipe: what to train.
+        split: the data.
+        seeds: each gives one run.
+        train_run: trains a configuration, recorded in a folder (see :func:`sce_lab.runs.record`).
+        repeat: the command that repeats this.
+        runs: folder of run folders, by default that of :func:`sce_lab.runs.runs_root`.
+        results: folder of records, by default :func:`results_folder`.
+
+    Raises:
+        ValueError: a run folder that is in the way was made with other settings.
+    """
+    folder = results or results_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    finished: list[Run] = []
+    for seed in seeds:
+        config = dataclasses.replace(recipe.config, seed=seed)
+        run = Run(run_folder(recipe, seed, runs))
+        _check_same(run, config)
+        if not has_ended(run):
+            train_run(config, run.folder)
+            if not has_ended(run):  # stopped by a person
+                return
+        finished.append(run)
+        record = make_record(recipe, split, finished, repeat)
+        write_text(folder / f"{recipe.dataset}-{recipe.name}.json", json.dumps(record, indent=1) + "\n")
+        yield record
+
+
+def has_ended(run: Run) -> bool:
+    """Whether the run came to its own end; one that a person stopped did not."""
+    return run.summary.get("reason") in ("epochs", "patience")
+
+
+def _check_same(run: Run, config: Any) -> None:
+    if not run.settings:
+        return
+    ours, theirs = (json.loads(json.dumps(dataclasses.asdict(c))) for c in (config, run.config))
+    for name in ours:
+        if name != "device" and ours[name] != theirs[name]:
+            raise ValueError(
+                f"{run.folder} holds a run with {name}={theirs[name]!r}, but the recipe says {ours[name]!r}: "
+                f"move that folder away, or choose another one with --out"
+            )
+
+
+def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> dict[str, Any]:
+    """The record of finished runs of ``recipe`` that differ in the seed only."""
+    config = dataclasses.asdict(recipe.config)
+    del config["seed"]
+    seeds = [_seed_result(run) for run in runs]
+    environments = [run.environment for run in runs]
+    where = ("processor", "threads", "memory", "gpus", "system", "python", "versions")
+    return {
+        "dataset": recipe.dataset,
+        "recipe": recipe.name,
+        "note": recipe.note,
+        "repeat": repeat,
+        "config": config,
+        "split": split.summary(),
+        "environment": {name: environments[-1][name] for name in where},
+        "seeds": seeds,
+        **summary_of_seeds(seeds),
+    }
+
+
+def _seed_result(run: Run) -> dict[str, Any]:
+    summary = run.summary
+    kept = ("reason", "epoch", "best_epoch", "step", "seconds", "validation", "test", "ms", "memory")
+    return {"seed": run.config.seed, "time": run.environment["time"], **{name: summary[name] for name in kept}}
+
+
+def summary_of_seeds(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means, and standard deviations (n - 1 in the denominator; none for one seed), of the test metrics and seconds."""
+
+    def over_seeds(summarize: Callable[[list[float]], float]) -> dict[str, float]:
+        return {
+            **{name: summarize([seed["test"][name] for seed in seeds]) for name in seeds[0]["test"]},
+            "validation NDCG@10": summarize([seed["validation"]["NDCG@10"] for seed in seeds]),
+            "seconds": summarize([seed["seconds"] for seed in seeds]),
+        }
+
+    return {"mean": over_seeds(statistics.fmean), "sd": over_seeds(statistics.stdev) if len(seeds) > 1 else {}}
+
+
+def read_records(folder: Path | None = None) -> list[dict[str, Any]]:
+    """All records, in the order of their files' names."""
+    return [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder or results_folder()).glob("*.json"))
+    ]
