@@ -1,0 +1,44 @@
+"""The two costly parts of SCE as Triton kernels, for a GPU: the search for the buckets, and their softmax.
+
+They compute what the PyTorch code in ``topk.py`` and ``engine.py`` computes, and are used only where they are asked for:
+
+- with ``SCE_LAB_TRITON=1`` in the environment when the loss is called;
+- for tensors on a GPU (or on a CPU, in Triton's interpreter, with ``TRITON_INTERPRET=1`` set before Triton is imported);
+- with Triton installed, which PyTorch's CUDA builds bring along and its CPU builds do not;
+- for float32, bfloat16 and float16, for up to 256 dimensions, and not in deterministic mode, since they add up gradients
+  in any order.
+
+Otherwise PyTorch does it, as it does under fake tensors: predicted memory is that of the PyTorch code.
+
+``search.py`` holds the top-k, ``softmax.py`` the losses of the buckets and their gradients. Both import Triton; this
+file does not.
+"""
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+from ..common import is_fake
+
+LARGEST_DIM = 256  # one row of outputs or items must fit into the registers of a program
+
+
+def wanted(outputs: Tensor, linear_weight: Tensor, dtype: torch.dtype, deterministic: bool) -> bool:
+    """Whether the kernels shall serve a loss of these inputs, computed in ``dtype``."""
+    return (
+        os.environ.get("SCE_LAB_TRITON") == "1"
+        and not (deterministic or torch.are_deterministic_algorithms_enabled() or is_fake(outputs))
+        and (outputs.is_cuda or interpreted())
+        and outputs.device == linear_weight.device
+        and dtype == torch.float32
+        and len(outputs) > 0
+        and 0 < outputs.shape[1] <= LARGEST_DIM
+        and importlib.util.find_spec("triton") is not None
+    )
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter, on the CPU: slow, and meant for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
