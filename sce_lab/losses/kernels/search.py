@@ -8,9 +8,7 @@ from torch import Tensor
 from ..topk import streaming_topk
 from .rows import load_rows
 
-BLOCK_Q = 128  # queries of a program
-TILES = 8  # tiles of items that a program goes through, so that it loads its queries once
-BLOCK_SLOTS = 128  # candidates of a program that scores them again
+TILES = 16  # tiles of items that a program goes through, so that it loads its queries once
 SAMPLED = 8  # the bound comes from one tile in so many
 
 
@@ -77,7 +75,8 @@ class _Search:
         n_items, dim = table.shape
         self.queries, self.table, self.allowed = queries.contiguous(), table, allowed
         self.block_d = max(triton.next_power_of_2(dim), 16)
-        self.block_c = min(128, 8192 // self.block_d)  # items of a tile
+        self.block_c = min(64, 8192 // self.block_d)  # items of a tile ...
+        self.block_q = 128 if self.block_d <= 128 else 64  # ... and queries
         self.n_tiles = triton.cdiv(n_items, self.block_c)
 
         # The order of a query's scores is that of its multiples: scaled, it is sure to fit into float16.
@@ -90,7 +89,7 @@ class _Search:
     def _screen(self, kernel: triton.JITFunction, n_tiles: int, *arguments: Tensor | int, **constants: int) -> None:
         """Launch a kernel over all queries and so many tiles of items; the queries of a tile are neighbours."""
         n_queries, dim = self.queries.shape
-        kernel[triton.cdiv(n_queries, BLOCK_Q), triton.cdiv(n_tiles, TILES)](
+        kernel[triton.cdiv(n_queries, self.block_q), triton.cdiv(n_tiles, TILES)](
             self.rounded,
             self.norms,
             self.errors,
@@ -104,9 +103,10 @@ class _Search:
             *self.table.stride(),
             TILES=TILES,
             BLOCK_C=self.block_c,
-            BLOCK_Q=BLOCK_Q,
+            BLOCK_Q=self.block_q,
             BLOCK_D=self.block_d,
-            num_warps=8,
+            num_warps=4,
+            num_stages=2,
             **constants,
         )
 
@@ -127,8 +127,9 @@ class _Search:
     def scores(self, candidates: Tensor, counts: Tensor, n_slots: int) -> Tensor:
         """Scores of the first ``n_slots`` candidates of each query, ``(Q, n_slots)``; -inf where there are fewer."""
         n_queries, dim = self.queries.shape
+        block_slots = 4096 // self.block_d
         scores = self.queries.new_empty(n_queries, n_slots)
-        _scores_kernel[n_queries, triton.cdiv(n_slots, BLOCK_SLOTS)](
+        _scores_kernel[n_queries, triton.cdiv(n_slots, block_slots)](
             self.queries,
             self.table,
             candidates,
@@ -139,7 +140,7 @@ class _Search:
             dim,
             *self.table.stride(),
             LOWEST=torch.finfo(torch.float32).min,
-            BLOCK_SLOTS=BLOCK_SLOTS,
+            BLOCK_SLOTS=block_slots,
             BLOCK_D=self.block_d,
         )
         return scores

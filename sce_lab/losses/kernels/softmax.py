@@ -108,7 +108,7 @@ def winner_gradients(
             BLOCK_Y=block_y,
             **common,
         )
-        block_x, block_y = 16, 64 if block_d <= 64 else 32
+        block_x, block_y = 16, 64
         _items_gradient_kernel[n_buckets, triton.cdiv(bucket_size_y, block_y)](
             *arguments,
             item_place,
@@ -267,8 +267,8 @@ def _outputs_gradient_kernel(
         place = place[:, None] * rows_stride + columns[None, :] * rows_column
         tl.atomic_add(grad_rows + place, grad_target[:, None] * x, mask=here, sem="relaxed")
 
-        w = load_rows(table, target, won, 0, dim, w_stride, w_column, BLOCK_D).to(tl.float32)
-        grad_x = grad_target[:, None] * w  # (X, D)
+        w_target = load_rows(table, target, won, 0, dim, w_stride, w_column, BLOCK_D).to(tl.float32)
+        grad_x = grad_target[:, None] * w_target  # (X, D)
         for first in range(0, bucket_size_y, BLOCK_Y):
             nth_item = first + tl.arange(0, BLOCK_Y)
             with_item = nth_item < bucket_size_y
