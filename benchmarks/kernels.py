@@ -3,8 +3,8 @@
     python benchmarks/kernels.py                                          # for an A100 and an H100: 8.0 and 9.0
     python benchmarks/kernels.py --capabilities 75,89,100 --dims 64,256
 
-The library's own code launches the kernels, but they are compiled instead of run: down to machine code, for the very
-arguments that a GPU would get. *Spilled* are bytes per thread that find no place in the registers; there should be none.
+The library's own code launches the kernels, but they are compiled instead of run: to machine code, for the very
+arguments that a GPU would get. *Spilled* are bytes per thread that find no room in the registers: there should be none.
 Needs Triton (``pip install triton``) and no GPU. Results go to ``benchmarks/results/kernels.json``.
 """
 

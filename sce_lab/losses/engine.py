@@ -298,7 +298,7 @@ def _take(table: Tensor, index: Tensor, settings: Settings) -> Tensor:
 
 
 def _softplus(log_odds: Tensor) -> Tensor:
-    """``log(e^t + sum of e^negatives) - t`` from their difference: exact also where the target far outweighs the rest."""
+    """``log(e^t + sum of e^negatives) - t``, exact also where the target far outweighs the rest."""
     return torch.logaddexp(log_odds, torch.zeros_like(log_odds))
 
 

@@ -1,12 +1,13 @@
 """The two costly parts of SCE as Triton kernels, for a GPU: the search for the buckets, and their softmax.
 
-They compute what the PyTorch code in ``topk.py`` and ``engine.py`` computes, and are used only where they are asked for:
+They compute what the PyTorch code in ``topk.py`` and ``engine.py`` computes, and serve only where they are asked for:
 
 - with ``SCE_LAB_TRITON=1`` in the environment when the loss is called;
-- for tensors on a GPU (or on a CPU, in Triton's interpreter, with ``TRITON_INTERPRET=1`` set before Triton is imported);
+- for tensors on an NVIDIA GPU since Ampere (or on a CPU, in Triton's interpreter, which ``TRITON_INTERPRET=1`` in the
+  environment switches on before Triton is first imported);
 - with Triton installed, which PyTorch's CUDA builds bring along and its CPU builds do not;
-- for float32, bfloat16 and float16, for up to 256 dimensions, and not in deterministic mode, since they add up gradients
-  in any order.
+- for float32, bfloat16 and float16, for up to 256 dimensions, and not in deterministic mode: they add gradients up in
+  any order.
 
 Otherwise PyTorch does it, as it does under fake tensors: predicted memory is that of the PyTorch code.
 
@@ -30,7 +31,7 @@ def wanted(outputs: Tensor, linear_weight: Tensor, dtype: torch.dtype, determini
     return (
         os.environ.get("SCE_LAB_TRITON") == "1"
         and not (deterministic or torch.are_deterministic_algorithms_enabled() or is_fake(outputs))
-        and (outputs.is_cuda or interpreted())
+        and (interpreted() or (outputs.is_cuda and torch.cuda.get_device_capability(outputs.device) >= (8, 0)))
         and outputs.device == linear_weight.device
         and dtype == torch.float32
         and len(outputs) > 0

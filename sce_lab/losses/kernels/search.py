@@ -33,8 +33,8 @@ def threshold_topk(
     Queries for which there are too few candidates, or more than there is room for (a table in an unlucky order, many
     ties, NaN), are answered by the PyTorch code. The answer is exact in any case.
 
-    Memory: about ``(16 k + 512) * 8 * Q`` bytes for the candidates, and before them for the maxima ``4 * Q`` bytes for
-    each group, of which there are up to 32 k, or more where a group is a whole tile, of 8 C / 1000.
+    Memory: ``8 * Q`` bytes for each group and then for each candidate there is room for. There are up to ``32 k``
+    groups, or ``C / 512`` where that is more, and ``16 k + 512`` candidates.
 
     Args:
         queries, table, k, allowed: as in :func:`..topk.streaming_topk`; queries are float32.
@@ -51,7 +51,7 @@ def threshold_topk(
     group = _power_of_two(n_items // sampled // (16 * k), at_least=8, at_most=search.block_c)
     n_groups = triton.cdiv(search.n_tiles, sampled) * search.block_c // group
     capacity = min(2 * sampled * (k + 32), n_items)
-    if 4 * n_queries * max(n_groups, 2 * capacity) + 12 * n_queries * k > workspace_bytes:
+    if n_queries * (8 * max(n_groups, capacity) + 12 * k) > workspace_bytes:
         return None
 
     with torch.cuda.device_of(queries):

@@ -1,7 +1,7 @@
 """The softmax of the buckets, forward and backward, with logits that never leave the registers.
 
-A program takes one bucket and some of its positions or items, and goes through the others tile by tile. The dot products
-of a tile are added up over a few dimensions at a time, for as long as ``_logits`` needs them.
+A program takes one bucket and some of its positions or items, and goes through the others tile by tile. The inner
+products of a tile are added up over a few dimensions at a time: more would not fit into the registers.
 """
 
 import torch
@@ -136,7 +136,7 @@ def _dot_settings(outputs: Tensor, linear_weight: Tensor) -> dict[str, object]:
     native = outputs.dtype == linear_weight.dtype and outputs.dtype in halves and not interpreted()
     return {
         "DOT": halves[outputs.dtype] if native else tl.float32,
-        "STEP_D": 32 if native else 16,  # dimensions at a time: more float32 numbers would not fit into the registers
+        "STEP_D": 32 if native else 16,  # dimensions at a time
         "PRECISION": PRECISION,
     }
 
@@ -312,7 +312,7 @@ def _items_gradient_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Some items of one bucket: ``sum_n p_ni x_n`` over its winners, the item's own ones left out, is added to theirs."""
+    """Some items of one bucket: ``sum_n p_ni x_n`` over its winners (not those aiming at the item) is added."""
     bucket = tl.program_id(0).to(tl.int64)
     begin = tl.load(start + bucket)
     count = (tl.load(start + bucket + 1) - begin).to(tl.int32)
