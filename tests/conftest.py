@@ -1,10 +1,15 @@
 """Small data that every part of the library is tried on."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from sce_lab.data.splits import Holdout, Sequences, Split
+
+if not torch.cuda.is_available():  # then Triton's kernels run in its interpreter, if this is set before it is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 torch.set_num_threads(1)
 

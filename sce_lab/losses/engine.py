@@ -24,6 +24,7 @@ class Settings(NamedTuple):
     workspace_bytes: int  # for the temporary tensors of one tile
     sparse_grad: bool  # the gradient of the item table is a row-sparse tensor
     deterministic: bool  # add gradients in a fixed order on CUDA, too
+    kernels: bool = False  # leave it to the Triton kernels
 
 
 class BucketSoftmax(torch.autograd.Function):
@@ -121,6 +122,10 @@ def bucket_losses(
         positive: ``(N,)`` the target's logit of each position.
         settings: how to compute.
     """
+    if settings.kernels:
+        from .kernels.softmax import log_negatives as fused
+
+        return _softplus(fused(outputs, linear_weight, labels, rows, items) - positive[rows])
     (n_buckets, bucket_size_x), bucket_size_y = rows.shape, items.shape[1]
     n_x, n_y, bytes_per_bucket = tile_shape(bucket_size_x, bucket_size_y, outputs.shape[1], settings)
     losses = outputs.new_empty(n_buckets, bucket_size_x, dtype=settings.dtype)
@@ -134,9 +139,7 @@ def bucket_losses(
                 logits = torch.bmm(x, _take(linear_weight, negatives, settings).mT)  # (n_b, n_x, n_y)
                 _set_at_targets(logits, labels[positions], negatives, -torch.inf)  # the target comes in below, once
                 log_negatives = torch.logaddexp(log_negatives, _logsumexp_inplace(logits))
-            # log(e^t + sum of e^negatives) - t, written so that it stays exact where the target far outweighs the rest
-            log_odds = log_negatives - positive[positions]
-            losses[buckets, slots] = torch.logaddexp(log_odds, torch.zeros_like(log_odds))
+            losses[buckets, slots] = _softplus(log_negatives - positive[positions])
     return losses
 
 
@@ -188,6 +191,13 @@ def winner_gradients(
         bucket_size_x: no bucket has more winners than slots.
         settings: how to compute.
     """
+    if settings.kernels:
+        from .kernels.softmax import winner_gradients as fused
+
+        return fused(
+            outputs, linear_weight, labels, items, winning_bucket, grad_losses=grad_losses, grad_positive=grad_positive,
+            log_z=log_z, bucket_size_x=bucket_size_x, settings=settings,
+        )  # fmt: skip
     (n_buckets, bucket_size_y), dim = items.shape, outputs.shape[1]
     add_rows = _add_rows_in_order if settings.deterministic else torch.Tensor.index_add_
 
@@ -288,6 +298,11 @@ def tile_bytes(n_x: int, n_y: int, dim: int, settings: Settings) -> int:
 def _take(table: Tensor, index: Tensor, settings: Settings) -> Tensor:
     """Rows of ``table (C, D)``: ``(*index.shape, D)`` in the dtype to compute in."""
     return table.index_select(0, index.flatten()).to(settings.dtype).view(*index.shape, table.shape[1])
+
+
+def _softplus(log_odds: Tensor) -> Tensor:
+    """``log(e^t + sum of e^negatives) - t``, exact also where the target far outweighs the rest."""
+    return torch.logaddexp(log_odds, torch.zeros_like(log_odds))
 
 
 def _set_at_targets(logits: Tensor, targets: Tensor, items: Tensor, value: float) -> None:

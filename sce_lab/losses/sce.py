@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
 from .common import accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses, without_autocast
 from .engine import BucketSoftmax, Settings
+from .kernels import wanted
 from .topk import streaming_topk
 
 DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "cuda": 128 * 2**20}
@@ -97,7 +98,8 @@ def scalable_cross_entropy(
         workspace_bytes = DEFAULT_WORKSPACE_BYTES.get(input.device.type, DEFAULT_WORKSPACE_BYTES["cpu"])
     workspace_bytes = check_positive("workspace_bytes", workspace_bytes)
     dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
-    settings = Settings(dtype, workspace_bytes // TILE_SHARE, sparse_grad, deterministic)
+    kernels = wanted(outputs, linear_weight, dtype, deterministic)
+    settings = Settings(dtype, workspace_bytes // TILE_SHARE, sparse_grad, deterministic, kernels)
 
     with without_autocast(input):
         with torch.no_grad():  # which positions and items a bucket takes is a choice: it has no gradient
@@ -106,10 +108,15 @@ def scalable_cross_entropy(
             else:
                 centers = checked_centers(centers, sizes.n_buckets, outputs, dtype)
             rows = streaming_topk(
-                centers, outputs, sizes.bucket_size_x, allowed=valid, workspace_bytes=workspace_bytes
+                centers,
+                outputs,
+                sizes.bucket_size_x,
+                allowed=valid,
+                workspace_bytes=workspace_bytes,
+                kernels=kernels,
             )  # (n_buckets, bucket_size_x)
             items = streaming_topk(
-                centers, linear_weight, sizes.bucket_size_y, workspace_bytes=workspace_bytes
+                centers, linear_weight, sizes.bucket_size_y, workspace_bytes=workspace_bytes, kernels=kernels
             )  # (n_buckets, bucket_size_y)
         losses, winning_slot = BucketSoftmax.apply(outputs, linear_weight, labels, valid, rows, items, settings)
         loss = reduce_losses(losses, winning_slot >= 0, target.shape, reduction)

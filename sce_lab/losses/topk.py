@@ -10,7 +10,13 @@ BLOCK = 8  # scores that are searched or skipped together
 
 @torch.no_grad()
 def streaming_topk(
-    queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None = None, workspace_bytes: int
+    queries: Tensor,
+    table: Tensor,
+    k: int,
+    *,
+    allowed: Tensor | None = None,
+    workspace_bytes: int,
+    kernels: bool = False,
 ) -> Tensor:
     """Rows of ``table (C, D)`` with the ``k`` largest inner products with each of the ``queries (Q, D)``.
 
@@ -32,10 +38,17 @@ def streaming_topk(
         k: how many, at most C.
         allowed: ``(C,)`` bool; rows that are not allowed are taken only when no others are left.
         workspace_bytes: from this follows the chunk size.
+        kernels: leave it to the Triton kernels, where these pay.
 
     Returns:
         ``(Q, k)`` int64.
     """
+    if kernels:
+        from .kernels.search import threshold_topk
+
+        chosen = threshold_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)
+        if chosen is not None:
+            return chosen
     n_queries, dim = queries.shape
     # For each row of a chunk: its scores, their share of block maxima, and the row itself, converted.
     bytes_per_row = queries.element_size() * (n_queries + n_queries / BLOCK + dim)

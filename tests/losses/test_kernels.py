@@ -1,0 +1,407 @@
+"""Triton's kernels give what PyTorch gives: on a GPU if there is one, in Triton's interpreter otherwise.
+
+Triton is no dependency of the lab. To run these tests beside a CPU build of PyTorch: ``pip install triton``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import TOLERANCE, assert_matches, make_problem, problems
+from test_sce import sce_settings
+
+from sce_lab.losses import kernels, scalable_cross_entropy, scalable_cross_entropy_reference
+from sce_lab.losses.topk import streaming_topk
+
+pytest.importorskip("triton", reason="Triton is not installed: PyTorch's CPU builds come without it")
+ON_GPU = torch.cuda.is_available()
+if not (ON_GPU or kernels.interpreted()):
+    pytest.skip("neither a GPU nor TRITON_INTERPRET=1", allow_module_level=True)
+
+from sce_lab.losses.kernels import search, softmax  # noqa: E402
+
+DEVICE = "cuda" if ON_GPU else "cpu"
+WORKSPACE = 2**27
+pytestmark = pytest.mark.filterwarnings("ignore:bucket_size", "ignore:TRITON_DEFAULT_FP_FUSION")
+some = settings(max_examples=30, deadline=None, derandomize=True)  # the interpreter takes its time
+
+
+@pytest.fixture(autouse=True, scope="module")
+def asked_for():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCE_LAB_TRITON", "1")
+        yield
+
+
+@pytest.fixture
+def asked_again(monkeypatch):
+    """How many queries each call of the PyTorch search was about; it is called for those the kernels cannot answer."""
+    calls = []
+
+    def counting(queries, *arguments, **settings):
+        calls.append(len(queries))
+        return streaming_topk(queries, *arguments, **settings)
+
+    monkeypatch.setattr(search, "streaming_topk", counting)
+    return calls
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def found(queries, table, k, allowed=None):
+    return search.threshold_topk(queries, table, k, allowed=allowed, workspace_bytes=WORKSPACE)
+
+
+def assert_is_topk(chosen, queries, table, k, allowed=None):
+    """k different rows, of the largest scores there are."""
+    assert chosen.shape == (len(queries), k)
+    assert chosen.dtype == torch.int64
+    assert all(len(set(row)) == k for row in chosen.tolist())
+    scores = queries.double() @ table.double().T
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    got = scores.gather(1, chosen).sort(dim=1, descending=True).values
+    scale = float(queries.double().norm(dim=1).max() * table.double().norm(dim=1).max())
+    torch.testing.assert_close(got, scores.topk(k, dim=1).values, rtol=0, atol=1e-6 * scale)
+
+
+class TestSearch:
+    @some
+    @given(st.data())
+    def test_finds_a_top_k(self, data):
+        q, c, d = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 1500)), data.draw(st.integers(1, 20))
+        k = data.draw(st.integers(1, min(c, 40)))
+        seed = data.draw(st.integers(0, 10**6))
+        queries = drawn(q, d, seed=seed)
+        table = drawn(c, d, seed=seed + 1) * data.draw(st.sampled_from([1e-9, 0.02, 1.0, 1e6]))
+        if data.draw(st.booleans()):
+            table = table.round()  # many equal scores
+        if data.draw(st.booleans()):
+            table = table[(table @ queries[0]).argsort()]  # the best come last
+        if data.draw(st.booleans()):
+            table = table.T.contiguous().T
+        table = table.to(data.draw(st.sampled_from([torch.float32, torch.bfloat16])))
+        allowed = None
+        if data.draw(st.booleans()):
+            allowed = drawn(c, seed=seed + 2) < data.draw(st.sampled_from([-9.0, 0.0, 9.0]))
+        chosen = streaming_topk(queries, table, k, allowed=allowed, workspace_bytes=WORKSPACE, kernels=True)
+        assert_is_topk(chosen, queries, table, k, allowed)
+
+    @pytest.mark.parametrize(("d", "k"), [(3, 60), (64, 1), (100, 5)])
+    def test_without_help(self, d, k, asked_again):
+        """More queries than a program takes, and a last tile that is not full."""
+        queries, table = drawn(140, d), drawn(4_011, d, seed=1)
+        chosen = found(queries, table, k)
+        assert torch.equal(chosen.sort().values, (queries @ table.T).topk(k).indices.sort().values)
+        assert asked_again == []
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_sorted_table_is_no_surprise(self, order, asked_again):
+        """Popular items first or last: the sample comes from everywhere."""
+        table = drawn(8_000, 16) * torch.linspace(0.5, 2, 8_000, device=DEVICE).unsqueeze(1) ** order
+        queries = drawn(3, 16, seed=1)
+        assert_is_topk(found(queries, table, 20), queries, table, 20)
+        assert asked_again == []
+
+    def test_scores_that_float16_cannot_tell_apart(self, asked_again):
+        """40 rows within 1e-4 of one another are the best; the 20 largest of them are asked for."""
+        queries = torch.ones(1, 16, device=DEVICE) / 4
+        table = drawn(3_000, 16) / 16
+        table[::75] = queries * (1 + torch.linspace(0, 1e-4, 40, device=DEVICE).unsqueeze(1))
+        chosen = found(queries, table, 20)
+        assert chosen.sort().values.tolist() == [list(range(20 * 75, 3_000, 75))]
+        assert asked_again == []
+
+    def test_rows_that_are_not_allowed_are_no_candidates(self, asked_again):
+        queries, table = drawn(4, 16), drawn(4_000, 16, seed=1)
+        allowed = (queries @ table.T).amax(dim=0) < 8
+        assert_is_topk(found(queries, table, 25, allowed), queries, table, 25, allowed)
+        assert asked_again == []
+
+    def test_fewer_are_allowed_than_asked_for(self):
+        queries, table = drawn(2, 8), drawn(2_000, 8, seed=1)
+        allowed = torch.zeros(2_000, dtype=torch.bool, device=DEVICE)
+        allowed[[3, 1_999]] = True
+        chosen = found(queries, table, 10, allowed)
+        assert all({3, 1_999} < set(row) and len(set(row)) == 10 for row in chosen.tolist())
+
+    def test_only_a_query_with_too_many_ties_is_asked_again(self, asked_again):
+        queries, table = drawn(5, 8), drawn(4_000, 8, seed=1)
+        queries[2] = 0
+        chosen = found(queries, table, 10)
+        assert_is_topk(chosen, queries, table, 10)
+        assert asked_again == [1]
+
+    def test_an_unlucky_order_is_asked_again(self, asked_again):
+        """The sampled tiles hold nothing but poor rows: too many of the others reach their bound."""
+        queries, table = torch.ones(2, 4, device=DEVICE), drawn(8 * 64 * 20, 4).abs()
+        table.view(20, 8, 64, 4)[:, 0] *= -1
+        assert_is_topk(found(queries, table, 10), queries, table, 10)
+        assert asked_again == [2]
+
+    def test_nan_is_the_largest_as_it_is_to_topk(self):
+        queries, table = drawn(3, 8), drawn(4_000, 8, seed=1)
+        table[[7, 3_333]] = torch.nan
+        chosen = found(queries, table, 10)
+        assert all({7, 3_333} < set(row) for row in chosen.tolist())
+        queries[1] = torch.nan
+        chosen = found(queries, table, 10)
+        assert all(len(set(row)) == 10 for row in chosen.tolist())
+        assert 0 <= chosen.min() <= chosen.max() < 4_000
+
+    def test_infinite_scores(self):
+        queries, table = drawn(3, 8).abs(), drawn(4_000, 8, seed=1)
+        table[::400] = torch.inf
+        table[1::400] = -torch.inf
+        chosen = found(queries, table, 10)
+        assert chosen.sort().values.tolist() == [list(range(0, 4_000, 400))] * 3
+
+    def test_leaves_small_tables_and_small_workspaces_to_pytorch(self):
+        queries, table = drawn(3, 8), drawn(4_000, 8, seed=1)
+        assert found(queries, table, 125) is not None
+        assert found(queries, table, 126) is None
+        assert found(queries[:0], table, 1) is None
+        assert search.threshold_topk(queries, table, 10, allowed=None, workspace_bytes=10_000) is None
+
+    def test_knows_how_much_memory_it_needs(self):
+        """The formula of its docstring; that it keeps to it is tested on a GPU."""
+        queries, table = drawn(5, 16), drawn(20_000, 16, seed=1)
+        needed = 5 * (8 * (16 * 20 + 512) + 12 * 20)
+        assert search.threshold_topk(queries, table, 20, allowed=None, workspace_bytes=needed - 1) is None
+        assert search.threshold_topk(queries, table, 20, allowed=None, workspace_bytes=needed) is not None
+
+
+def both_ways(problem, monkeypatch, **settings):
+    """Loss and gradients with kernels and without."""
+    results = []
+    for value in ("1", "0"):
+        monkeypatch.setenv("SCE_LAB_TRITON", value)
+        results.append(problem.backward(scalable_cross_entropy(*problem.arguments, **settings)))
+    return results
+
+
+def on_device(problem):
+    problem.input, problem.linear_weight = (
+        tensor.detach().to(DEVICE).requires_grad_() for tensor in problem.arguments[:2]
+    )
+    problem.target = problem.target.to(DEVICE)
+    return problem
+
+
+class TestLosses:
+    @some
+    @given(st.data())
+    def test_equal_the_loops(self, data):
+        problem = data.draw(problems(dtypes=(torch.float32, torch.bfloat16, torch.float16)))
+        settings = data.draw(sce_settings(problem))
+        sparse_grad = data.draw(st.booleans())
+        outputs, weight, target = problem.flat
+        centers = settings["centers"].float()
+        rows, items = (
+            streaming_topk(centers, table, min(k, len(table)), allowed=allowed, workspace_bytes=WORKSPACE)
+            for table, k, allowed in (
+                (
+                    problem.input.detach().reshape(-1, problem.input.shape[-1]),
+                    settings["bucket_size_x"],
+                    problem.target.flatten() != -100,
+                ),
+                (problem.linear_weight.detach(), settings["bucket_size_y"], None),
+            )
+        )
+        expected = oracle.scalable_cross_entropy(outputs, weight, target, rows.tolist(), items.tolist())
+        if ON_GPU:  # the device may break ties otherwise
+            problem = on_device(problem)
+        loss, *gradients = problem.backward(
+            scalable_cross_entropy(*problem.arguments, **settings, sparse_grad=sparse_grad)
+        )
+        assert gradients[1].is_sparse == sparse_grad
+        assert_matches((loss.cpu(), *(g.cpu() for g in gradients)), expected, problem, settings["reduction"])
+
+    @pytest.mark.parametrize("sparse_grad", [False, True])
+    @pytest.mark.parametrize("d", [5, 64, 70, 256])
+    def test_many_tiles(self, d, sparse_grad, monkeypatch):
+        """More slots, winners, items and dimensions than a program takes at a time."""
+        problem = on_device(make_problem(n=200, c=400, d=d, dtype=torch.float32, ignored=0.2, scale=d**-0.25))
+        sizes = {"n_buckets": 3, "bucket_size_x": 90, "bucket_size_y": 150, "centers": drawn(3, d)}
+        fused, plain = both_ways(problem, monkeypatch, **sizes, sparse_grad=sparse_grad)
+        for ours, theirs in zip(fused, plain):
+            ours, theirs = ours.to_dense(), theirs.to_dense()
+            assert ours.dtype == theirs.dtype
+            assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
+        if sparse_grad:
+            assert torch.equal(fused[2]._indices(), plain[2]._indices())
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_added_up_in_float32(self, dtype, monkeypatch):
+        problem = on_device(make_problem(n=200, c=400, d=32, dtype=dtype, scale=0.7))
+        sizes = {"n_buckets": 3, "bucket_size_x": 90, "bucket_size_y": 150, "centers": drawn(3, 32)}
+        fused, plain = both_ways(problem, monkeypatch, **sizes)
+        assert fused[0].dtype == torch.float32
+        assert abs(fused[0] - plain[0]) <= 1e-6 * plain[0]
+        for ours, theirs in zip(fused[1:], plain[1:]):
+            assert ours.dtype == dtype
+            assert (ours - theirs).float().norm() <= TOLERANCE[dtype] * theirs.float().norm()
+
+    def test_search_and_losses_together_equal_the_reference(self):
+        problem = on_device(make_problem(n=300, c=4_000, d=16, dtype=torch.float32, ignored=0.2))
+        sizes = {"n_buckets": 6, "bucket_size_x": 40, "bucket_size_y": 60, "centers": drawn(6, 16)}
+        ours = problem.backward(scalable_cross_entropy(*problem.arguments, **sizes))
+        theirs = problem.backward(scalable_cross_entropy_reference(*problem.arguments, **sizes))
+        for a, b in zip(ours, theirs):
+            assert (a - b).norm() <= 2e-6 * b.norm()
+
+    def test_under_autocast_halves_meet_float32(self, monkeypatch):
+        problem = on_device(make_problem(n=100, c=200, d=16, dtype=torch.float32))
+        problem.input = problem.input.detach().bfloat16().requires_grad_()
+        sizes = {"n_buckets": 3, "bucket_size_x": 40, "bucket_size_y": 50, "centers": drawn(3, 16)}
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
+            fused, plain = both_ways(problem, monkeypatch, **sizes)
+        assert [t.dtype for t in fused] == [torch.float32, torch.bfloat16, torch.float32]
+        for ours, theirs in zip(fused, plain):
+            assert (ours - theirs).float().norm() <= TOLERANCE[ours.dtype] * theirs.float().norm()
+
+    def test_tiny_losses_keep_their_digits(self):
+        weight = torch.tensor([[30.0], [2.0]], device=DEVICE, requires_grad=True)
+        input = torch.tensor([[1.0]], device=DEVICE, requires_grad=True)
+        sizes = {"n_buckets": 1, "bucket_size_x": 1, "bucket_size_y": 2}
+        loss = scalable_cross_entropy(input, weight, torch.tensor([0], device=DEVICE), **sizes)
+        loss.backward()
+        p = torch.tensor(-28.0, dtype=torch.float64).exp().item()
+        assert loss.item() == pytest.approx(p, rel=1e-5)
+        assert weight.grad.flatten().tolist() == pytest.approx([-p, p], rel=1e-5)
+
+    def test_large_logits_do_not_overflow(self, monkeypatch):
+        problem = on_device(make_problem(n=100, c=200, d=8, dtype=torch.float32, scale=10.0))
+        sizes = {"n_buckets": 3, "bucket_size_x": 40, "bucket_size_y": 100, "centers": drawn(3, 8)}
+        fused, plain = both_ways(problem, monkeypatch, **sizes, reduction="none")
+        assert fused[0].max() > 200
+        for ours, theirs in zip(fused, plain):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-2)
+
+    @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+    def test_nan_is_seen_where_pytorch_shows_it(self, poison, monkeypatch):
+        problem = on_device(make_problem(n=60, c=100, d=8, dtype=torch.float32))
+        with torch.no_grad():
+            problem.input[11] = poison
+        sizes = {"n_buckets": 3, "bucket_size_x": 20, "bucket_size_y": 30, "centers": drawn(3, 8)}
+        fused, plain = both_ways(problem, monkeypatch, **sizes, reduction="none")
+        assert not fused[0][11].isfinite()
+        for ours, theirs in zip(fused, plain):
+            torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+    def test_a_bucket_of_nothing_but_the_target(self):
+        """No negatives: the loss is 0, and so is its gradient."""
+        problem = on_device(make_problem(n=3, c=1, d=4, dtype=torch.float32))
+        sizes = {"n_buckets": 2, "bucket_size_x": 3, "bucket_size_y": 1}
+        loss, *gradients = problem.backward(scalable_cross_entropy(*problem.arguments, **sizes))
+        assert loss == 0
+        assert all((gradient == 0).all() for gradient in gradients)
+
+    def test_no_position_has_a_target(self):
+        problem = on_device(make_problem(n=9, c=20, dtype=torch.float32, ignored=1.1))
+        sizes = {"n_buckets": 2, "bucket_size_x": 3, "bucket_size_y": 4}
+        loss, *gradients = problem.backward(scalable_cross_entropy(*problem.arguments, **sizes))
+        assert loss == 0
+        assert all((gradient == 0).all() for gradient in gradients)
+
+    def test_the_same_bucket_many_times_gives_one_gradient(self):
+        problem = on_device(make_problem(n=30, c=50, dtype=torch.float32))
+        center = drawn(1, 8)
+        once, often = (
+            problem.backward(
+                scalable_cross_entropy(
+                    *problem.arguments, n_buckets=n, bucket_size_x=9, bucket_size_y=10, centers=center.expand(n, -1)
+                )
+            )
+            for n in (1, 7)
+        )
+        for a, b in zip(once, often):
+            torch.testing.assert_close(a, b)
+
+    def test_backward_does_as_forward_did(self, monkeypatch):
+        """The choice is made once: switching over between the two changes nothing."""
+        problem = on_device(make_problem(dtype=torch.float32))
+        loss = scalable_cross_entropy(*problem.arguments, n_buckets=2, bucket_size_x=9, bucket_size_y=9)
+        monkeypatch.setenv("SCE_LAB_TRITON", "0")
+        called = []
+        fused = softmax.winner_gradients
+        monkeypatch.setattr(softmax, "winner_gradients", lambda *a, **s: called.append(1) or fused(*a, **s))
+        loss.backward()
+        assert called == [1]
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32x3"])
+def test_compile_for_a_gpu_that_is_not_here(precision, tmp_path):
+    """In another process, since in this one they may be interpreted: machine code, on tensor cores, in registers."""
+    script = Path(__file__).parents[2] / "benchmarks" / "kernels.py"
+    result = tmp_path / "kernels.json"
+    command = [sys.executable, script, "--capabilities", "90", "--dims", "64", "--dtypes", "float32"]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path / "cache")
+    subprocess.run([*command, "--precision", precision, "--out", result], check=True, env=environment)
+    compiled = {kernel.pop("kernel"): kernel for kernel in json.loads(result.read_text())["kernels"]}
+    assert len(compiled) == 6
+    for name, kernel in compiled.items():
+        assert kernel["spilled"] == 0, name
+        assert kernel["shared"] <= 99 * 1024, name  # what a program has on GPUs for desks
+    on_tensor_cores = {name for name, kernel in compiled.items() if kernel["tensor_core_operations"]}
+    assert on_tensor_cores >= {"maxima_kernel", "candidates_kernel"}
+    assert (len(on_tensor_cores) == 5) == (precision == "tf32x3")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA device")
+class TestOnAGPU:
+    def test_a_million_items(self, asked_again):
+        """Benchmark case L: the same choice, loss and gradients as PyTorch's, in 1/20 of the reference's memory."""
+        n, c, n_buckets = 51_200, 1_000_000, 452
+        table = (drawn(c, 64) / 8).requires_grad_()
+        targets = torch.randint(c, (n,), device=DEVICE)
+        outputs = (drawn(n, 64, seed=1) + 2 * table.detach()[targets]).requires_grad_()
+        centers = drawn(n_buckets, 64, seed=2)
+        chosen = found(centers, table.detach(), 256)
+        assert_is_topk(chosen[:32], centers[:32], table.detach(), 256)
+        assert asked_again == []
+
+        sizes = {"n_buckets": n_buckets, "bucket_size_x": n_buckets, "bucket_size_y": 256, "centers": centers}
+        results, workspace = [], []
+        for sce in (scalable_cross_entropy, scalable_cross_entropy_reference):
+            outputs.grad = table.grad = None
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            loss = sce(outputs, table, targets, **sizes)
+            loss.backward()
+            torch.cuda.synchronize()
+            gradients = 4 * 64 * (n + c)
+            workspace.append(torch.cuda.max_memory_allocated() - before - gradients)
+            results.append([loss.detach(), outputs.grad, table.grad])
+            del loss
+        for ours, theirs in zip(*results):
+            assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+        assert workspace[0] <= workspace[1] / 20
+
+    def test_search_keeps_to_its_workspace(self):
+        queries, table = drawn(452, 64), drawn(1_000_000, 64, seed=1)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        assert found(queries, table, 256) is not None
+        assert torch.cuda.max_memory_allocated() - before <= WORKSPACE
+
+    def test_on_another_stream(self):
+        queries, table = drawn(50, 64), drawn(100_000, 64, seed=1)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            chosen = found(queries, table, 100)
+        stream.synchronize()
+        assert_is_topk(chosen, queries, table, 100)
