@@ -113,12 +113,16 @@ class TestSearch:
         assert asked_again == []
 
     def test_scores_that_float16_cannot_tell_apart(self, asked_again):
-        """40 rows within 1e-4 of one another are the best; the 20 largest of them are asked for."""
+        """The best 40 rows are within 1e-4, and each has a group of its own: then the bound is as tight as can be."""
         queries = torch.ones(1, 16, device=DEVICE) / 4
-        table = drawn(3_000, 16) / 16
-        table[::75] = queries * (1 + torch.linspace(0, 1e-4, 40, device=DEVICE).unsqueeze(1))
-        chosen = found(queries, table, 20)
-        assert chosen.sort().values.tolist() == [list(range(20 * 75, 3_000, 75))]
+        sideways = drawn(40, 16, seed=1) / 4
+        sideways -= (sideways @ queries.T) @ queries
+        table = drawn(1_200, 16) / 64
+        table[::30] = queries * (1 + torch.linspace(0, 1e-4, 40, device=DEVICE).unsqueeze(1)) + sideways
+        in_half = (queries.half().double() @ table.half().double().T).topk(20).indices.sort().values.tolist()
+        best = [list(range(20 * 30, 1_200, 30))]
+        assert in_half != best
+        assert found(queries, table, 20).sort().values.tolist() == best
         assert asked_again == []
 
     def test_rows_that_are_not_allowed_are_no_candidates(self, asked_again):
