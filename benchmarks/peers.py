@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -107,6 +108,21 @@ def replay() -> Callable[[Problem], Tensor]:
     return run
 
 
+def ours_in_triton() -> Callable[[Problem], Tensor]:
+    """Our own engine with its Triton kernels, which serve when asked to by an environment variable."""
+    import triton  # noqa: F401
+
+    def run(p: Problem) -> Tensor:
+        before = os.environ.get("SCE_LAB_TRITON", "0")
+        os.environ["SCE_LAB_TRITON"] = "1"
+        try:
+            return sce_lab.scalable_cross_entropy(*p.inputs, **p.sce)  # its backward pass keeps to the choice
+        finally:
+            os.environ["SCE_LAB_TRITON"] = before
+
+    return run
+
+
 def cut_cross_entropy() -> Callable[[Problem], Tensor]:
     """Apple's Cut Cross-Entropy: exact cross-entropy in Triton, logits never in memory."""
     from cut_cross_entropy import linear_cross_entropy
@@ -146,6 +162,7 @@ def peers(device: str) -> tuple[list[Peer], dict[str, str]]:
     ]  # fmt: skip
     missing = {}
     others = (
+        ("SCE, Triton", "triton", "sce", ours_in_triton, _small, True),
         ("SCE, replay-rec", "replay-rec", "sce", replay, reference_bytes, False),
         ("CE, torch chunked", "torch", "ce", torch_chunked, _small, False),
         ("CE, cut-cross-entropy", "cut-cross-entropy", "ce", cut_cross_entropy, _small, True),

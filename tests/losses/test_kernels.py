@@ -112,13 +112,36 @@ class TestSearch:
         assert_is_topk(found(queries, table, 20), queries, table, 20)
         assert asked_again == []
 
-    def test_scores_that_float16_cannot_tell_apart(self, asked_again):
-        """40 rows within 1e-4 of one another are the best; the 20 largest of them are asked for."""
-        queries = torch.ones(1, 16, device=DEVICE) / 4
-        table = drawn(3_000, 16) / 16
-        table[::75] = queries * (1 + torch.linspace(0, 1e-4, 40, device=DEVICE).unsqueeze(1))
-        chosen = found(queries, table, 20)
-        assert chosen.sort().values.tolist() == [list(range(20 * 75, 3_000, 75))]
+    @pytest.mark.parametrize("rounded", ["rows", "queries"])
+    def test_scores_that_float16_cannot_tell_apart(self, rounded, asked_again):
+        """The best 40 rows are within 2e-4, and each has a group of its own: then the bound is as tight as can be."""
+        queries = torch.ones(1, 16, device=DEVICE) if rounded == "rows" else drawn(1, 16, seed=5)
+        queries /= queries.norm()
+        sideways = drawn(40, 16, seed=1) / 2
+        sideways -= (sideways @ queries.T) @ queries
+        best = queries * (1 + torch.linspace(0, 2e-4, 40, device=DEVICE).unsqueeze(1)) + sideways
+        table = drawn(1_200, 16) / 64
+        table[::30] = best if rounded == "rows" else best.half().float()
+        exact, rough = (
+            (q.double() @ w.double().T).topk(20).indices.sort().values
+            for q, w in ((queries, table), ((queries / queries.abs().max()).half(), table.half()))
+        )
+        assert not torch.equal(exact, rough)
+        assert torch.equal(found(queries, table, 20).sort().values, exact)
+        assert asked_again == []
+
+    def test_rounding_at_its_worst(self, asked_again):
+        """Poor rows are all rounded up and good ones down, which the sample cannot know of either."""
+        unit = 2.0**-12  # of float16 between 1/4 and 1/2
+        poor = torch.full((20, 16), 0.25 + 0.505 * unit, device=DEVICE)
+        good = torch.full((20, 16), 0.25 + 0.495 * unit, device=DEVICE)
+        good[:, 0] += unit
+        assert good.sum(dim=1).min() > poor.sum(dim=1).max()
+        assert good.half().double().sum(dim=1).max() < poor.half().double().sum(dim=1).min()
+        table = drawn(1_200, 16) / 64
+        table[::30] = torch.cat([poor, good])
+        chosen = found(torch.ones(1, 16, device=DEVICE), table, 20)
+        assert chosen.sort().values.tolist() == [list(range(20 * 30, 1_200, 30))]
         assert asked_again == []
 
     def test_rows_that_are_not_allowed_are_no_candidates(self, asked_again):
@@ -351,7 +374,7 @@ def test_compile_for_a_gpu_that_is_not_here(precision, tmp_path):
     compiled = {kernel.pop("kernel"): kernel for kernel in json.loads(result.read_text())["kernels"]}
     assert len(compiled) == 6
     for name, kernel in compiled.items():
-        assert kernel["spilled"] == 0, name
+        assert kernel["spilled"] <= 64, name  # none with Triton 3.9, a few bytes with some versions before
         assert kernel["shared"] <= 99 * 1024, name  # what a program has on GPUs for desks
     on_tensor_cores = {name for name, kernel in compiled.items() if kernel["tensor_core_operations"]}
     assert on_tensor_cores >= {"maxima_kernel", "candidates_kernel"}
