@@ -19,7 +19,9 @@ from sce_lab.memory.guard import (
     check_fits,
     explaining_out_of_memory,
     free_memory,
+    guarded_train,
     is_out_of_memory,
+    typical_length,
     what_would_fit,
 )
 from sce_lab.memory.live import LiveBytes, largest_workspace
@@ -45,6 +47,7 @@ __all__ = [
     "fits",
     "format_bytes",
     "free_memory",
+    "guarded_train",
     "is_out_of_memory",
     "largest",
     "largest_workspace",
@@ -55,6 +58,7 @@ __all__ = [
     "predict_timeline",
     "suggest_sce",
     "this_machine",
+    "typical_length",
     "what_would_fit",
     "workspace_formula",
 ]
