@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,9 +19,20 @@ from rich.table import Table
 from tqdm import tqdm
 
 from sce_lab.data import DATASETS, Split, load_dataset, open_split, read_interactions, summarize
-from sce_lab.data.batches import mean_length
 from sce_lab.losses import LOSSES
-from sce_lab.memory import check_fits, measuring
+from sce_lab.memory import (
+    DEVICES,
+    RanOutOfMemoryError,
+    check_fits,
+    explaining_out_of_memory,
+    fits,
+    format_bytes,
+    free_memory,
+    measuring,
+    predict_memory,
+    suggest_sce,
+    typical_length,
+)
 from sce_lab.reproduce import RECIPES, Recipe, find_recipe, parse_setting
 from sce_lab.reproduce import reproduce as reproduce_recipe
 from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record
@@ -104,7 +114,8 @@ def train_with_bar(
     trainer = Trainer(config, split, step=measuring(), stop=stop, test_when_stopped=True)
     every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
     label = LOSSES[config.loss].label
-    with tqdm(unit="step", desc=label, dynamic_ncols=True, smoothing=0.05, mininterval=every) as bar:
+    bar = tqdm(unit="step", desc=label, dynamic_ncols=True, smoothing=0.05, mininterval=every)
+    with bar, explaining_out_of_memory(config, split.catalog_size, typical_length(config, split)):
         shown: dict[str, str] = {}
         for event in record(trainer, folder, source):
             match event:
@@ -132,11 +143,6 @@ def show(table: pd.DataFrame, title: str | None = None) -> None:
         out.add_row(*map(str, row))
     natural = console.measure(out, options=console.options.update(width=1000)).maximum
     Console(width=natural).print(out)
-
-
-def typical_length(config: TrainingConfig, split: Split) -> int:
-    """Positions a sequence of ``split`` has on average, rounded up: what a batch is predicted with."""
-    return max(1, math.ceil(mean_length(split.train, config.max_length)))
 
 
 def resume_hint(folder: Path) -> str:
@@ -188,11 +194,19 @@ def compare(
         for name in names:
             config = configuration(name, options)
             if not force:
-                check_fits(config, split.catalog_size, typical_length(config, split))
+                check_fits(config, split.catalog_size, typical_length(config, split), n_users=len(split.test.targets))
             runs.append(Run(new_run_folder(out, name)))
-            if train_with_bar(config, split, source, runs[-1].folder, stop).reason == "stopped":
+            try:
+                finished = train_with_bar(config, split, source, runs[-1].folder, stop)
+            except RanOutOfMemoryError as error:  # the others may fit, and what is trained already stays
+                console.print(f"[red]{name}:[/red] {error}", highlight=False)
+                runs.pop()
+                continue
+            if finished.reason == "stopped":
                 console.print(resume_hint(runs[-1].folder))
                 break
+    if not runs:
+        raise RanOutOfMemoryError("memory ran out with every loss: nothing was trained")
     table = compare_runs(runs)
     show(for_people(table), f"{dataset}: {len(split.test.targets):,} test users, {split.catalog_size:,} items")
     console.print(f"Recorded in {runs[0].folder.parent}/")
@@ -243,7 +257,7 @@ def train(
         folder = new_run_folder(out, loss)
     split, _ = open_split(**source)
     if not force:
-        check_fits(config, split.catalog_size, typical_length(config, split))
+        check_fits(config, split.catalog_size, typical_length(config, split), n_users=len(split.test.targets))
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, split, source, folder, stop)
     show(for_people(compare_runs([Run(folder)])))
@@ -288,7 +302,12 @@ def reproduce(
         for recipe in recipes:
             recipe = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, device=device))
             if not force:
-                check_fits(recipe.config, split.catalog_size, typical_length(recipe.config, split))
+                check_fits(
+                    recipe.config,
+                    split.catalog_size,
+                    typical_length(recipe.config, split),
+                    n_users=len(split.test.targets),
+                )
 
             def train_run(config: TrainingConfig, folder: Path) -> None:
                 console.print(f"seed {config.seed} in {folder}")
@@ -314,6 +333,55 @@ def repeat_command(recipe: Recipe, seeds: int, changes: dict[str, Any], device: 
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += [f"--set {name}={value}" for name, value in changes.items()]
     return " ".join(words + (["--device", device] if device != "cpu" else []))
+
+
+@app.command()
+def memory(
+    catalog_size: Annotated[int, typer.Argument(help="Number of items.")] = 1_000_000,
+    batch_size: BatchOption = 128,
+    max_length: LengthOption = 50,
+    hidden_size: Annotated[int, typer.Option(help="Numbers per item.")] = 64,
+    n_buckets: BucketsOption = None,
+    bucket_size_x: SizeXOption = None,
+    bucket_size_y: SizeYOption = 256,
+    n_negatives: NegativesOption = 256,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Row-sparse gradients of the item table, where the loss has them.")
+    ] = False,
+) -> None:
+    """Predict what a training step would take with each loss, and on which machines it would fit. Allocates nothing.
+
+    Every sequence is taken to be as long as `--max-length`. For SCE the figure is the most it can take.
+
+    `sce-lab memory 10000000 --batch-size 256 --max-length 20`
+    """
+    settings = {"sampled": {"n_negatives": n_negatives}, "sce": {"n_buckets": n_buckets}}
+    settings["sce"] |= {"bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y}
+    uses = {}
+    for loss in LOSSES:
+        config = TrainingConfig(
+            loss=loss,
+            loss_settings=settings.get(loss, {}),
+            batch_size=batch_size,
+            max_length=max_length,
+            hidden_size=hidden_size,
+            sparse_gradients=sparse and loss != "ce",
+        )
+        uses[loss] = predict_memory(config, catalog_size)
+    parts = [{k.replace("_", " "): format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
+    rows = [{"loss": LOSSES[loss].label} | part for loss, part in zip(uses, parts)]
+    show(pd.DataFrame(rows), f"{catalog_size:,} items, one step")
+    devices = pd.DataFrame({"device": [device.name for device in DEVICES.values()]})
+    devices["usable"] = [format_bytes(device.usable) for device in DEVICES.values()]
+    for loss, use in uses.items():
+        left = fits(use)["left"]
+        devices[LOSSES[loss].label] = ["fits" if n >= 0 else f"{format_bytes(-n)} short" for n in left]
+    console.print()
+    show(devices)
+    free = free_memory()
+    sizes = suggest_sce(free, TrainingConfig(loss="sce", batch_size=batch_size, max_length=max_length), catalog_size)
+    found = ", ".join(f"{name}={value}" for name, value in sizes.items()) if sizes else "no settings of SCE"
+    console.print(f"\n{format_bytes(free)} is free here; the paper's rule and this memory give {found}.")
 
 
 @app.command()
@@ -353,7 +421,7 @@ def main() -> None:
     """Entry point: what is wrong with an input is said in one sentence, not in a traceback."""
     try:
         app(standalone_mode=True)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, RanOutOfMemoryError) as error:
         Console(stderr=True).print(f"[red]sce-lab:[/red] {error}", highlight=False)
         raise SystemExit(2) from None
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sce_lab import cli
-from sce_lab.data import Sequences
+from sce_lab.data import Holdout, Sequences
 from sce_lab.runs import Run, list_runs
 
 TINY = ("--catalog-size", "200", "--batch-size", "1024", "--bucket-size-y", "16", "--n-negatives", "16")
@@ -95,6 +95,7 @@ def test_bad_input_gets_one_sentence_and_no_run(sce_lab, arguments, sentence, tm
     monkeypatch.setattr("sce_lab.memory.guard.free_memory", lambda device: 2**34)
     if "30000000" in arguments:  # the data of 30 million items are not what is tried here
         split = type("Split", (), {"catalog_size": 30_000_000, "train": Sequences.from_lists([[1, 2]])})
+        split.test = Holdout(Sequences.from_lists([[1, 2]]), [3])
         monkeypatch.setattr(cli, "open_split", lambda **source: (split, None))
     status, _, err = sce_lab(*arguments)
     assert status == 2

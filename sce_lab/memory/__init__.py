@@ -19,11 +19,13 @@ from sce_lab.memory.guard import (
     check_fits,
     explaining_out_of_memory,
     free_memory,
+    guarded_train,
     is_out_of_memory,
+    typical_length,
     what_would_fit,
 )
 from sce_lab.memory.live import LiveBytes, largest_workspace
-from sce_lab.memory.measure import measured_step, measuring
+from sce_lab.memory.measure import measure_memory, measured_step, measuring
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import Work, count_work, this_machine
 from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
@@ -45,9 +47,11 @@ __all__ = [
     "fits",
     "format_bytes",
     "free_memory",
+    "guarded_train",
     "is_out_of_memory",
     "largest",
     "largest_workspace",
+    "measure_memory",
     "measured_step",
     "measured_timeline",
     "measuring",
@@ -55,6 +59,7 @@ __all__ = [
     "predict_timeline",
     "suggest_sce",
     "this_machine",
+    "typical_length",
     "what_would_fit",
     "workspace_formula",
 ]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
+from sce_lab.data.batches import mean_length
+from sce_lab.data.splits import Split
 from sce_lab.losses import LOSSES
-from sce_lab.memory.fit import SETTINGS, largest
+from sce_lab.memory.fit import largest
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.use import MemoryUse, format_bytes
-from sce_lab.training import TrainingConfig
+from sce_lab.metrics import rank_items
+from sce_lab.training import Event, TrainingConfig, train
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -76,36 +82,45 @@ def _own_cgroup(controller: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- refusing
 
 
-def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = None) -> MemoryUse:
+def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = None, *, n_users: int = 0) -> MemoryUse:
     """The prediction for ``config``, or a refusal: what it needs, what is free, and which setting would fit.
 
     Args:
         config: what would be trained, on its device.
         catalog_size: items C.
         length: the mean number of positions that a sequence has, see :func:`predict_memory`.
+        n_users: users that are ranked for in an evaluation, which takes memory of its own.
 
     Raises:
         DoesNotFitError: more is needed than is free; its message is one sentence.
     """
     use = predict_memory(config, catalog_size, length=length)
     free = free_memory(config.device)
+    evaluation = 2 * use.parameters + use.optimizer_state + _ranking_bytes(catalog_size, n_users)
     if use.needed > free:
-        raise DoesNotFitError(_refusal(config, catalog_size, length, use, free))
+        raise DoesNotFitError(
+            f"{config.loss} over {catalog_size:,} items needs {format_bytes(use.needed)} a step and "
+            f"{format_bytes(free)} is free: {what_would_fit(config, catalog_size, free, length)}"
+        )
+    if evaluation > free:
+        raise DoesNotFitError(
+            f"scoring {catalog_size:,} items for {n_users:,} users needs {format_bytes(evaluation)} and "
+            f"{format_bytes(free)} is free: a smaller catalog or hidden_size than {config.hidden_size} would fit"
+        )
     return use
 
 
-def _refusal(config: TrainingConfig, catalog_size: int, length: int | None, use: MemoryUse, free: int) -> str:
-    return (
-        f"{config.loss} over {catalog_size:,} items needs {format_bytes(use.needed)} a step and "
-        f"{format_bytes(free)} is free: {what_would_fit(config, catalog_size, free, length)}"
-    )
+def _ranking_bytes(catalog_size: int, n_users: int) -> int:
+    """Scores of a chunk of users over the whole catalog, and the same again while they are compared."""
+    at_most = inspect.signature(rank_items).parameters["chunk_bytes"].default
+    return 2 * min(max(at_most, 4 * catalog_size), 4 * catalog_size * n_users)
 
 
 def what_would_fit(config: TrainingConfig, catalog_size: int, free: int, length: int | None = None) -> str:
     """Half a sentence: which single change of ``config`` makes its training fit into ``free`` bytes."""
     options = []
     batch_size = largest("batch_size", config, free, catalog_size=catalog_size, length=length)
-    if batch_size:
+    if 0 < batch_size < config.batch_size:
         options.append(f"batch_size={batch_size} instead of {config.batch_size}")
     for loss in LOSSES:
         if loss != config.loss:
@@ -115,7 +130,7 @@ def what_would_fit(config: TrainingConfig, catalog_size: int, free: int, length:
     if not options:
         items = largest("catalog_size", config, free, length=length)
         smaller = f"a smaller catalog or hidden_size would: at most {items:,} items fit as it is"
-        return smaller if items else "nothing does; free some memory or take a smaller hidden_size and batch_size"
+        return smaller if items else "no catalog does; free some memory, or take a smaller hidden_size and batch_size"
     return f"{' or '.join(options)} would fit"
 
 
@@ -140,9 +155,13 @@ def explaining_out_of_memory(config: TrainingConfig, catalog_size: int, length: 
         if torch.device(config.device).type == "cuda":
             torch.cuda.empty_cache()
         use, free = predict_memory(config, catalog_size, length=length), free_memory(config.device)
+        if use.needed > free:
+            advice = what_would_fit(config, catalog_size, free, length)
+        else:  # an operation's own scratch, a limit that is not known here, or somebody else's tensors
+            advice = f"something else was in the way; batch_size={max(1, config.batch_size // 2)} needs less"
         raise RanOutOfMemoryError(
             f"memory ran out: {config.loss} over {catalog_size:,} items needs about {format_bytes(use.needed)} a step "
-            f"and {format_bytes(free)} is free now; {what_would_fit(config, catalog_size, free, length)}"
+            f"and {format_bytes(free)} is free now; {advice}"
         )
 
 
@@ -153,13 +172,42 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+# ------------------------------------------------------------------------------------------------------------ both
+
+
+def guarded_train(config: TrainingConfig, split: Split, *, force: bool = False, **options: Any) -> Iterator[Event]:
+    """:func:`sce_lab.training.train`, refused before it begins if it would not fit, explained if memory runs out.
+
+    Args:
+        config: what to train.
+        split: on which data.
+        force: train even if the prediction says that it will not fit.
+        options: further arguments of ``train``.
+
+    Raises:
+        DoesNotFitError: it would not fit, and ``force`` is not set.
+        RanOutOfMemoryError: memory ran out.
+    """
+    length = typical_length(config, split)
+    if not force:
+        check_fits(config, split.catalog_size, length, n_users=len(split.test.targets))
+    with explaining_out_of_memory(config, split.catalog_size, length):
+        yield from train(config, split, **options)
+
+
+def typical_length(config: TrainingConfig, split: Split) -> int:
+    """Positions a sequence of ``split`` has on average, rounded up: what a batch is predicted with."""
+    return max(1, math.ceil(mean_length(split.train, config.max_length)))
+
+
 __all__ = [
-    "SETTINGS",
     "DoesNotFitError",
     "RanOutOfMemoryError",
     "check_fits",
     "explaining_out_of_memory",
     "free_memory",
+    "guarded_train",
     "is_out_of_memory",
+    "typical_length",
     "what_would_fit",
 ]

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sce_lab.data.batches import Batch
+from sce_lab.data.batches import Batch, Packed
+from sce_lab.losses.common import noting_decisions
 from sce_lab.memory.live import LiveBytes, largest_workspace, stored_bytes
 from sce_lab.memory.use import MemoryUse
-from sce_lab.training import Phase, StepFunction, StepResult, training_step
+from sce_lab.training import (
+    Phase,
+    StepFunction,
+    StepResult,
+    TrainingConfig,
+    make_model,
+    make_optimizer,
+    make_training_loss,
+    training_step,
+)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -129,6 +141,29 @@ def measured_step(
     peak += parameters + optimizer_state
     use = MemoryUse(parameters, gradients, optimizer_state, activations, workspace, peak)
     return StepResult(result.loss, use)
+
+
+def measure_memory(
+    config: TrainingConfig, catalog_size: int, *, n_sequences: int | None = None, length: int | None = None
+) -> tuple[MemoryUse, list[Any]]:
+    """Make a real step of ``config``, the second one, on random items; the arguments are those of ``predict_memory``.
+
+    Returns:
+        The :class:`MemoryUse` of the step, and what the data decided in it: with that, its prediction is exact (see
+        ``decisions`` of :func:`sce_lab.memory.predict_memory`).
+    """
+    n_sequences, length = n_sequences or config.batch_size, length or config.max_length
+    config = dataclasses.replace(config, max_length=max(length, config.max_length))
+    generator = torch.Generator().manual_seed(config.seed)
+    items, targets = torch.randint(catalog_size, (2, n_sequences * length), generator=generator)
+    positions = torch.arange(config.max_length - length, config.max_length).repeat(n_sequences)
+    batch = Batch(Packed(items, positions, ((n_sequences, length),)), targets).to(config.device)
+    model = make_model(config, catalog_size).train()
+    loss = make_training_loss(config, torch.ones(catalog_size, dtype=torch.int64)).to(config.device)
+    optimizer = make_optimizer(config, model)
+    training_step(model, loss, optimizer, batch, lambda name: nullcontext())
+    with noting_decisions() as decisions:
+        return measured_step(model, loss, optimizer, batch).memory, decisions
 
 
 def measuring(step: StepFunction = training_step, every: int = 50) -> StepFunction:

@@ -123,6 +123,8 @@ def shaped_step(
         with torch.device(device), type(usual)():
             model, optimizer = _model(config, catalog_size)
             loss = make_training_loss(config, torch.empty(catalog_size, dtype=torch.int64))
+            if hasattr(loss, "proposal"):
+                loss.proposal(catalog_size)  # the first step prepares it, and this is a later one
             items = torch.empty(n_sequences * length, dtype=torch.int64)
             inputs = Packed(items, torch.empty_like(items), ((n_sequences, length),))
             batch = Batch(inputs, torch.empty_like(items))

@@ -1,0 +1,441 @@
+"""The memory wall: sliders whose answer is what a training step would take, on which device; and one step in moments."""
+
+from __future__ import annotations
+
+import html
+import linecache
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+import sce_lab
+from sce_lab.figures import LOOKS, label
+from sce_lab.figures.memory_wall import growth_spec, parts_spec, timeline_spec
+from sce_lab.memory import (
+    DEVICES,
+    Timeline,
+    format_bytes,
+    free_memory,
+    measure_memory,
+    predict_memory,
+    predict_timeline,
+)
+from sce_lab.training import TrainingConfig
+from sce_lab.widgets.controls import StepSlider, octaves, round_steps
+from sce_lab.widgets.latest import Latest
+from sce_lab.widgets.playground import swatch
+from sce_lab.widgets.stage import Canvas, stage, table, text
+
+CATALOGS = tuple(10**e for e in range(3, 10))
+#: Catalogs at which a real step is made: small enough for any machine.
+MEASURED = (1_000, 3_000, 10_000, 30_000)
+#: A real step may take this much of what is free, and no more than this.
+_SHARE, _MOST = 0.25, 2**29
+
+
+@dataclass(frozen=True)
+class Wall:
+    """What the sliders say. The loss sees ``batch_size * length`` positions."""
+
+    catalog_size: int = 1_000_000
+    batch_size: int = 128
+    length: int = 50
+    hidden_size: int = 64
+    sparse_gradients: bool = False
+
+    def config(self, loss: str) -> TrainingConfig:
+        """The training they mean for ``loss``; cross-entropy has no sparse gradients."""
+        return TrainingConfig(
+            loss=loss,
+            batch_size=self.batch_size,
+            max_length=self.length,
+            hidden_size=self.hidden_size,
+            sparse_gradients=self.sparse_gradients and loss != "ce",
+        )
+
+
+_CONTROLS: dict[str, tuple[str, str, list[int]]] = {
+    "catalog_size": ("Items in the catalog <i>C</i>", "catalog_size", round_steps(1_000, 10**9)),
+    "batch_size": ("Users in a batch", "batch_size", octaves(8, 4096)),
+    "length": ("Positions per user", "length", [5, 10, 17, 20, 30, 50, 75, 100, 150, 200]),
+    "hidden_size": ("Numbers per item <i>D</i>", "hidden_size", octaves(16, 512)),
+}
+
+
+class MemoryWall:
+    """Sliders, and what a step takes with each loss: peak, parts, devices, growth with the catalog.
+
+    Moving a slider shows the three peaks at once; the curves below, which are many predictions, follow. What the
+    neighbouring stops of a slider would show is worked out ahead while nothing else is to do.
+
+    Args:
+        measure: make real steps, too, as points on the curves (small ones, in the background).
+        settings: first values of the sliders, see :class:`Wall`.
+
+    Raises:
+        TypeError: a setting that does not exist.
+        traitlets.TraitError: a value that its slider cannot have.
+    """
+
+    def __init__(self, *, measure: bool = True, **settings: Any) -> None:
+        first = Wall(**settings)
+        self.controls: dict[str, widgets.ValueWidget] = {}
+        for name, (title, tooltip, steps) in _CONTROLS.items():
+            keywords = {"description": title, "description_allow_html": True, "tooltip": tooltip}
+            self.controls[name] = StepSlider(steps, steps[0], **keywords)
+            self.controls[name].value = getattr(first, name)
+        self.controls["sparse_gradients"] = widgets.Checkbox(
+            value=first.sparse_gradients, indent=False, description="Row-sparse gradients (not for cross-entropy)"
+        )
+        self.memory = _memory(first)
+        self.measured = pd.DataFrame(columns=["loss", "catalog_size", "peak", "predicted"])
+        self._measure = measure
+        self._moved = "catalog_size"
+        self._lock = threading.Lock()
+        self._now: Latest[Wall] = Latest(self._show_now)
+        self._later: Latest[Wall] = Latest(self._show_later)
+        self._build(first)
+        for name, control in self.controls.items():
+            control.observe(lambda change, name=name: self._changed(name), "value")
+        self._later.submit(first)
+
+    @property
+    def settings(self) -> Wall:
+        """What the sliders say now."""
+        return Wall(**{name: control.value for name, control in self.controls.items()})
+
+    def settle(self, timeout: float = 60.0) -> None:
+        """Wait until all that the sliders ask for is shown."""
+        self._now.settle(timeout)
+        self._later.settle(timeout)
+
+    def results(self) -> dict[str, Any]:
+        """Settings, predictions and measured points as plain data."""
+        self.settle()
+        return {
+            "settings": asdict(self.settings),
+            "predicted": self.memory.set_index("loss").astype(int).to_dict("index"),
+            "curves": self._curves.to_dict("records"),
+            "measured": self.measured.to_dict("records"),
+        }
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.view._repr_mimebundle_(**keywords)
+
+    # ----------------------------------------------------------------------------------------------------- the pieces
+
+    def _build(self, first: Wall) -> None:
+        boxes = []
+        for control in self.controls.values():
+            box = widgets.VBox([control])
+            box.add_class("sce-control")
+            boxes.append(box)
+        sliders = widgets.Box(boxes[:4])
+        sliders.add_class("sce-cards")
+        self._note = text("")
+        self._parts = Canvas(parts_spec(self.memory))
+        self._curves = self._predicted_curves(first, few=True)
+        self._growth = Canvas(growth_spec(self._curves, at=first.catalog_size))
+        self._devices = text("")
+        self._show_text(first)
+        self.view = stage(
+            sliders,
+            boxes[4],
+            self._note,
+            self._parts.widget,
+            self._devices,
+            self._growth.widget,
+            text(_KEY),
+        )
+
+    def _show_text(self, wall: Wall) -> None:
+        positions = wall.batch_size * wall.length
+        self._note.value = (
+            f'<div class="sce-caption"><span>N = {wall.batch_size:,} × {wall.length} = <b>{positions:,}</b> positions; '
+            f"N × C = {positions:,} × {wall.catalog_size:,} = <b>{positions * wall.catalog_size:.3g}</b> scores for "
+            "cross-entropy</span></div>"
+        )
+        self._devices.value = _device_table(self.memory)
+
+    # -------------------------------------------------------------------------------------------------- what to show
+
+    def _changed(self, name: str) -> None:
+        """A slider moved, in whichever thread the kernel runs callbacks: nothing slow happens here."""
+        self._moved = name
+        settings = self.settings
+        self._now.submit(settings)
+        self._later.submit(settings)
+
+    def _show_now(self, wall: Wall) -> None:
+        """The three predictions, in some tens of milliseconds."""
+        memory = _memory(wall)
+        with self._lock:
+            self.memory = memory
+            self._parts.show(parts_spec(memory))
+            self._show_text(wall)
+
+    def _show_later(self, wall: Wall) -> None:
+        """The curves, unless something newer is asked for meanwhile; then what may be asked for next."""
+        self._now.settle()
+        curves = self._predicted_curves(wall)
+        if curves is None:
+            return
+        self._curves = curves
+        same = self.measured.attrs.get("wall") == _but_catalog(wall)
+        self._growth.show(growth_spec(curves, at=wall.catalog_size, measured=self.measured if same else None))
+        if not same and self._measure:
+            self._measure_points(wall)
+        self._look_ahead(wall)
+
+    def _is_old(self, wall: Wall) -> bool:
+        return wall != self.settings
+
+    def _predicted_curves(self, wall: Wall, few: bool = False) -> pd.DataFrame | None:
+        rows = []
+        for loss in LOOKS:
+            for size in CATALOGS[:: len(CATALOGS) - 1] if few else CATALOGS:
+                if not few and self._is_old(wall):
+                    return None
+                peak = predict_memory(wall.config(loss), size).peak
+                rows.append({"loss": loss, "catalog_size": size, "peak": peak})
+        return pd.DataFrame(rows)
+
+    def _measure_points(self, wall: Wall) -> None:
+        """Real steps, small ones: a person can see that the lines are true."""
+        rows: list[dict[str, Any]] = []
+        budget = min(_SHARE * free_memory(), _MOST)
+        for loss in LOOKS:
+            config = wall.config(loss)
+            for size in MEASURED:
+                if self._is_old(wall):
+                    return
+                predicted = predict_memory(config, size)
+                if predicted.needed < budget:
+                    peak = measure_memory(config, size)[0].peak
+                    rows.append({"loss": loss, "catalog_size": size, "peak": peak, "predicted": predicted.peak})
+        measured = pd.DataFrame(rows, columns=self.measured.columns)
+        measured.attrs["wall"] = _but_catalog(wall)
+        self.measured = measured
+        self._growth.show(growth_spec(self._curves, at=wall.catalog_size, measured=measured))
+
+    def _look_ahead(self, wall: Wall) -> None:
+        """Predict at the neighbouring stops of the slider that moved last: predictions are remembered."""
+        if self._moved not in _CONTROLS:
+            return
+        steps = [value for _, value in self.controls[self._moved].options]
+        at = steps.index(getattr(wall, self._moved))
+        for n in (at + 1, at - 1, at + 2, at - 2, at + 3, at - 3):
+            if 0 <= n < len(steps):
+                for loss in LOOKS:
+                    if self._is_old(wall):
+                        return
+                    near = Wall(**{**asdict(wall), self._moved: steps[n]})
+                    predict_memory(near.config(loss), near.catalog_size)
+
+
+def _but_catalog(wall: Wall) -> tuple[Any, ...]:
+    return wall.batch_size, wall.length, wall.hidden_size, wall.sparse_gradients
+
+
+def _memory(wall: Wall) -> pd.DataFrame:
+    rows = [{"loss": loss, **predict_memory(wall.config(loss), wall.catalog_size).as_dict()} for loss in LOOKS]
+    return pd.DataFrame(rows)
+
+
+def _device_table(memory: pd.DataFrame) -> str:
+    rows = []
+    for row in memory.to_dict("records"):
+        cells = {"": f"{swatch(row['loss'])}{label(row['loss'])}"}
+        needed = row["peak"] + row["parameters"]
+        for device in DEVICES.values():
+            left = device.usable - needed
+            cells[device.name] = (
+                '<span title="fits">✓</span>' if left >= 0 else f'<span class="sce-problem">−{_short(-left)}</span>'
+            )
+        rows.append(cells)
+    key = (
+        '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; − how much is missing. '
+        "Counted of each device is what the system, Python and CUDA leave.</span></div>"
+    )
+    return f'<div class="sce-devices">{_STYLE}{table(rows, left=("",))}{key}</div>'
+
+
+def _short(n: float) -> str:
+    """As :func:`format_bytes`, for a narrow column."""
+    for unit in ("M", "G", "T", "P"):
+        n /= 1024 if unit != "M" else 2**20
+        if n < 999.5 or unit == "P":
+            return f"{n:.2g} {unit}" if n < 99.5 else f"{n:,.0f} {unit}"
+    raise AssertionError("unreachable")
+
+
+_STYLE = """<style>
+.sce-devices .sce-table { font-size: 12px; }
+.sce-devices .sce-table th { white-space: normal; text-align: center; vertical-align: bottom; padding: 3px 4px; }
+.sce-devices .sce-table td { text-align: center; padding: 3px 4px; }
+.sce-code { font-family: var(--jp-code-font-family, monospace); font-size: 12px; line-height: 18px; margin: 4px 0 0;
+  border: 1px solid var(--sce-edge); border-radius: 8px; padding: 6px 0; overflow-x: auto; background: var(--sce-fill); }
+.sce-code div { white-space: pre; padding: 0 12px; color: var(--sce-ink); }
+.sce-code .sce-here { background: color-mix(in srgb, var(--sce-accent) 28%, transparent); font-weight: 600; }
+.sce-moment { font-size: 13px; line-height: 19px; min-height: 40px; }
+</style>"""
+_KEY = (
+    '<div class="sce-caption">'
+    + "".join(f"<span>{swatch(loss)}{label(loss)}</span>" for loss in LOOKS)
+    + "<span>Lines are predicted. Open markers are real steps, made on this machine just now.</span></div>"
+)
+
+
+# ------------------------------------------------------------------------------------------------- one step in moments
+
+
+class StepTimeline:
+    """One training step, moment by moment: how much is alive, what the largest tensors are, which line made them.
+
+    Args:
+        catalog_size, batch_size, length, hidden_size: of the step.
+        loss: shown first.
+    """
+
+    def __init__(
+        self,
+        catalog_size: int = 100_000,
+        batch_size: int = 64,
+        length: int = 17,
+        hidden_size: int = 64,
+        loss: str = "ce",
+    ) -> None:
+        self._wall = Wall(catalog_size, batch_size, length, hidden_size)
+        self._timelines: dict[str, Timeline] = {}
+        options = [(label(name), name) for name in LOOKS]
+        self.loss = widgets.ToggleButtons(options=options, value=loss, tooltips=["Show the step with this loss"] * 3)
+        self.moment = widgets.IntSlider(description="Moment", continuous_update=True, readout=False)
+        self.moment.layout.width = "100%"
+        jump = {"Peak": self.to_peak, "Next larger": self.to_next}
+        self.buttons = {name: widgets.Button(description=name, tooltip=f"Go to: {name.lower()}") for name in jump}
+        for name, button in self.buttons.items():
+            button.on_click(lambda _, name=name: jump[name]())
+        timeline = self.timeline
+        self.moment.max, self.moment.value = len(timeline.moments) - 1, timeline.peak
+        self._figure = Canvas(self._spec())
+        self._said, self._code, self._table = text(""), text(""), text("")
+        self._show()
+        self._shown: Latest[tuple[str, int]] = Latest(lambda _: self._show())
+        self.loss.observe(lambda change: self._loss_changed(), "value")
+        self.moment.observe(lambda change: self._shown.submit((self.loss.value, self.moment.value)), "value")
+        bar = widgets.HBox([self.loss, *self.buttons.values()])
+        bar.add_class("sce-bar")
+        self.view = stage(text(_STYLE), bar, self._figure.widget, self.moment, self._said, self._code, self._table)
+
+    @property
+    def timeline(self) -> Timeline:
+        """Of the chosen loss."""
+        loss = self.loss.value
+        if loss not in self._timelines:
+            self._timelines[loss] = predict_timeline(self._wall.config(loss), self._wall.catalog_size)
+        return self._timelines[loss]
+
+    def to_peak(self) -> None:
+        """Go to the moment of the peak."""
+        self.moment.value = self.timeline.peak
+
+    def to_next(self) -> None:
+        """Go to the next moment at which a tensor comes that is larger than a hundredth of the peak."""
+        changes = self.timeline.moments["change"].to_numpy()
+        after = (changes > 0.01 * self.timeline.use.peak).nonzero()[0]
+        later = after[after > self.moment.value]
+        self.moment.value = int(later[0] if len(later) else after[0])
+
+    def settle(self) -> None:
+        """Wait until what the controls ask for is shown."""
+        self._shown.settle()
+
+    def results(self) -> dict[str, Any]:
+        """What is shown, as plain data."""
+        self.settle()
+        timeline = self.timeline
+        top = timeline.alive(self.moment.value).head(5)
+        return {
+            "loss": self.loss.value,
+            "moment": self.moment.value,
+            "peak": timeline.use.peak,
+            "phase": timeline.moments["phase"][self.moment.value],
+            "largest": top[["name", "bytes", "file", "line", "code"]].to_dict("records"),
+        }
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.view._repr_mimebundle_(**keywords)
+
+    def _loss_changed(self) -> None:
+        timeline = self.timeline
+        self.moment.max = len(timeline.moments) - 1
+        if self.moment.value == timeline.peak:
+            self._shown.submit((self.loss.value, self.moment.value))
+        self.moment.value = timeline.peak
+
+    def _spec(self) -> dict[str, Any]:
+        tensors = self.timeline.tensors
+        lines = {n: f"{row.name}<br>{row.file}:{row.line}" for n, row in zip(tensors.index, _named(tensors))}
+        at = min(self.moment.value, len(self.timeline.moments) - 1)
+        return timeline_spec(self.timeline.moments, self.loss.value, at=at, lines=lines)
+
+    def _show(self) -> None:
+        timeline, at = self.timeline, min(self.moment.value, len(self.timeline.moments) - 1)
+        self._figure.show(self._spec())
+        row = timeline.moments.iloc[at]
+        tensor = timeline.tensors.loc[row["tensor"]]
+        does = "comes" if row["change"] > 0 else "goes"
+        self._said.value = (
+            f'<div class="sce-moment">Moment {at:,}, {html.escape(row["phase"].replace("_", " "))}: '
+            f"<b>{html.escape(tensor['name'])}</b> {_shape(tensor)} {does}, {format_bytes(abs(row['change']))}. "
+            f"<b>{format_bytes(row['live'])}</b> are alive, {row['live'] / timeline.use.peak:.0%} of the peak.</div>"
+        )
+        self._code.value = excerpt(tensor["file"], tensor["line"])
+        self._table.value = table(
+            [_table_row(t) for _, t in timeline.alive(at).head(6).iterrows()],
+            left=("alive now", "made in", "line of code"),
+        )
+
+
+def _named(tensors: pd.DataFrame) -> Any:
+    return tensors[["name", "file", "line"]].itertuples(index=False)
+
+
+def _shape(tensor: pd.Series) -> str:
+    return html.escape(" × ".join(f"{n:,}" for n in tensor["shape"])) if tensor["shape"] else "one number"
+
+
+def _table_row(tensor: pd.Series) -> dict[str, str]:
+    code = tensor["code"] if len(tensor["code"]) < 76 else tensor["code"][:73] + "..."
+    return {
+        "alive now": html.escape(tensor["name"]),
+        "shape": _shape(tensor),
+        "bytes": format_bytes(tensor["bytes"]),
+        "made in": f"{html.escape(tensor['file'])}:{tensor['line']}" if tensor["file"] else "there before the step",
+        "line of code": f"<code>{html.escape(code)}</code>",
+    }
+
+
+def excerpt(file: str, line: int, around: int = 2) -> str:
+    """Some lines of a file of this package, with one marked, as HTML. What cannot be read gives a remark."""
+    path = Path(sce_lab.__file__).parents[1] / file
+    if not file or not path.is_file():
+        return '<div class="sce-code"><div>It was there before the step began.</div></div>'
+    first, rows = max(1, line - around), []
+    for number in range(first, line + around + 1):
+        content = linecache.getline(str(path), number).rstrip("\n")
+        here = ' class="sce-here"' if number == line else ""
+        rows.append(f"<div{here}>{number:4}  {html.escape(content)}</div>")
+    return f'<div class="sce-code"><div>{html.escape(file)}</div>{"".join(rows)}</div>'
+
+
+# ---------------------------------------------------------------------------------------------------- a plain figure
+
+
+def shown(spec: dict[str, Any], *below: widgets.Widget) -> widgets.VBox:
+    """A figure and what stands below it, in the lab's style."""
+    return stage(Canvas(spec).widget, *below)

@@ -1,0 +1,128 @@
+"""Predicted is measured, over a grid of configurations; and predicted the quick way is predicted by fake tensors."""
+
+import dataclasses
+import itertools
+from contextlib import contextmanager
+
+import pytest
+import torch
+from steps import measure
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sce_lab.memory import LiveBytes, measured_step, predict, predict_memory
+from sce_lab.memory import shapes as shapes_module
+from sce_lab.training import TrainingConfig
+
+SMALL_SCE = {"n_buckets": 6, "bucket_size_x": 5, "bucket_size_y": 9}
+VARIANTS = [
+    ("ce", {}),
+    ("sampled", {}),
+    ("sampled", {"sparse_gradients": True}),
+    ("sampled", {"loss_settings": {"n_negatives": 7, "sampling": "in_batch"}}),
+    ("sampled", {"loss_settings": {"n_negatives": 3, "shared_negatives": False, "sampling": "popularity"}}),
+    ("sce", {}),
+    ("sce", {"sparse_gradients": True}),
+    ("sce", {"loss_settings": SMALL_SCE | {"mix_x": True}}),
+    ("sce", {"loss_settings": {"workspace_bytes": 2**16}}),  # many chunks and tiles
+    ("ce", {"dtype": "bfloat16"}),
+    ("sce", {"dtype": "bfloat16", "sparse_gradients": True}),
+    ("ce", {"dropout": 0.0}),
+    ("sce", {"n_blocks": 1, "n_heads": 2}),
+]
+GRID = list(itertools.product(VARIANTS, [60, 3000], [(4, 5, 16), (24, 12, 32)]))
+
+
+def configuration(variant, shape):
+    loss, settings = variant
+    batch_size, max_length, hidden_size = shape
+    shared = {"batch_size": batch_size, "max_length": max_length, "hidden_size": hidden_size}
+    return TrainingConfig(loss=loss, **shared, **settings)
+
+
+def test_the_grid_is_as_large_as_promised():
+    assert len(GRID) >= 50
+
+
+@pytest.mark.filterwarnings("ignore:bucket_size_:RuntimeWarning")
+@pytest.mark.parametrize(("variant", "catalog_size", "shape"), GRID)
+def test_the_prediction_is_the_measurement(variant, catalog_size, shape):
+    config = configuration(variant, shape)
+    measured, decisions = measure(config, catalog_size)
+    predicted = predict_memory(config, catalog_size, decisions=decisions)
+    for part, nbytes in measured.as_dict().items():
+        # a few hundred bytes: scalars that only a real step makes (a random seed, a step count)
+        assert getattr(predicted, part) == pytest.approx(nbytes, rel=0.01, abs=1024), part
+    if not decisions:  # nothing depends on the data
+        assert predict_memory(config, catalog_size) == predicted
+
+
+@contextmanager
+def fake_tensors(device, *, dropout):
+    with FakeTensorMode():
+        yield torch.device("cpu"), LiveBytes()
+
+
+@pytest.mark.filterwarnings("ignore:bucket_size_:RuntimeWarning")
+@pytest.mark.parametrize("catalog_size", [60, 20_000])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_quick_way_is_the_way_of_fake_tensors(variant, catalog_size, monkeypatch):
+    config = configuration(variant, (8, 10, 32))
+    quick = [predict_memory(config, catalog_size), predict_memory(config, catalog_size, length=1)]
+    monkeypatch.setattr(predict, "shapes_only", fake_tensors)
+    predict._predict.cache_clear()
+    slow = [predict_memory(config, catalog_size), predict_memory(config, catalog_size, length=1)]
+    predict._predict.cache_clear()
+    if config.sparse_gradients:  # FakeTensorMode's sparse tensors lose their rows when they are cloned
+        quick, slow = ([use.loss_workspace // 2**12 for use in uses] for uses in (quick, slow))
+    elif config.dtype == "bfloat16":  # on a CPU the statistics of a layer norm are kept in 16 bits, not 32
+        quick, slow = ([n for use in uses for n in use.as_dict().values()] for uses in (quick, slow))
+        slow = pytest.approx(slow, rel=0.01)
+    assert quick == slow
+
+
+def test_what_was_kept_does_not_leak_into_the_next_prediction():
+    config = TrainingConfig(loss="ce", batch_size=4, max_length=6, hidden_size=16)
+    first = predict_memory(config, 500)
+    predict_memory(config, 70_000)
+    predict_memory(dataclasses.replace(config, loss="sce", sparse_gradients=True), 500)
+    predict_memory(dataclasses.replace(config, dtype="bfloat16"), 500)
+    with pytest.raises(ValueError, match="n_buckets must be a positive whole number, got -1"):
+        predict_memory(dataclasses.replace(config, loss="sce", loss_settings={"n_buckets": -1}), 500)
+    shapes_module._RESULTS.clear()
+    predict._predict.cache_clear()
+    assert predict_memory(config, 500) == first
+
+
+def test_a_step_that_breaks_off_is_forgotten():
+    config = TrainingConfig(loss="ce", batch_size=4, max_length=6, hidden_size=16)
+    expected = predict_memory(config, 700)
+
+    def break_off():
+        with predict.shaped_step(config, 700, 4, 6) as (model, _, _, _, counter), counter:
+            model.item_embedding.sum().backward()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    with predict.shaped_step(config, 700, 4, 6) as (model, loss, optimizer, batch, counter):
+        assert all(p.grad is None for p in model.parameters())
+        assert measured_step(model, loss, optimizer, batch, counter=counter).memory == expected
+
+
+def test_half_precision_halves_the_weights_and_sparse_gradients_lose_the_table():
+    config = TrainingConfig(loss="sce", batch_size=8, max_length=5, hidden_size=32)
+    c = 10**6
+    full, half = predict_memory(config, c), predict_memory(dataclasses.replace(config, dtype="bfloat16"), c)
+    assert half.parameters == full.parameters // 2
+    sparse = predict_memory(dataclasses.replace(config, sparse_gradients=True), c)
+    assert sparse.gradients < full.gradients / 50
+    assert sparse.peak < full.peak - 0.9 * full.gradients
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("variant", VARIANTS[:2] + VARIANTS[5:6])
+def test_the_prediction_for_cuda_is_what_its_allocator_says(variant):
+    config = dataclasses.replace(configuration(variant, (256, 50, 64)), device="cuda")
+    measured, _ = measure(config, 50_000)
+    assert predict_memory(config, 50_000).peak == pytest.approx(measured.peak, rel=0.05)
