@@ -259,6 +259,9 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
     ] = False,
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="Smaller settings, for a recipe that would take days on a CPU.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Run so many times, with the seeds 0, 1, ...")] = 1,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Try another setting, name=value; recorded under its own name.")
@@ -281,7 +284,14 @@ def reproduce(
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     recipes = [find_recipe(dataset, name) for name in (["quick"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
-    recipes = [recipe.with_settings(changes) for recipe in recipes]
+    recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
+    for recipe in recipes:
+        if recipe.reduced and device == "cpu" and not force:
+            raise ValueError(
+                f"{dataset} with the paper's settings is made for a GPU (--device cuda) and takes days on a CPU; "
+                f"--reduced trains it smaller ({', '.join(f'{n} {v}' for n, v in recipe.reduced.items())}), "
+                f"--force as it is"
+            )
     split, _ = open_split(dataset)
     source = {"source": dataset}
     with stop_on_interrupt() as stop:
@@ -294,7 +304,7 @@ def reproduce(
                 console.print(f"seed {config.seed} in {folder}")
                 train_with_bar(config, split, source, folder, stop)
 
-            repeat = repeat_command(recipe, seeds, changes, device)
+            repeat = repeat_command(recipe, seeds, reduced, changes, device)
             for record_ in reproduce_recipe(
                 recipe, split, range(seeds), train_run, repeat=repeat, runs=out, results=results
             ):
@@ -307,10 +317,11 @@ def reproduce(
                 break
 
 
-def repeat_command(recipe: Recipe, seeds: int, changes: dict[str, Any], device: str) -> str:
+def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str, Any], device: str) -> str:
     """The command that repeats a reproduction."""
     words = ["sce-lab reproduce", recipe.dataset]
-    words += ["--loss", recipe.name.split("+")[0]]
+    words += ["--loss", recipe.name.split("+")[0].removesuffix("-reduced")]
+    words += ["--reduced"] if reduced else []
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += [f"--set {name}={value}" for name, value in changes.items()]
     return " ".join(words + (["--device", device] if device != "cpu" else []))
