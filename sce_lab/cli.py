@@ -23,7 +23,16 @@ from sce_lab.data import DATASETS, Split, load_dataset, open_split, read_interac
 from sce_lab.data.batches import mean_length
 from sce_lab.losses import LOSSES
 from sce_lab.memory import check_fits, measuring
-from sce_lab.reproduce import RECIPES, Recipe, find_recipe, parse_setting
+from sce_lab.reproduce import (
+    RECIPES,
+    Recipe,
+    find_recipe,
+    for_readers,
+    parse_setting,
+    read_records,
+    results_table,
+    update_file,
+)
 from sce_lab.reproduce import reproduce as reproduce_recipe
 from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record
 from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, TrainingConfig
@@ -125,7 +134,7 @@ def train_with_bar(
 def show(table: pd.DataFrame, title: str | None = None) -> None:
     """Print a table of text at its natural width: nothing is cut off, whatever the terminal's."""
     out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
-    words = ("loss", "run", "data", "name", "data set", "split", "status", "what")
+    words = ("loss", "model", "run", "data", "name", "data set", "split", "status", "what")
     for name in table.columns:
         out.add_column(str(name), justify="left" if name in words else "right", no_wrap=True)
     for row in table.itertuples(index=False):
@@ -325,6 +334,26 @@ def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str,
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += [f"--set {name}={value}" for name, value in changes.items()]
     return " ".join(words + (["--device", device] if device != "cpu" else []))
+
+
+@app.command()
+def results(
+    write: Annotated[
+        list[Path] | None, typer.Option(help="Also write the tables into this README or notebook, between its marks.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
+    ] = None,
+) -> None:
+    """Show published results and the recorded reproductions beside them.
+
+    `sce-lab results --write README.md --write notebooks/06_paper.ipynb`
+    """
+    records = read_records(folder)
+    for dataset, rows in results_table(records).groupby("dataset", sort=False):
+        show(for_readers(rows), DATASETS[dataset].title)
+    for path in write or []:
+        console.print(f"{path} {'is written' if update_file(path, records) else 'says so already'}")
 
 
 @app.command()
