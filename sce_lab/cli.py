@@ -33,10 +33,19 @@ from sce_lab.memory import (
     suggest_sce,
     typical_length,
 )
-from sce_lab.reproduce import RECIPES, Recipe, find_recipe, parse_setting
+from sce_lab.reproduce import (
+    RECIPES,
+    Recipe,
+    find_recipe,
+    for_readers,
+    parse_setting,
+    read_records,
+    results_table,
+    update_file,
+)
 from sce_lab.reproduce import reproduce as reproduce_recipe
 from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record
-from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, TrainingConfig
+from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, TrainingConfig, takes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -136,7 +145,7 @@ def train_with_bar(
 def show(table: pd.DataFrame, title: str | None = None) -> None:
     """Print a table of text at its natural width: nothing is cut off, whatever the terminal's."""
     out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
-    words = ("loss", "run", "data", "name", "data set", "split", "status", "what")
+    words = ("loss", "model", "run", "data", "name", "data set", "split", "status", "what")
     for name in table.columns:
         out.add_column(str(name), justify="left" if name in words else "right", no_wrap=True)
     for row in table.itertuples(index=False):
@@ -273,6 +282,9 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
     ] = False,
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="Smaller settings, for a recipe that would take days on a CPU.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Run so many times, with the seeds 0, 1, ...")] = 1,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Try another setting, name=value; recorded under its own name.")
@@ -295,7 +307,14 @@ def reproduce(
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     recipes = [find_recipe(dataset, name) for name in (["quick"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
-    recipes = [recipe.with_settings(changes) for recipe in recipes]
+    recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
+    for recipe in recipes:
+        if recipe.reduced and device == "cpu" and not force:
+            raise ValueError(
+                f"{dataset} with the paper's settings is made for a GPU (--device cuda) and takes days on a CPU; "
+                f"--reduced trains it smaller ({', '.join(f'{n} {v}' for n, v in recipe.reduced.items())}), "
+                f"--force as it is"
+            )
     split, _ = open_split(dataset)
     source = {"source": dataset}
     with stop_on_interrupt() as stop:
@@ -313,7 +332,7 @@ def reproduce(
                 console.print(f"seed {config.seed} in {folder}")
                 train_with_bar(config, split, source, folder, stop)
 
-            repeat = repeat_command(recipe, seeds, changes, device)
+            repeat = repeat_command(recipe, seeds, reduced, changes, device)
             for record_ in reproduce_recipe(
                 recipe, split, range(seeds), train_run, repeat=repeat, runs=out, results=results
             ):
@@ -326,10 +345,11 @@ def reproduce(
                 break
 
 
-def repeat_command(recipe: Recipe, seeds: int, changes: dict[str, Any], device: str) -> str:
+def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str, Any], device: str) -> str:
     """The command that repeats a reproduction."""
     words = ["sce-lab reproduce", recipe.dataset]
-    words += ["--loss", recipe.name.split("+")[0]]
+    words += ["--loss", recipe.name.split("+")[0].removesuffix("-reduced")]
+    words += ["--reduced"] if reduced else []
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += [f"--set {name}={value}" for name, value in changes.items()]
     return " ".join(words + (["--device", device] if device != "cpu" else []))
@@ -365,7 +385,7 @@ def memory(
             batch_size=batch_size,
             max_length=max_length,
             hidden_size=hidden_size,
-            sparse_gradients=sparse and loss != "ce",
+            sparse_gradients=sparse and takes(loss, "sparse_grad"),
         )
         uses[loss] = predict_memory(config, catalog_size)
     parts = [{k.replace("_", " "): format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
@@ -382,6 +402,26 @@ def memory(
     sizes = suggest_sce(free, TrainingConfig(loss="sce", batch_size=batch_size, max_length=max_length), catalog_size)
     found = ", ".join(f"{name}={value}" for name, value in sizes.items()) if sizes else "no settings of SCE"
     console.print(f"\n{format_bytes(free)} is free here; the paper's rule and this memory give {found}.")
+
+
+@app.command()
+def results(
+    write: Annotated[
+        list[Path] | None, typer.Option(help="Also write the tables into this README or notebook, between its marks.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
+    ] = None,
+) -> None:
+    """Show published results and the recorded reproductions beside them.
+
+    `sce-lab results --write README.md --write notebooks/06_paper.ipynb`
+    """
+    records = read_records(folder)
+    for dataset, rows in results_table(records).groupby("dataset", sort=False):
+        show(for_readers(rows), DATASETS[dataset].title)
+    for path in write or []:
+        console.print(f"{path} {'is written' if update_file(path, records) else 'says so already'}")
 
 
 @app.command()

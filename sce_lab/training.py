@@ -37,7 +37,8 @@ CRITERION = "NDCG@10"
 DTYPES = ("float32", "bfloat16")
 
 
-def _takes(loss: str, setting: str) -> bool:
+def takes(loss: str, setting: str) -> bool:
+    """Whether the loss of this name has such a setting."""
     return setting in inspect.signature(LOSSES[loss]).parameters
 
 
@@ -111,8 +112,8 @@ class TrainingConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.sparse_gradients and not _takes(self.loss, "sparse_grad"):
-            able = ", ".join(loss for loss in LOSSES if _takes(loss, "sparse_grad"))
+        if self.sparse_gradients and not takes(self.loss, "sparse_grad"):
+            able = ", ".join(loss for loss in LOSSES if takes(loss, "sparse_grad"))
             raise ValueError(
                 f"sparse_gradients=True does not go with loss={self.loss!r}, whose gradient has no empty rows; "
                 f"it goes with {able}"
@@ -251,7 +252,7 @@ def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module
         item_counts: ``(C,)`` training count of each item, for a loss that takes it and has no other.
     """
     settings = dict(config.loss_settings)
-    if _takes(config.loss, "item_counts"):
+    if takes(config.loss, "item_counts"):
         settings.setdefault("item_counts", item_counts)
     if config.sparse_gradients:
         settings["sparse_grad"] = True

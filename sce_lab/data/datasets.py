@@ -5,9 +5,11 @@ To add one: write a function that parses its file, and add a ``Dataset`` to ``DA
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,20 +28,33 @@ class Dataset:
     """Where a data set comes from, how it is read, and how it is usually split.
 
     split: the rule in ``SPLITS`` that its published results use.
-    path: where the file is looked for first, relative to the folder that SCE_LAB_DATA names.
+    path: where the file is looked for first, relative to the folder that SCE_LAB_DATA names. An unpacked ``.gz`` file,
+        without that suffix, will do where no checksum is known.
     url: where it is downloaded from; None if the file is not public as it is.
-    sha256: of the file. A file with another checksum is never used.
+    sha256: of the file. A file with another checksum is never used. None where no checksum of the original file is
+        known: then ``counts`` tell whether it is the right one.
+    counts: users, items and interactions that published results have after the paper's filters
+        (:func:`sce_lab.data.splits.drop_rare`).
     """
 
     name: str
     title: str
     split: str
     path: str
-    sha256: str
+    sha256: str | None
     url: str | None
     source: str
     citation: str
     parse: Callable[[Path], pd.DataFrame] = field(repr=False)
+    counts: tuple[int, int, int] | None = None
+
+    def difference(self, kept: pd.DataFrame) -> str:
+        """Say how ``kept``, the interactions after the paper's filters, differ from the published counts, if at all."""
+        found = (kept["user"].nunique(), kept["item"].nunique(), len(kept))
+        if self.counts in (None, found):
+            return ""
+        ours, theirs = (f"{u:,} users, {i:,} items and {n:,} interactions" for u, i, n in (found, self.counts))
+        return f"{self.name} has {ours} after the paper's filters, while published results have {theirs}"
 
 
 def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
@@ -56,14 +71,18 @@ def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
         A DataFrame with the columns ``user, item, timestamp``, all int64.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a file that ends early or is not of the format.
         FileNotFoundError: SCE_LAB_DATA is not a folder, or the file is neither here nor public.
         ConnectionError: the download failed, or brought something with another checksum.
     """
     if name not in DATASETS:
         raise ValueError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
     dataset = DATASETS[name]
-    return dataset.parse(_find(dataset) or _download(dataset, progress))
+    path = _find(dataset) or _download(dataset, progress)
+    try:
+        return dataset.parse(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} ends early or is damaged ({error}); delete it and get it again") from error
 
 
 def _find(dataset: Dataset) -> Path | None:
@@ -73,6 +92,9 @@ def _find(dataset: Dataset) -> Path | None:
     folder = Path(setting).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{DATA_VARIABLE}={setting} is not a folder; correct it or unset it")
+    if dataset.sha256 is None:
+        paths = (dataset.path, dataset.path.removesuffix(".gz"))
+        return next((file for path in paths for file in _candidates(folder, path)), None)
     for candidate in _candidates(folder, dataset.path):
         if (found := _sha256(candidate)) == dataset.sha256:
             return candidate
@@ -91,8 +113,9 @@ def _candidates(folder: Path, path: str) -> Iterator[Path]:
 
 
 def _download(dataset: Dataset, progress: bool) -> Path:
+    checksum = f" with SHA-256 {dataset.sha256}" if dataset.sha256 else ""
     by_hand = (
-        f"Put the file {dataset.path} with SHA-256 {dataset.sha256} into a folder and set the environment variable "
+        f"Put the file {dataset.path}{checksum} into a folder and set the environment variable "
         f"{DATA_VARIABLE} to that folder."
     )
     if dataset.url is None:
@@ -102,7 +125,7 @@ def _download(dataset: Dataset, progress: bool) -> Path:
     try:
         path = pooch.retrieve(
             dataset.url,
-            known_hash=f"sha256:{dataset.sha256}",
+            known_hash=f"sha256:{dataset.sha256}" if dataset.sha256 else None,
             fname=Path(dataset.path).name,
             path=pooch.os_cache("sce_lab") / dataset.name,
             progressbar=progress,
@@ -138,10 +161,28 @@ def _parse_triples(path: Path) -> pd.DataFrame:
 
 
 def _parse_checkins(path: Path) -> pd.DataFrame:
-    """SNAP's check-ins: user, ISO time, latitude, longitude, location; newest first within a user, no header."""
-    table = pd.read_csv(path, sep="\t", header=None, usecols=[0, 1, 4], names=["user", "time", "_", "__", "item"])
-    seconds = pd.to_datetime(table["time"], format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[s]").astype("int64")
-    return pd.DataFrame({"user": table["user"], "item": table["item"], "timestamp": seconds})
+    """SNAP's check-ins: user, ISO time, latitude, longitude, location; newest first within a user, no header.
+
+    Read in pieces: the whole of Gowalla, 6.4 million rows, would take a gigabyte as text.
+    """
+    columns = ["user", "time", "_", "__", "item"]
+    parts = []
+    for part in pd.read_csv(path, sep="\t", header=None, usecols=[0, 1, 4], names=columns, chunksize=500_000):
+        seconds = pd.to_datetime(part["time"], format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[s]").astype("int64")
+        parts.append(pd.DataFrame({"user": part["user"], "item": part["item"], "timestamp": seconds}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _parse_appreciates(path: Path) -> pd.DataFrame:
+    """Behance's "appreciates": user, item, Unix time, separated by spaces, without a header; ids may start with 0."""
+    return pd.read_csv(path, sep=" ", header=None, names=["user", "item", "timestamp"], dtype=np.int64)
+
+
+def _parse_beer_reviews(path: Path) -> pd.DataFrame:
+    """Reviews as CSV with a header. A few have no user, and some users are called like missing values ("NA")."""
+    columns = {"review_profilename": "user", "beer_beerid": "item", "review_time": "timestamp"}
+    table = pd.read_csv(path, usecols=list(columns), keep_default_na=False, na_values={"review_profilename": [""]})
+    return table.rename(columns=columns).dropna(subset="user", ignore_index=True)[["user", "item", "timestamp"]]
 
 
 def _parse_epinions(path: Path) -> pd.DataFrame:
@@ -186,6 +227,42 @@ DATASETS: dict[str, Dataset] = {
             source="github.com/vinhqdang/trust_predict_ciao_epinions, code/epinions_rating_with_timestamp.mat",
             citation="Tang, Gao, Liu, WSDM 2012; Tang, Gao, Liu, Das Sarma, KDD 2012",
             parse=_parse_epinions,
+        ),
+        Dataset(
+            name="gowalla",
+            title="Gowalla check-ins (2009 to 2010)",
+            split="published_temporal",
+            path="gowalla/loc-gowalla_totalCheckins.txt.gz",
+            sha256=None,
+            url="https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz",
+            source="snap.stanford.edu/data/loc-gowalla.html",
+            citation="Cho, Myers, Leskovec, KDD 2011",
+            parse=_parse_checkins,
+            counts=(27_516, 173_511, 2_627_663),
+        ),
+        Dataset(
+            name="behance",
+            title="Behance, appreciated art (one million events)",
+            split="published_temporal",
+            path="behance/Behance_appreciate_1M.gz",
+            sha256=None,
+            url="https://mcauleylab.ucsd.edu/public_datasets/gdrive/behance/Behance_appreciate_1M.gz",
+            source="cseweb.ucsd.edu/~jmcauley/datasets.html, Behance",
+            citation="He, Fang, Wang, McAuley, RecSys 2016",
+            parse=_parse_appreciates,
+            counts=(8_097, 32_434, 546_284),
+        ),
+        Dataset(
+            name="beeradvocate",
+            title="BeerAdvocate reviews (1998 to 2012)",
+            split="published_temporal",
+            path="beeradvocate/beer_reviews.csv",
+            sha256=None,
+            url=None,  # behind a login
+            source="data.world/socialmediadata/beeradvocate or kaggle.com/datasets/rdoume/beerreviews",
+            citation="McAuley, Leskovec, Jurafsky, ICDM 2012",
+            parse=_parse_beer_reviews,
+            counts=(7_606, 22_307, 1_409_494),
         ),
         Dataset(
             name="gowalla_nyc",

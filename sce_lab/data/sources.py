@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from sce_lab.data.datasets import DATASETS, load_dataset
 from sce_lab.data.interactions import read_interactions
-from sce_lab.data.splits import Split, leave_one_out, temporal_split
+from sce_lab.data.splits import SPLITS, Split, drop_rare, leave_one_out
 from sce_lab.data.synthetic import SyntheticProcess
 
 SYNTHETIC = "synthetic"
@@ -37,9 +38,10 @@ def open_split(
     if catalog_size is not None:
         raise ValueError(f"catalog_size applies to synthetic data only; {source!r} has the items it has")
     if source in DATASETS:
-        interactions = load_dataset(source, progress=progress)
-        rule = temporal_split if DATASETS[source].split == "temporal" else leave_one_out
-        return rule(interactions, name=source), None
+        dataset, interactions = DATASETS[source], load_dataset(source, progress=progress)
+        if dataset.counts and (difference := dataset.difference(drop_rare(interactions))):
+            warnings.warn(f"{difference}: its figures cannot be compared exactly", stacklevel=2)
+        return SPLITS[dataset.split](interactions, name=source), None
     if not (Path(source).suffix or Path(source).exists()):
         raise ValueError(f"unknown data set {source!r}: use {', '.join([SYNTHETIC, *DATASETS])}, or a path to a file")
     return leave_one_out(read_interactions(source), name=Path(source).name), None

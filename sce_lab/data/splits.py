@@ -195,9 +195,8 @@ def temporal_split(
     with no history at all is left out (possible only when the user filter is switched off). Order and ties are those
     of ``leave_one_out``.
 
-    Source: SCE paper (arXiv 2409.18721), section 4. The authors' published code differs in details that matter when
-    comparing with its numbers: its test histories start at the division, items that do not occur in training are
-    removed from them and from the catalog, and both holdouts have the same users.
+    Source: SCE paper (arXiv 2409.18721), section 4. The authors' published code differs from it in details that matter
+    when comparing with its numbers: see ``published_temporal_split``.
 
     Args:
         interactions: DataFrame with the columns user, item, timestamp.
@@ -210,21 +209,8 @@ def temporal_split(
     Raises:
         ValueError: the filters leave nothing, nobody is left to train on, or nobody is left to validate or test on.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile must lie between 0 and 1, got {quantile}; the paper's is 0.95")
-    interactions = check_interactions(interactions)
-    kept = interactions
-    if min_users_per_item:
-        kept = kept[kept.groupby("item")["user"].transform("nunique") >= min_users_per_item]
-    if min_items_per_user:
-        kept = kept[kept.groupby("user")["item"].transform("nunique") >= min_items_per_user]
-    if kept.empty:
-        raise ValueError(
-            f"nothing is left of {len(interactions)} interactions after dropping items with fewer than "
-            f"{min_users_per_item or 0} users and then users with fewer than {min_items_per_user or 0} items; "
-            f"lower min_users_per_item or min_items_per_user"
-        )
-
+    _check_quantile(quantile)
+    kept = drop_rare(interactions, min_users_per_item, min_items_per_user)
     everything, timestamps, labels = _by_user(kept, catalog_size)
     division = np.quantile(timestamps, quantile)
     user = np.repeat(np.arange(len(everything)), everything.lengths)
@@ -232,13 +218,7 @@ def temporal_split(
     training = everything.take(n_after == 0)
     test = everything.take((n_after >= 1) & (everything.lengths >= 2))
     validation = everything.take((n_after >= 2) & (everything.lengths >= 3))
-    for part, users in (("train on", training), ("validate on", validation), ("test on", test)):
-        if not len(users):
-            raise ValueError(
-                f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part}: of "
-                f"{len(everything)} users {np.count_nonzero(n_after)} are active after it; "
-                f"choose another quantile or use leave_one_out"
-            )
+    _check_everyone(quantile, len(everything), np.count_nonzero(n_after), training, validation, test)
     return Split(
         train=training,
         validation=_hold_out(validation, validation.lengths - 2),
@@ -249,8 +229,106 @@ def temporal_split(
     )
 
 
-SPLITS: dict[str, Callable[..., Split]] = {"leave_one_out": leave_one_out, "temporal": temporal_split}
+def published_temporal_split(
+    interactions: pd.DataFrame,
+    *,
+    quantile: float = 0.95,
+    min_users_per_item: int | None = 5,
+    min_items_per_user: int | None = 20,
+    name: str = "",
+) -> Split:
+    """The temporal split as the code of the SCE paper makes it, for comparing with the paper's figures.
+
+    It differs from ``temporal_split`` in this:
+
+    - the division is a timestamp that occurs, the one nearest to the quantile, and what happens at that very moment
+      lies after it;
+    - the catalog is what occurs in training: other items are removed from the histories and the targets;
+    - a test user's history starts at the division: what the user did before is neither shown to the model nor
+      excluded from the recommendations;
+    - both holdouts have the same users, those with at least three interactions left after the division.
+
+    Everything but the filters makes the task another one: histories are shorter, and no target is unknown. Figures of
+    the two splits cannot be compared.
+
+    Source: github.com/AIRI-Institute/Scalable-SASRec, ``data.py``, ``get_dataset(splitting="temporal")``. Its ties in
+    time are broken at random with a fixed seed, ours by the order of the rows.
+
+    Args and errors are those of ``temporal_split``.
+    """
+    _check_quantile(quantile)
+    kept = drop_rare(interactions, min_users_per_item, min_items_per_user)
+    division = np.quantile(kept["timestamp"], quantile, method="nearest")
+    after = kept["timestamp"] >= division
+    is_test_user = kept["user"].isin(kept.loc[after, "user"].unique())
+    n_users, n_active = kept["user"].nunique(), kept.loc[is_test_user, "user"].nunique()
+    nobody = Sequences.from_lists([])
+    if is_test_user.all():
+        _check_everyone(quantile, n_users, n_active, nobody, nobody, nobody)
+    training, _, labels = _by_user(kept[~is_test_user], None)
+    later = kept[after & kept["item"].isin(labels)]
+    test = nobody
+    if len(later):
+        rows = pd.Index(labels).get_indexer(later["item"])
+        everybody, _, _ = _by_user(later.assign(item=rows), len(labels))
+        test = everybody.take(everybody.lengths >= 3)
+    _check_everyone(quantile, n_users, n_active, training, test, test)
+    return Split(
+        train=training,
+        validation=_hold_out(test, test.lengths - 2),
+        test=_hold_out(test, test.lengths - 1),
+        catalog_size=len(labels),
+        item_labels=labels,
+        name=name,
+    )
+
+
+SPLITS: dict[str, Callable[..., Split]] = {
+    "leave_one_out": leave_one_out,
+    "temporal": temporal_split,
+    "published_temporal": published_temporal_split,
+}
 """The split rules by the name that ``Dataset.split`` uses."""
+
+
+def drop_rare(
+    interactions: pd.DataFrame, min_users_per_item: int | None = 5, min_items_per_user: int | None = 20
+) -> pd.DataFrame:
+    """Drop items with few different users, then users with few different items: once, in this order.
+
+    The defaults are those of the SCE paper; None or 0 keeps all.
+
+    Raises:
+        ValueError: nothing is left, or interactions that are unusable.
+    """
+    kept = interactions = check_interactions(interactions)
+    if min_users_per_item:
+        kept = kept[kept.groupby("item")["user"].transform("nunique") >= min_users_per_item]
+    if min_items_per_user:
+        kept = kept[kept.groupby("user")["item"].transform("nunique") >= min_items_per_user]
+    if kept.empty:
+        raise ValueError(
+            f"nothing is left of {len(interactions)} interactions after dropping items with fewer than "
+            f"{min_users_per_item or 0} users and then users with fewer than {min_items_per_user or 0} items; "
+            f"lower min_users_per_item or min_items_per_user"
+        )
+    return kept
+
+
+def _check_quantile(quantile: float) -> None:
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile must lie between 0 and 1, got {quantile}; the paper's is 0.95")
+
+
+def _check_everyone(
+    quantile: float, n_users: int, n_active: int, training: Sequences, validation: Sequences, test: Sequences
+) -> None:
+    for part, users in (("train on", training), ("validate on", validation), ("test on", test)):
+        if not len(users):
+            raise ValueError(
+                f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part}: of "
+                f"{n_users} users {n_active} are active after it; choose another quantile or use leave_one_out"
+            )
 
 
 def _by_user(interactions: pd.DataFrame, catalog_size: int | None) -> tuple[Sequences, np.ndarray, np.ndarray]:

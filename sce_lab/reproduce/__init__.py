@@ -3,6 +3,7 @@
 from sce_lab.reproduce.published import PUBLISHED, Published
 from sce_lab.reproduce.recipes import RECIPES, Recipe, find_recipe, parse_setting
 from sce_lab.reproduce.records import has_ended, read_records, reproduce, results_folder, run_folder
+from sce_lab.reproduce.report import for_readers, results_markdown, results_table, update_file
 
 __all__ = [
     "PUBLISHED",
@@ -10,10 +11,14 @@ __all__ = [
     "Published",
     "Recipe",
     "find_recipe",
+    "for_readers",
     "has_ended",
     "parse_setting",
     "read_records",
     "reproduce",
     "results_folder",
+    "results_markdown",
+    "results_table",
     "run_folder",
+    "update_file",
 ]

@@ -6,10 +6,13 @@ A recipe is a data set, a name and a configuration. To add one, add it to ``RECI
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sce_lab.losses import LOSSES
 from sce_lab.training import TrainingConfig
 
 
@@ -22,8 +25,8 @@ class Recipe:
         name: the loss, or a word for what is special: unique within a data set.
         config: what is trained; its seed is replaced by each of the seeds asked for.
         note: one sentence on where the settings come from and what is different from there.
-        reduced: settings that ``--reduced`` replaces, for machines on which the recipe would take days.
-        needs_gpu: on a CPU the recipe is refused unless it is reduced or forced.
+        reduced: settings to replace where the recipe would take days. A recipe with such settings is refused on a CPU
+            unless it is reduced or forced.
     """
 
     dataset: str
@@ -31,7 +34,6 @@ class Recipe:
     config: TrainingConfig = field(hash=False)
     note: str
     reduced: dict[str, Any] = field(default_factory=dict, hash=False)
-    needs_gpu: bool = False
 
     def with_settings(self, changes: dict[str, Any]) -> Recipe:
         """The recipe with other settings, its name saying which: ``sce+dropout=0.5``.
@@ -52,13 +54,24 @@ class Recipe:
         suffix = ",".join(f"{name}={value}" for name, value in changes.items())
         return dataclasses.replace(self, name=f"{self.name}+{suffix}", config=config)
 
+    def for_cpu(self) -> Recipe:
+        """The recipe with its ``reduced`` settings; its note says what was reduced.
+
+        Raises:
+            ValueError: there is nothing to reduce.
+        """
+        if not self.reduced:
+            raise ValueError(f"{self.dataset} {self.name} has no reduced settings: it runs on a CPU as it is")
+        changed = self.with_settings(self.reduced).config
+        before = {**dataclasses.asdict(self.config), **self.config.loss_settings}
+        words = ", ".join(f"{name} {value} instead of {before[name]}" for name, value in self.reduced.items())
+        return dataclasses.replace(
+            self, name=f"{self.name}-reduced", config=changed, note=f"{self.note}; reduced: {words}", reduced={}
+        )
+
 
 def check_loss_settings(loss: str, settings: dict[str, Any], others: set[str]) -> None:
     """Raise a ValueError that names the first of ``settings`` that the loss does not take."""
-    import inspect
-
-    from sce_lab.losses import LOSSES
-
     known = set(inspect.signature(LOSSES[loss]).parameters) - {"generator", "item_counts", "ignore_index", "reduction"}
     for name in settings:
         if name not in known:
@@ -89,6 +102,11 @@ def _sce(n_buckets: int, bucket_size_y: int, mix_x: bool = False) -> dict[str, A
     return {"loss": "sce", "loss_settings": sizes | {"mix_x": mix_x}}
 
 
+def _sce_by_rule() -> dict[str, Any]:
+    """The paper's rule, applied to each batch; 256 items in a bucket."""
+    return {"loss": "sce", "loss_settings": {"mix_x": False}}
+
+
 def _bce(**settings: Any) -> dict[str, Any]:
     return {"loss": "bce", "loss_settings": settings}
 
@@ -97,17 +115,33 @@ def _sampled(n_negatives: int) -> dict[str, Any]:
     return {"loss": "sampled", "loss_settings": {"n_negatives": n_negatives}}
 
 
+def _comparison(dataset: str, losses: tuple[str, ...], **settings: Any) -> Iterator[Recipe]:
+    """The same settings with each loss, chosen to fit two CPU cores and not tuned for any of them."""
+    how = {
+        "ce": ({"loss": "ce"}, "all items"),
+        "sampled": (_sampled(256), "256 uniform negatives, shared by the batch, with correction"),
+        "bce": (_bce(n_negatives=1), "one negative a position"),
+        "sce": (_sce_by_rule(), "the paper's rule for the buckets, 256 items in each"),
+    }
+    for loss in losses:
+        which, words = how[loss]
+        config = TrainingConfig(**which, dropout=0.3, max_length=50, **settings)
+        yield Recipe(dataset, loss, config, f"{words}; the same settings for every loss, tuned for none")
+
+
 _PAPER = "the paper's settings (arXiv 2409.18721, section 4)"
-# 144 of 22,363 histories are longer than 50. Patience is the paper's 50 epochs, in evaluations.
-_BEAUTY = {"batch_size": 1024, "dropout": 0.6, "max_length": 50, "max_epochs": 100, "evaluate_every": 2, "patience": 25}
+# 144 of 22,363 histories are longer than 50. The authors stop after 300 epochs at most.
+_BEAUTY = {"batch_size": 1024, "dropout": 0.6, "max_length": 50, "max_epochs": 100, "patience": 50}
 _BEAUTY_QUICK = {"batch_size": 256, "dropout": 0.6, "max_length": 50, "max_epochs": 22}
+
+_TEMPORAL = {"dropout": 0.3, "max_length": 200, "max_epochs": 300, "patience": 10}
 
 _RECIPES = (
     Recipe(
         "amazon_beauty",
         "sce",
         TrainingConfig(**_sce(202, 256), **_BEAUTY),
-        f"{_PAPER}, but histories up to 50 instead of 200 and at most 100 epochs, every second one validated",
+        f"{_PAPER}, but histories up to 50 instead of 200, and at most 100 epochs instead of 300",
     ),
     Recipe(
         "amazon_beauty",
@@ -133,6 +167,30 @@ _RECIPES = (
         TrainingConfig(**_bce(n_negatives=1), **_BEAUTY),
         "as SCE but for the loss: one negative a position, as in the original SASRec",
     ),
+    Recipe(
+        "gowalla",
+        "sce",
+        TrainingConfig(**_sce(882, 256), batch_size=2048, **_TEMPORAL),
+        _PAPER,
+        reduced={"batch_size": 128, "n_buckets": 144, "bucket_size_x": 144, "max_length": 50, "max_epochs": 5},
+    ),
+    Recipe(
+        "behance",
+        "sce",
+        TrainingConfig(**_sce(261, 64, mix_x=True), batch_size=256, **_TEMPORAL),
+        _PAPER,
+        reduced={"max_length": 50, "max_epochs": 20},
+    ),
+    Recipe(
+        "beeradvocate",
+        "sce",
+        TrainingConfig(**_sce(615, 256, mix_x=True), batch_size=512, **_TEMPORAL),
+        _PAPER,
+        reduced={"batch_size": 128, "n_buckets": 144, "bucket_size_x": 144, "max_length": 50, "max_epochs": 10},
+    ),
+    *_comparison("gowalla_nyc", ("ce", "sampled", "bce", "sce"), batch_size=32, max_epochs=100, patience=10),
+    *_comparison("gowalla_sepgcn", ("ce", "sampled", "bce", "sce"), batch_size=64, max_epochs=60, patience=10),
+    *_comparison("epinions", ("sampled", "bce", "sce"), batch_size=512, max_epochs=10, evaluate_every=5),
 )
 
 RECIPES: dict[str, dict[str, Recipe]] = {}

@@ -130,7 +130,11 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
 def _seed_result(run: Run) -> dict[str, Any]:
     summary = run.summary
     kept = ("reason", "epoch", "best_epoch", "step", "seconds", "validation", "test", "ms", "memory")
-    return {"seed": run.config.seed, "time": run.environment["time"], **{name: summary[name] for name in kept}}
+    history = run.history
+    evaluations = history[history["kind"] == "evaluation"]
+    curve = {"epoch": evaluations["epoch"].tolist(), "NDCG@10": evaluations["NDCG@10"].round(5).tolist()}
+    result = {"seed": run.config.seed, "time": run.environment["time"], **{name: summary[name] for name in kept}}
+    return result | {"curve": curve}
 
 
 def summary_of_seeds(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -1,11 +1,13 @@
 """Named data sets: found, downloaded and parsed, and never used with a wrong checksum. Nothing here needs a network."""
 
 import dataclasses
+import gzip
 import hashlib
 import http.server
 import os
 import re
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from scipy.io import savemat
 
 from sce_lab.data import datasets
 from sce_lab.data.datasets import DATASETS, load_dataset
-from sce_lab.data.splits import SPLITS
+from sce_lab.data.sources import open_split
+from sce_lab.data.splits import SPLITS, drop_rare
 
 CONTENT = b"1 10 11 12\n2 11\n"
 
@@ -167,14 +170,77 @@ def test_unknown_name():
         load_dataset("movielens")
 
 
-@pytest.mark.parametrize("name", ["amazon_beauty", "epinions", "gowalla_nyc", "gowalla_sepgcn"])
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "toy"])
 def test_registry_entries_are_complete(name):
     dataset = DATASETS[name]
     assert dataset.name == name
     assert dataset.split in SPLITS
-    assert re.fullmatch("[0-9a-f]{64}", dataset.sha256)
-    assert dataset.url is None or re.search("/[0-9a-f]{40}/", dataset.url)  # a commit, not a branch that moves
+    if dataset.sha256 is None:  # then published counts stand for it
+        assert len(dataset.counts) == 3
+    else:
+        assert re.fullmatch("[0-9a-f]{64}", dataset.sha256)
+        assert dataset.url is None or re.search("/[0-9a-f]{40}/", dataset.url)  # a commit, not a branch that moves
     assert all((dataset.title, dataset.source, dataset.citation))
+
+
+# ------------------------------------------------------------------------------------- files without a known checksum
+
+
+@pytest.fixture
+def unchecked(monkeypatch, toy):
+    dataset = dataclasses.replace(toy, sha256=None, path="folder/toy.txt.gz")
+    monkeypatch.setitem(DATASETS, "toy", dataset)
+    return dataset
+
+
+@pytest.mark.parametrize("place", ["folder/toy.txt.gz", "toy.txt.gz", "folder/toy.txt", "deep/er/toy.txt"])
+def test_without_a_checksum_the_file_is_found_by_its_name_packed_or_not(data, server, unchecked, place):
+    path = data / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"anything")
+    assert loaded_from() == path
+    assert server.n_requests == 0
+
+
+def test_without_a_checksum_it_is_downloaded_once(server, unchecked, cache):
+    assert loaded_from() == loaded_from() == cache / "sce_lab" / "toy" / "toy.txt.gz"
+    assert server.n_requests == 1
+
+
+def test_what_to_download_and_where_to_put_it_is_said(server, unchecked):
+    server.content = b""
+    with pytest.raises(ConnectionError) as error:
+        loaded_from()
+    assert f"from {unchecked.url}" in str(error.value)
+    assert "Put the file folder/toy.txt.gz into a folder and set the environment variable SCE_LAB_DATA" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "not gzip"])
+def test_a_damaged_file_is_named(data, monkeypatch, unchecked, damage):
+    monkeypatch.setitem(DATASETS, "toy", dataclasses.replace(unchecked, parse=DATASETS["behance"].parse))
+    packed = bytearray(gzip.compress("".join(f"{i} {i} {i}\n" for i in range(9999)).encode()))
+    if damage == "changed":
+        packed[len(packed) // 2] ^= 255
+    path = data / "toy.txt.gz"
+    path.write_bytes({"cut": packed[:-99], "changed": packed, "not gzip": b"<html>"}[damage])
+    with pytest.raises(ValueError, match=r"toy\.txt\.gz ends early or is damaged .* delete it and get it again"):
+        load_dataset("toy")
+
+
+def test_counts_that_differ_from_the_published_ones_are_said(data, monkeypatch, unchecked):
+    lines = "".join(f"{user} {item} {user * 100 + item}\n" for user in range(40) for item in range(20))
+    (data / "toy.txt").write_text(lines + "99 99 99\n")
+    counted = {"split": "published_temporal", "parse": DATASETS["behance"].parse}
+    monkeypatch.setitem(DATASETS, "toy", dataclasses.replace(unchecked, **counted, counts=(40, 20, 800)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split, _ = open_split("toy")
+    assert split.catalog_size == 20
+    monkeypatch.setitem(DATASETS, "toy", dataclasses.replace(unchecked, **counted, counts=(41, 20, 800)))
+    with pytest.warns(UserWarning, match="toy has 40 users, 20 items and 800 inter.* published results have 41 users"):
+        open_split("toy")
 
 
 # ------------------------------------------------------------------------------------------------------------ parsers
@@ -198,6 +264,54 @@ def test_gowalla_checkins(tmp_path):
     rows = ["0\t2010-10-12T00:21:28Z\t40.6\t-73.7\t23261", "0\t2010-10-11T20:21:20Z\t40.7\t-73.9\t16907"]
     pd.Series(rows).to_csv(path, index=False, header=False, sep="\x01")
     assert parsed("gowalla_nyc", path) == [[0, 23261, 1286842888], [0, 16907, 1286828480]]
+
+
+def test_gowalla_as_snap_distributes_it(tmp_path, monkeypatch):
+    """In the original format, read in pieces: known counts before and after the paper's filters."""
+    rows, start = [], pd.Timestamp("2010-10-19T23:55:27")
+    for user in range(6):
+        for i in reversed(range(25)):  # newest first
+            place = i if i < 21 else 1000 * user + i  # the last four are this user's own
+            time = (start + pd.Timedelta(hours=i, days=user)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            rows.append(f"{user}\t{time}\t30.2359091167\t-97.7951395833\t{place}")
+    path = tmp_path / "loc-gowalla_totalCheckins.txt.gz"
+    path.write_bytes(gzip.compress(("\n".join(rows) + "\n").encode()))
+    real = pd.read_csv
+    monkeypatch.setattr(pd, "read_csv", lambda *a, **k: real(*a, **k | {"chunksize": 7}))
+    interactions = DATASETS["gowalla"].parse(path)
+    assert (interactions.dtypes == np.int64).all()
+    assert interactions["user"].nunique() == 6
+    assert interactions["item"].nunique() == 21 + 6 * 4
+    assert len(interactions) == 150
+    assert interactions["timestamp"].iloc[24] == 1287532527
+    kept = drop_rare(interactions)
+    assert (kept["user"].nunique(), kept["item"].nunique(), len(kept)) == (6, 21, 126)
+
+
+def test_behance_appreciates(tmp_path):
+    for name, pack in (("Behance_appreciate_1M", bytes), ("Behance_appreciate_1M.gz", gzip.compress)):
+        path = tmp_path / name
+        path.write_bytes(pack(b"1238354 01398047 1307583271\n1238354 13864157 1307583271\n7 01398047 5\n"))
+        assert parsed("behance", path) == [
+            [1238354, 1398047, 1307583271],
+            [1238354, 13864157, 1307583271],
+            [7, 1398047, 5],
+        ]
+
+
+def test_beer_reviews(tmp_path):
+    path = tmp_path / "beer_reviews.csv"
+    path.write_text(
+        "brewery_id,brewery_name,review_time,review_overall,review_aroma,review_appearance,review_profilename,"
+        "beer_style,review_palate,review_taste,beer_name,beer_abv,beer_beerid\n"
+        '10325,Vecchio Birraio,1234817823,1.5,2,2.5,stcules,Hefeweizen,1.5,1.5,"Sausa, Weizen",5,47986\n'
+        "10325,Vecchio Birraio,1235915097,3,2.5,3,,English Strong Ale,3,3,Red Moon,6.2,48213\n"
+        "1075,Caldera,1325524659,3,3,3,NA,Rye,3,3,Tyrolean,,52159\n"
+    )
+    interactions = DATASETS["beeradvocate"].parse(path)
+    rows = [["stcules", 47986, 1234817823], ["NA", 52159, 1325524659]]  # a review without a user is nobody's
+    assert interactions.to_numpy().tolist() == rows
+    assert list(interactions.columns) == ["user", "item", "timestamp"]
 
 
 def test_triples(tmp_path):

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sce_lab.data.splits import SPLITS, Holdout, Sequences, leave_one_out, temporal_split
+from sce_lab.data.splits import (
+    SPLITS,
+    Holdout,
+    Sequences,
+    drop_rare,
+    leave_one_out,
+    published_temporal_split,
+    temporal_split,
+)
 
 OPEN = {"min_users_per_item": None, "min_items_per_user": 0}  # no filters
 
@@ -179,6 +187,29 @@ def test_all_at_the_same_time_cannot_be_divided():
         temporal_split(frame([(user, item, 5) for user in range(3) for item in range(4)]), **OPEN)
 
 
+def test_published_split_by_hand():
+    past = [("a", item, t) for t, item in enumerate("pqrs")] + [("b", item, 4 + t) for t, item in enumerate("qp")]
+    future = [("b", "r", 10), ("b", "x", 11), ("b", "s", 12), ("b", "p", 13), ("c", "p", 14), ("c", "q", 15)]
+    split = published_temporal_split(frame(past + future), quantile=0.5, **OPEN)  # nearest to the middle: t = 10
+    assert labelled(split, split.train) == [["p", "q", "r", "s"]]
+    assert list(split.item_labels) == ["p", "q", "r", "s"]  # x occurs with a test user only
+    assert pairs(split, split.validation) == [(["r"], "s")]  # from the division on; c has two interactions: left out
+    assert pairs(split, split.test) == [(["r", "s"], "p")]
+
+
+def test_what_lies_on_the_published_division_is_after_it():
+    rows = [("a", item, t) for t, item in enumerate("pqr")] + [("b", item, 3) for item in "rqp"]
+    split = published_temporal_split(frame(rows), quantile=0.6, **OPEN)
+    assert pairs(split, split.test) == [(["r", "q"], "p")]
+
+
+def test_filters_are_the_papers_unless_others_are_asked_for():
+    rows = [(user, item, 0) for user in range(5) for item in range(20)] + [(9, item, 0) for item in range(19)]
+    rows += [(user, "rare", 0) for user in range(4)]
+    kept = drop_rare(frame(rows))
+    assert (kept["user"].nunique(), kept["item"].nunique(), len(kept)) == (5, 20, 100)
+
+
 # ------------------------------------------------------------------------------------------------ against plain Python
 
 events = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 8)), min_size=1, max_size=60).map(
@@ -241,6 +272,38 @@ def test_temporal_split_against_plain_python(data, quantile, min_users, min_item
     assert pairs(split, split.validation) == validation
     assert pairs(split, split.test) == test
     assert set(split.item_labels) == {row.item for row in rows}
+
+
+@given(events, st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_published_temporal_split_against_plain_python(data, quantile, min_users, min_items):
+    rows = list(data.itertuples(index=False))
+    rows = [row for row in rows if len({other.user for other in rows if other.item == row.item}) >= min_users]
+    rows = [row for row in rows if len({other.item for other in rows if other.user == row.user}) >= min_items]
+    assume(rows)
+    division = np.quantile([row.timestamp for row in rows], quantile, method="nearest")
+    users = sequences_of(rows)
+    train = [items_of(history) for history in users.values() if history[-1][0] < division]
+    catalog = {item for items in train for item in items}
+    held_out = {user: history for user, history in users.items() if history[-1][0] >= division}
+    later = {u: [item for t, item in h if t >= division and item in catalog] for u, h in held_out.items()}
+    first_row = {
+        u: next(r for r in rows if r.user == u and r.timestamp >= division and r.item in catalog)
+        for u in later
+        if later[u]
+    }
+    order = sorted(first_row, key=lambda u: rows.index(first_row[u]))
+    test = [later[user] for user in order if len(later[user]) >= 3]
+    filters = {"min_users_per_item": min_users, "min_items_per_user": min_items}
+    if not (train and test):
+        with pytest.raises(ValueError, match="leaves no users to"):
+            published_temporal_split(data, quantile=quantile, **filters)
+        return
+    split = published_temporal_split(data, quantile=quantile, **filters)
+    assert labelled(split, split.train) == train
+    assert pairs(split, split.validation) == [(items[:-2], items[-2]) for items in test]
+    assert pairs(split, split.test) == [(items[:-1], items[-1]) for items in test]
+    assert set(split.item_labels) == catalog
 
 
 @pytest.mark.parametrize("rule", SPLITS.values())

@@ -1,0 +1,177 @@
+"""Tables of published and reproduced results, made from the records, for people: README, notebook, terminal.
+
+A file that shows such a table holds it between two marks; :func:`update_file` writes what belongs there, and a test
+fails when what stands there is something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.data import DATASETS
+from sce_lab.losses import LOSSES
+from sce_lab.memory import format_bytes
+from sce_lab.reproduce.published import PUBLISHED
+from sce_lab.reproduce.recipes import RECIPES
+from sce_lab.runs import write_text
+
+METRICS = ("HR@10", "NDCG@10", "COV@10")
+_COLUMNS = [
+    *("dataset", "published", "trial", "model", *METRICS, *(f"{name}_sd" for name in METRICS), "validation", "seeds"),
+    *("best_epoch", "epochs", "seconds", "peak_memory", "loss_workspace", "source"),
+]
+_MARKS = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+
+
+def is_trial(record: dict[str, Any]) -> bool:
+    """Whether the record is of a recipe with changed settings (``--set``)."""
+    return "+" in record["recipe"]
+
+
+def model_name(record: dict[str, Any]) -> str:
+    """What was trained, for people: the loss, and the recipe where it is not named like the loss."""
+    loss, recipe = record["config"]["loss"], record["recipe"]
+    name, _, changes = recipe.partition("+")
+    special = ", ".join(filter(None, [name.removeprefix(loss).lstrip("-"), *changes.split(",")]))
+    return f"SASRec, {LOSSES[loss].label}" + (f" ({special})" if special else "")
+
+
+def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a published result and a record: data sets in the order of the recipes, published rows first.
+
+    Columns: ``dataset, published, trial, model``, the test :data:`METRICS` and their ``*_sd`` (NaN for one seed),
+    ``validation`` NDCG@10, ``seeds``, ``best_epoch, epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes,
+    the largest), and ``source``: where a published row stands, or the command that repeats ours. NaN: not known.
+    """
+    rows = [
+        {"dataset": p.dataset, "published": True, "trial": False, "model": p.model, **p.metrics, "source": p.source}
+        for p in PUBLISHED
+    ]
+    for record in records:
+        seeds, mean = record["seeds"], record["mean"]
+        rows.append(
+            {
+                "dataset": record["dataset"],
+                "published": False,
+                "trial": is_trial(record),
+                "recipe": record["recipe"],
+                "model": model_name(record),
+                **{name: mean[name] for name in METRICS},
+                **{f"{name}_sd": record["sd"][name] for name in METRICS if record["sd"]},
+                "validation": mean["validation NDCG@10"],
+                "seeds": len(seeds),
+                "best_epoch": sum(seed["best_epoch"] for seed in seeds) / len(seeds),
+                "epochs": sum(seed["epoch"] for seed in seeds) / len(seeds),
+                "seconds": mean["seconds"],
+                "peak_memory": _largest(seeds, "peak"),
+                "loss_workspace": _largest(seeds, "loss_workspace"),
+                "source": record["repeat"],
+            }
+        )
+    order = {(dataset, name): i for dataset in RECIPES for i, name in enumerate(RECIPES[dataset])}
+    datasets = {name: i for i, name in enumerate([*RECIPES, *DATASETS])}
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        recipe = order.get((row["dataset"], row.pop("recipe", "").split("+")[0].removesuffix("-reduced")), 0)
+        return datasets[row["dataset"]], not row["published"], row["trial"], recipe
+
+    return pd.DataFrame(sorted(rows, key=place)).reindex(columns=_COLUMNS)
+
+
+def _largest(seeds: list[dict[str, Any]], part: str) -> float:
+    """The most bytes that any seed's run measured; NaN if none was measured."""
+    return max((seed["memory"][part] for seed in seeds if part in seed["memory"]), default=float("nan"))
+
+
+def for_readers(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`results_table` as text with units, rounded; what is not known is empty."""
+
+    def known(value: float, form: str) -> str:
+        return "" if pd.isna(value) else form.format(value)
+
+    def row_of(row: dict[str, Any]) -> dict[str, str]:
+        sizes = {name.replace("_", " "): row[name] for name in ("peak_memory", "loss_workspace")}
+        best = known(row["best_epoch"], " ({:.0f})")
+        return {
+            "model": row["model"] + (", published" if row["published"] else ""),
+            **{name: known(row[name], "{:.4f}") + known(row[f"{name}_sd"], " ± {:.4f}") for name in METRICS},
+            "seeds": known(row["seeds"], "{:.0f}"),
+            "epochs (best)": known(row["epochs"], "{:.0f}") + best,
+            "minutes": known(row["seconds"] / 60, "{:.1f}"),
+            **{name: "" if pd.isna(size) else format_bytes(size) for name, size in sizes.items()},
+        }
+
+    return pd.DataFrame([row_of(row) for row in table.to_dict("records")])
+
+
+def for_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """Trials and the recipes they change, the best on validation first: that is what one may choose by."""
+    ours = table[~table["published"]].sort_values("validation", ascending=False, kind="stable")
+    shown = for_readers(ours)
+    shown.insert(1, "validation NDCG@10", [f"{value:.4f}" for value in ours["validation"]])
+    return shown.drop(columns=["peak memory", "loss workspace"])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text in Markdown; all columns but the first are numbers."""
+    rows = [table.columns, ["---"] + ["--:"] * (len(table.columns) - 1), *table.to_numpy()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def results_markdown(records: list[dict[str, Any]]) -> str:
+    """A table a data set, published rows first, and what was tried besides."""
+    table = results_table(records)
+    parts = []
+    for name, rows in table.groupby("dataset", sort=False):
+        if rows["published"].all():
+            continue  # nothing of ours to show beside it
+        parts += [f"**{DATASETS[name].title}**", markdown(for_readers(rows[~rows["trial"]]))]
+        if rows["trial"].any():
+            parts += [
+                f"{DATASETS[name].title}: what was tried, one seed each, chosen by validation",
+                markdown(for_trials(rows)),
+            ]
+    return "\n\n".join(parts) or "Nothing has been recorded yet."
+
+
+def with_results(text: str, results: str) -> str:
+    """``text`` with ``results`` between its marks.
+
+    Raises:
+        ValueError: there are no marks.
+    """
+    if not _MARKS.search(text):
+        raise ValueError("there is no place for results: put <!-- results --> and <!-- end of results --> on two lines")
+    return _MARKS.sub(lambda found: found[1] + results + found[2], text)
+
+
+def updated(path: Path, records: list[dict[str, Any]]) -> str:
+    """What a Markdown file or a notebook should contain, given the records.
+
+    Raises:
+        ValueError: it has no marks.
+    """
+    results, text = results_markdown(records), path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return with_results(text, results)
+    notebook = json.loads(text)
+    cells = [cell for cell in notebook["cells"] if _MARKS.search("".join(cell["source"]))]
+    if not cells:
+        with_results("", results)  # says what is missing
+    for cell in cells:
+        cell["source"] = with_results("".join(cell["source"]), results).splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def update_file(path: Path, records: list[dict[str, Any]]) -> bool:
+    """Write :func:`updated` to ``path``. Whether anything was different."""
+    new = updated(path, records)
+    if new == path.read_text(encoding="utf-8"):
+        return False
+    write_text(path, new)
+    return True

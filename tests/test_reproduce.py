@@ -1,0 +1,337 @@
+"""Recipes, records and tables: what is asked is what is trained, and what is shown is what was recorded."""
+
+import dataclasses
+import json
+import math
+import statistics
+
+import pandas as pd
+import pytest
+
+from sce_lab.data import DATASETS
+from sce_lab.losses import LOSSES, make_loss
+from sce_lab.reproduce import (
+    PUBLISHED,
+    RECIPES,
+    Recipe,
+    find_recipe,
+    for_readers,
+    parse_setting,
+    read_records,
+    reproduce,
+    results_folder,
+    results_markdown,
+    results_table,
+    run_folder,
+    update_file,
+)
+from sce_lab.reproduce.report import updated, with_results
+from sce_lab.runs import record
+from sce_lab.training import Trainer, TrainingConfig
+
+TINY = Recipe(
+    "amazon_beauty",
+    "sce",
+    TrainingConfig(hidden_size=8, batch_size=16, max_length=8, max_epochs=2, learning_rate=1e-2),
+    "tiny",
+)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return {"runs": tmp_path / "runs", "results": tmp_path / "results"}
+
+
+def trains(split, configs=None, stop_after=None):
+    """A ``train_run`` that notes what it is given and may be stopped after so many steps in all."""
+    steps = []
+
+    def train_run(config, folder):
+        if configs is not None:
+            configs.append(config)
+        trainer = Trainer(config, split, stop=lambda: stop_after is not None and len(steps) >= stop_after)
+        for event in record(trainer, folder):
+            steps.append(event)
+
+    return train_run
+
+
+def made(split, folders, recipe=TINY, seeds=(0, 1), **options):
+    command = {"repeat": "sce-lab reproduce amazon_beauty --seeds 2"}
+    return list(reproduce(recipe, split, seeds, trains(split, **options), **command, **folders))
+
+
+# ------------------------------------------------------------------------------------------------------------ recipes
+
+
+@pytest.mark.parametrize("recipe", [r for recipes in RECIPES.values() for r in recipes.values()], ids=str)
+def test_recipes_are_complete_and_can_be_trained(recipe):
+    assert recipe.dataset in DATASETS
+    assert find_recipe(recipe.dataset, recipe.name) is recipe
+    assert recipe.note
+    make_loss(recipe.config.loss, **recipe.config.loss_settings)
+    assert recipe.config.device == "cpu"
+    if recipe.reduced:
+        smaller = recipe.for_cpu()
+        assert smaller.config != recipe.config
+        make_loss(smaller.config.loss, **smaller.config.loss_settings)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "batch", "buckets", "size_y", "mix", "dropout"),
+    [
+        ("amazon_beauty", 1024, 202, 256, False, 0.6),
+        ("gowalla", 2048, 882, 256, False, 0.3),
+        ("behance", 256, 261, 64, True, 0.3),
+        ("beeradvocate", 512, 615, 256, True, 0.3),
+    ],
+)
+def test_the_papers_settings(dataset, batch, buckets, size_y, mix, dropout):
+    config = RECIPES[dataset]["sce"].config
+    assert (config.batch_size, config.dropout) == (batch, dropout)
+    assert config.loss_settings == {
+        "n_buckets": buckets,
+        "bucket_size_x": buckets,
+        "bucket_size_y": size_y,
+        "mix_x": mix,
+    }
+    assert (config.hidden_size, config.n_blocks, config.n_heads, config.learning_rate) == (64, 2, 1, 1e-3)
+    assert config.betas == (0.9, 0.98)
+
+
+def test_losses_are_compared_under_the_same_settings():
+    for dataset in ("gowalla_nyc", "gowalla_sepgcn", "epinions"):
+        configs = [recipe.config for recipe in RECIPES[dataset].values()]
+        assert {config.loss for config in configs} <= set(LOSSES)
+        assert len({config.loss for config in configs}) == len(configs) >= 3
+        assert len({str(dataclasses.replace(c, loss="ce", loss_settings={})) for c in configs}) == 1
+
+
+def test_reducing_says_what_was_reduced():
+    reduced = RECIPES["gowalla"]["sce"].for_cpu()
+    assert reduced.name == "sce-reduced"
+    assert "batch_size 128 instead of 2048" in reduced.note
+    assert "n_buckets 144 instead of 882" in reduced.note
+    assert reduced.config.loss_settings["n_buckets"] == 144
+    assert reduced.config.max_length == 50
+    with pytest.raises(ValueError, match="amazon_beauty quick has no reduced settings"):
+        RECIPES["amazon_beauty"]["quick"].for_cpu()
+
+
+def test_a_trial_is_named_after_what_was_changed():
+    trial = TINY.with_settings({"dropout": 0.5, "n_buckets": 7})
+    assert trial.name == "sce+dropout=0.5,n_buckets=7"
+    assert (trial.config.dropout, trial.config.loss_settings) == (0.5, {"n_buckets": 7})
+    assert TINY.with_settings({}) is TINY
+    with pytest.raises(ValueError, match=r"no setting 'n_negatives'; the run takes averaging, .*, and the loss sce"):
+        TINY.with_settings({"n_negatives": 5})
+    with pytest.raises(ValueError, match="no setting 'seed'"):
+        TINY.with_settings({"seed": 5})
+
+
+def test_settings_from_a_shell():
+    assert parse_setting("dropout=0.5") == ("dropout", 0.5)
+    assert parse_setting("mix_x=true") == ("mix_x", True)
+    assert parse_setting("sampling=uniform") == ("sampling", "uniform")
+    for wrong in ("dropout", "=3", "dropout="):
+        with pytest.raises(ValueError, match=f"name=value.*{wrong!r}"):
+            parse_setting(wrong)
+
+
+def test_unknown_recipes_are_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="no recipe for 'movielens'; there are recipes for amazon_beauty, "):
+        find_recipe("movielens", "sce")
+    with pytest.raises(ValueError, match="gowalla has no recipe 'ce'; it has sce"):
+        find_recipe("gowalla", "ce")
+
+
+# ------------------------------------------------------------------------------------------------------------ records
+
+
+def test_a_record_says_what_came_out_and_how_to_repeat_it(cycle_split, folders):
+    first, both = made(cycle_split, folders)
+    assert [seed["seed"] for seed in first["seeds"]] == [0]
+    assert [seed["seed"] for seed in both["seeds"]] == [0, 1]
+    assert first["sd"] == {}
+    for name in ("HR@10", "NDCG@10", "COV@1"):
+        values = [seed["test"][name] for seed in both["seeds"]]
+        assert both["mean"][name] == pytest.approx(sum(values) / 2)
+        assert both["sd"][name] == pytest.approx(statistics.stdev(values))
+    assert both["mean"]["validation NDCG@10"] == pytest.approx(
+        sum(seed["validation"]["NDCG@10"] for seed in both["seeds"]) / 2
+    )
+    assert both["repeat"] == "sce-lab reproduce amazon_beauty --seeds 2"
+    assert "seed" not in both["config"]
+    assert TrainingConfig(**both["config"]) == TINY.config
+    assert both["split"] == cycle_split.summary()
+    assert {"processor", "threads", "memory", "versions"} <= both["environment"].keys()
+    for seed in both["seeds"]:
+        assert seed["epoch"] == 2
+        assert seed["seconds"] > 0
+        assert seed["curve"]["epoch"] == [1, 2]
+        assert seed["curve"]["NDCG@10"][seed["best_epoch"] - 1] == pytest.approx(
+            seed["validation"]["NDCG@10"], abs=1e-5
+        )
+    assert read_records(folders["results"]) == [json.loads(json.dumps(both))]
+    assert [path.name for path in folders["results"].iterdir()] == ["amazon_beauty-sce.json"]
+
+
+def test_the_same_seeds_give_the_same_table_again(cycle_split, folders, tmp_path):
+    once = made(cycle_split, folders)[-1]
+    again = made(cycle_split, {"runs": tmp_path / "other", "results": tmp_path / "results"})[-1]
+    assert [seed["test"] for seed in once["seeds"]] == [seed["test"] for seed in again["seeds"]]
+    assert once["seeds"][0]["test"] != once["seeds"][1]["test"]
+
+
+def test_what_has_ended_is_not_trained_again(cycle_split, folders):
+    configs = []
+    made(cycle_split, folders, configs=configs, seeds=(0,))
+    assert [config.seed for config in configs] == [0]
+    more = made(cycle_split, folders, configs=configs)
+    assert [config.seed for config in configs] == [0, 1]
+    assert len(more[-1]["seeds"]) == 2
+
+
+def test_a_stopped_run_makes_no_record_and_goes_on_later(cycle_split, folders):
+    whole = made(cycle_split, {name: path / "whole" for name, path in folders.items()}, seeds=(0,))[-1]
+    assert made(cycle_split, folders, stop_after=5) == []
+    assert read_records(folders["results"]) == []
+    assert run_folder(TINY, 0, folders["runs"]).exists()
+    rest = made(cycle_split, folders, seeds=(0,))[-1]
+    assert rest["seeds"][0]["test"] == whole["seeds"][0]["test"]
+
+
+def test_a_folder_of_other_settings_is_not_overwritten(cycle_split, folders):
+    made(cycle_split, folders, seeds=(0,))
+    other = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, dropout=0.5))
+    with pytest.raises(ValueError, match=r"holds a run with dropout=0\.3, but the recipe says 0\.5.*--out"):
+        made(cycle_split, folders, recipe=other)
+
+
+def test_where_records_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCE_LAB_RESULTS", str(tmp_path))
+    assert results_folder() == tmp_path
+    monkeypatch.delenv("SCE_LAB_RESULTS")
+    assert results_folder().parts[-3:] == ("benchmarks", "results", "reproduce")
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+@pytest.fixture
+def records(cycle_split, folders):
+    made(cycle_split, folders)
+    for dropout in (0.0, 0.7):
+        made(cycle_split, folders, recipe=TINY.with_settings({"dropout": dropout}), seeds=(0,))
+    made(cycle_split, folders, recipe=dataclasses.replace(TINY, name="quick"), seeds=(0,))
+    return read_records(folders["results"])
+
+
+def test_the_table_has_published_rows_then_ours_then_trials(records):
+    table = results_table(records)
+    beauty = table[table["dataset"] == "amazon_beauty"]
+    published = [p.model for p in PUBLISHED if p.dataset == "amazon_beauty"]
+    ours = ["SASRec, SCE", "SASRec, SCE (quick)", "SASRec, SCE (dropout=0.0)", "SASRec, SCE (dropout=0.7)"]
+    assert beauty["model"].tolist() == published + ours
+    assert beauty["published"].tolist() == [True] * len(published) + [False] * 4
+    assert beauty["trial"].tolist() == [False] * (len(published) + 2) + [True] * 2
+    row = beauty.set_index("model").loc["SASRec, SCE"]
+    (tiny,) = [r for r in records if r["recipe"] == "sce"]
+    assert (row["NDCG@10"], row["NDCG@10_sd"], row["seeds"]) == (tiny["mean"]["NDCG@10"], tiny["sd"]["NDCG@10"], 2)
+    assert row["peak_memory"] == max(seed["memory"]["peak"] for seed in tiny["seeds"])
+    assert row["source"] == tiny["repeat"]
+    quick = beauty.set_index("model").loc["SASRec, SCE (quick)"]
+    assert math.isnan(quick["NDCG@10_sd"])
+    assert math.isnan(beauty["COV@10"].iloc[0])
+
+
+def test_readers_get_units_and_blanks(records):
+    shown = for_readers(results_table(records))
+    assert shown.dtypes.nunique() == 1
+    first, ours = shown.iloc[0], shown[shown["model"] == "SASRec, SCE"].iloc[0]
+    assert first["model"] == "SASRec-SCE, published"
+    assert (first["NDCG@10"], first["COV@10"], first["seeds"], first["peak memory"]) == ("0.0544", "", "", "")
+    assert " ± " in ours["NDCG@10"]
+    assert ours["peak memory"].endswith("B")
+    assert ours["epochs (best)"].startswith("2 (")
+
+
+def test_trials_are_listed_by_validation(records):
+    text = results_markdown(records)
+    assert text.startswith("**Amazon Beauty")
+    assert "Behance" not in text  # nothing of ours stands beside its published row
+    trials = text.split("what was tried")[1]
+    values = [float(line.split("|")[2]) for line in trials.splitlines() if line.startswith("| SASRec")]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 4
+    main = text.split("what was tried")[0]
+    assert "dropout" not in main
+    assert len({line.count("|") for line in main.splitlines() if line.startswith("|")}) == 1
+    assert results_markdown([]) == "Nothing has been recorded yet."
+
+
+MARKED = "# Title\n\n<!-- results -->\nold\n<!-- end of results -->\n\nafter\n"
+
+
+def test_files_are_updated_between_their_marks_only(records, tmp_path):
+    readme, notebook = tmp_path / "README.md", tmp_path / "n.ipynb"
+    readme.write_text(MARKED)
+    cells = [{"cell_type": "markdown", "source": MARKED.splitlines(keepends=True)}, {"source": ["other\n"]}]
+    notebook.write_text(json.dumps({"cells": cells, "metadata": {"é": 1}}, indent=1, ensure_ascii=False) + "\n")
+    for path in (readme, notebook):
+        assert update_file(path, records)
+        assert not update_file(path, records)
+    expected = MARKED.replace("old", results_markdown(records))
+    assert readme.read_text() == expected
+    now = json.loads(notebook.read_text())
+    assert "".join(now["cells"][0]["source"]) == expected
+    assert now["cells"][1] == cells[1]
+    assert "é" in notebook.read_text()
+    readme.write_text("# nothing here\n")
+    with pytest.raises(ValueError, match="put <!-- results -->"):
+        update_file(readme, records)
+    with pytest.raises(ValueError, match="put <!-- results -->"):
+        with_results("", "")
+
+
+# ------------------------------------------------------------------------------------------- what is in the repository
+
+RECORDED = read_records()
+
+
+@pytest.mark.parametrize("name", ["README.md", "notebooks/06_paper.ipynb"])
+def test_readme_and_notebook_say_what_the_records_say(name):
+    path = results_folder().parents[2] / name
+    assert path.read_text(encoding="utf-8") == updated(path, RECORDED), "call: sce-lab results --write " + name
+
+
+@pytest.mark.parametrize("known", RECORDED, ids=[f"{r['dataset']}-{r['recipe']}" for r in RECORDED])
+def test_records_are_whole_and_follow_from_their_seeds(known):
+    name = known["recipe"].split("+")[0].removesuffix("-reduced")
+    assert name in RECIPES[known["dataset"]]
+    for metric, mean in known["mean"].items():
+        values = [
+            seed["seconds"] if metric == "seconds" else
+            seed["validation"]["NDCG@10"] if metric.startswith("validation") else seed["test"][metric]
+            for seed in known["seeds"]
+        ]  # fmt: skip
+        assert mean == pytest.approx(statistics.fmean(values))
+        if len(values) > 1:
+            assert known["sd"][metric] == pytest.approx(statistics.stdev(values))
+    assert [seed["seed"] for seed in known["seeds"]] == list(range(len(known["seeds"])))
+    for seed in known["seeds"]:
+        assert seed["reason"] in ("epochs", "patience")
+        best = pd.Series(seed["curve"]["NDCG@10"], seed["curve"]["epoch"]).idxmax()
+        assert best == seed["best_epoch"] or len(set(seed["curve"]["NDCG@10"])) < len(seed["curve"]["NDCG@10"])
+    assert known["repeat"].startswith(f"sce-lab reproduce {known['dataset']} ")
+
+
+@pytest.mark.parametrize(
+    "known",
+    [r for r in RECORDED if "+" not in r["recipe"] and "-reduced" not in r["recipe"]],
+    ids=lambda r: f"{r['dataset']}-{r['recipe']}",
+)
+def test_records_were_made_with_the_recipe_that_is_there(known):
+    ours = json.loads(json.dumps(dataclasses.asdict(RECIPES[known["dataset"]][known["recipe"]].config)))
+    del ours["seed"]
+    assert known["config"] == ours | {"device": known["config"]["device"]}
