@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sce_lab.data.splits import Holdout, Sequences, Split
-
 if not torch.cuda.is_available():  # then Triton's kernels run in its interpreter, if this is set before it is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from sce_lab.data.splits import Holdout, Sequences, Split
 
 torch.set_num_threads(1)
 

@@ -139,7 +139,6 @@ class _Search:
             candidates.shape[1],
             dim,
             *self.table.stride(),
-            LOWEST=torch.finfo(torch.float32).min,
             BLOCK_SLOTS=block_slots,
             BLOCK_D=self.block_d,
         )
@@ -264,7 +263,6 @@ def _scores_kernel(
     dim,
     row_stride,
     column_stride,
-    LOWEST: tl.constexpr,
     BLOCK_SLOTS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -276,7 +274,5 @@ def _scores_kernel(
     column = tl.arange(0, BLOCK_D)
     q = tl.load(queries + query * dim + column, mask=column < dim, other=0.0)
     rows = load_rows(table, item, filled, 0, dim, row_stride, column_stride, BLOCK_D).to(tl.float32)
-    score = tl.sum(rows * q[None, :], axis=1)
-    score = tl.where(score == float("-inf"), LOWEST, score)  # even the worst candidate comes before an empty slot
-    score = tl.where(filled, score, float("-inf"))
+    score = tl.where(filled, tl.sum(rows * q[None, :], axis=1), float("-inf"))
     tl.store(scores + query * n_slots + slot, score, mask=slot < n_slots)
