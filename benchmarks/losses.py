@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only peers whose name contains this")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-errors", dest="errors", action="store_false", help="skip the float64 comparison")
-    parser.add_argument("--max-operations", type=float, default=2e12, help="skip exact CE above this on a CPU")
+    parser.add_argument("--max-operations", type=float, default=1e11, help="skip exact CE above this on a CPU")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/losses-<device>.json")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
