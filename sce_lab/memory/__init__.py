@@ -25,7 +25,7 @@ from sce_lab.memory.guard import (
     what_would_fit,
 )
 from sce_lab.memory.live import LiveBytes, largest_workspace
-from sce_lab.memory.measure import measure_memory, measured_step, measuring
+from sce_lab.memory.measure import measure_memory, measured_step, measuring, timed_step
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import Work, count_work, this_machine
 from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
@@ -59,6 +59,7 @@ __all__ = [
     "predict_timeline",
     "suggest_sce",
     "this_machine",
+    "timed_step",
     "typical_length",
     "what_would_fit",
     "workspace_formula",
