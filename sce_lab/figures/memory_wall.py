@@ -11,9 +11,7 @@ import pandas as pd
 from sce_lab.figures.memory import count
 from sce_lab.figures.style import (
     CLEAR,
-    GREY,
     INK,
-    LIGHT_GREY,
     LINE,
     Spec,
     bytes_axis,
@@ -26,11 +24,12 @@ from sce_lab.memory import DEVICES, Device, format_bytes
 
 #: The devices that are drawn as lines; more would be too close to one another.
 SHOWN = tuple(DEVICES[name] for name in ("binder", "laptop_16", "rtx_4090", "h100", "b200"))
+#: Greys dark enough for white text.
 PARTS = {
-    "parameters": ("weights", "rgba(128, 129, 130, 0.85)"),
-    "gradients": ("gradients", GREY),
-    "optimizer_state": ("Adam", "rgba(128, 129, 130, 0.50)"),
-    "activations": ("encoder", LIGHT_GREY),
+    "parameters": ("weights", "#4d5156"),
+    "gradients": ("gradients", "#63676d"),
+    "optimizer_state": ("Adam", "#7a7e85"),
+    "activations": ("encoder", "#a9adb3"),
 }
 PHASE_NAMES = {
     "forward": "encoder<br>forward",
@@ -51,7 +50,7 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
     losses = list(memory["loss"])
     rows = np.arange(len(losses))[::-1]
     peak = memory["peak"].to_numpy(float)
-    low = 2.0**20
+    low = min(2.0 ** math.floor(math.log2(max(peak.min(), 4.0)) - 1), 2.0**20)
     high = max(2.0 ** (5 * math.ceil(math.log2(2 * peak.max()) / 5)), 2.0**40)
     colors = [look(loss).color for loss in losses]
     left = {"orientation": "h", "width": 0.5, "showlegend": False}
@@ -76,7 +75,8 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
                 "xaxis": "x2", "yaxis": "y2", "marker": {"color": color or colors, "line": {"width": 0}},
                 "customdata": [f"{format_bytes(v)}, {s:.1%}" for s, v in zip(share, memory[field])],
                 "hovertemplate": f"{name}: %{{customdata}}<extra></extra>",
-                "text": [f"{name} {s:.0%}" if s > 0.18 else "" for s in share], "textposition": "inside",
+                "text": [f"{name} {s:.0%}" if s > 0.3 else name if s > 0.16 else "" for s in share],
+                "textposition": "inside",
                 "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
                 "textfont": {"color": "white", "size": 12},
             }

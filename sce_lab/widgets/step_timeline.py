@@ -145,7 +145,7 @@ def _shape(tensor: pd.Series) -> str:
 
 
 def _table_row(tensor: pd.Series) -> dict[str, str]:
-    code = tensor["code"] if len(tensor["code"]) < 76 else tensor["code"][:73] + "..."
+    code = tensor["code"] if len(tensor["code"]) <= 46 else tensor["code"][:43] + "..."
     return {
         "alive now": html.escape(tensor["name"]),
         "shape": _shape(tensor),
