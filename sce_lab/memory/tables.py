@@ -57,6 +57,18 @@ def ratios(catalogs: Iterable[int], settings: Mapping[str, tuple[int, int, int]]
     return pd.DataFrame(rows)
 
 
+def own_catalogs(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`ratios`, the rows of the data sets' own catalogs, for people."""
+    own = ratios[ratios["own"]]
+    return pd.DataFrame(
+        {
+            "the paper's setting": own["setting"].tolist(),
+            "items of the data set": [f"{c:,}" for c in own["catalog_size"]],
+            "cross-entropy / SCE": [f"{ratio:.0f} times" for ratio in own["ratio"]],
+        }
+    )
+
+
 def devices(configs: Iterable[TrainingConfig], names: Iterable[str], catalog_size: int) -> pd.DataFrame:
     """A row a device: the largest catalog with each loss, and settings of SCE for a catalog of ``catalog_size``."""
     configs, rows = list(configs), []
@@ -64,7 +76,7 @@ def devices(configs: Iterable[TrainingConfig], names: Iterable[str], catalog_siz
         budget = DEVICES[name].usable
         row = {"device": DEVICES[name].name, "to use": format_bytes(budget)}
         for config in configs:
-            row[f"items, {LOSSES[config.loss].label}"] = f"{largest('catalog_size', config, budget):,}"
+            row[f"items, {LOSSES[config.loss].label}"] = _three_digits(largest("catalog_size", config, budget))
         sizes = suggest_sce(budget, configs[-1], catalog_size)
         found = "{n_buckets} buckets of {bucket_size_x} × {bucket_size_y}".format(**sizes) if sizes else "does not fit"
         rows.append(row | {f"SCE for {catalog_size:,} items": found})
@@ -72,7 +84,7 @@ def devices(configs: Iterable[TrainingConfig], names: Iterable[str], catalog_siz
 
 
 def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int = 5) -> pd.DataFrame:
-    """A row a loss: operations and bytes of a step, the least time they can take (an estimate), and a real one's time."""
+    """A row a loss: operations and bytes of a step, the least time that takes (an estimate), and a real step's time."""
     here, rows = this_machine(), []
     for config in configs:
         work = count_work(config, catalog_size)
@@ -87,3 +99,9 @@ def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int 
             }
         )
     return pd.DataFrame(rows)
+
+
+def _three_digits(n: int) -> str:
+    """Rounded down: ``largest`` is no more precise."""
+    unit = 10 ** max(len(str(n)) - 3, 0)
+    return f"{n // unit * unit:,}"

@@ -174,7 +174,7 @@ def test_memory_wall(tmp_path):
     guesses = results["guesses"]
     assert guesses["share"]["answer"] == pytest.approx(0.921, abs=0.005)
     assert guesses["moment"] == {**guesses["moment"], "guess": "optimizer", "answer": "loss_backward", "distance": 1.0}
-    assert guesses["reached"]["answer"] == 8448
+    assert guesses["reached"]["answer"] == pytest.approx(8469.3, abs=0.1)
     assert 20 < guesses["growth"]["answer"] < 60
     for row in results["wall"]["measured"]:  # markers on the lines
         low = 0.8 if row["loss"] == "sce" else 0.99
@@ -190,7 +190,7 @@ def test_memory_wall(tmp_path):
     assert beauty < 20 < behance < 100 < gowalla  # honest: a hundred times is for large catalogs and large batches
     most = {row["setting"].split(":")[0]: row["ratio"] for row in results["ratios"] if row["catalog_size"] == 10**9}
     for (name, ratio), n in zip(most.items(), (10_201, 16_900, 194_481)):
-        assert ratio == pytest.approx(1 + 3 * n / (4 * 64), rel=0.02), name
+        assert ratio == pytest.approx(3 / 4 * (1 + n / 64), rel=0.01), name
     assert len(results["devices"]) == 5
     assert results["refused"].startswith("ce over 10,000,000 items needs")
 
