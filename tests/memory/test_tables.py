@@ -4,16 +4,15 @@ import dataclasses
 
 import pytest
 
-from sce_lab.losses import LOSSES
 from sce_lab.memory import DEVICES, largest, predict_memory, tables
 from sce_lab.training import TrainingConfig
 
-CONFIGS = [TrainingConfig(loss=loss, batch_size=8, max_length=10, hidden_size=16) for loss in LOSSES]
+CONFIGS = [TrainingConfig(loss=loss, batch_size=8, max_length=10, hidden_size=16) for loss in ("ce", "sampled", "sce")]
 
 
 def test_formulas_stand_beside_what_the_code_takes():
     table = tables.formulas(CONFIGS, 5000)
-    assert table["loss"].tolist() == [loss.label for loss in LOSSES.values()]
+    assert table["loss"].tolist() == ["Cross-entropy", "Sampled softmax", "SCE"]
     assert table["gives"][0] == table["the code takes"][0]
 
 

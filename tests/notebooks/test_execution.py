@@ -223,7 +223,7 @@ def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
     check(execute(BY_NAME["02_memory_wall"], {"catalog_size": 10_000}, tmp_path, extra=MOVE_THE_WALL))
     told = json.loads((tmp_path / "told.json").read_text())
     for name, before in (("batch", "base"), ("length", "batch"), ("width", "length"), ("catalog", "width")):
-        for loss in LOSSES:
+        for loss in LOOKS:
             assert told[name][loss] > told[before][loss], (name, loss)
     assert told["sparse"]["ce"] == told["catalog"]["ce"]
     for loss in ("sampled", "sce"):  # the table's gradient is gone
