@@ -14,7 +14,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from sce_lab.figures import LOOKS, label
-from sce_lab.figures.memory_wall import growth_spec, parts_spec
+from sce_lab.figures.memory_charts import growth_spec, parts_spec
 from sce_lab.memory import (
     DEVICES,
     free_memory,

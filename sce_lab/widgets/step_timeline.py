@@ -12,7 +12,7 @@ import pandas as pd
 
 import sce_lab
 from sce_lab.figures import LOOKS, label
-from sce_lab.figures.memory_wall import timeline_spec
+from sce_lab.figures.memory_charts import timeline_spec
 from sce_lab.memory import Timeline, format_bytes, predict_timeline
 from sce_lab.widgets.latest import Latest
 from sce_lab.widgets.memory_wall import Wall

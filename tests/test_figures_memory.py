@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sce_lab.figures import LOOKS, figure
-from sce_lab.figures.memory_wall import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec
+from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec
 from sce_lab.memory import predict_memory, predict_timeline
 from sce_lab.training import TrainingConfig
 
