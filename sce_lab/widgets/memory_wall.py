@@ -174,8 +174,8 @@ class MemoryWall:
         memory = _memory(wall)
         with self._lock:
             self.memory = memory
-            self._parts.show(parts_spec(memory))
             self._show_text(wall)
+            self._parts.show(parts_spec(memory))
 
     def _show_later(self, wall: Wall) -> None:
         """The curves, unless something newer is asked for meanwhile; then what may be asked for next."""
