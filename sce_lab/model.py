@@ -111,9 +111,9 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements of ``x`` with probability ``p`` and scale the others by ``1 / (1 - p)``, in training only."""
-        if x.device.type != "cpu" or not self.training:
+        if x.device.type not in ("cpu", "meta") or not self.training or self.p == 0:  # meta: a prediction for a CPU
             return super().forward(x)
         zeroed = round(self.p * 2**16)
-        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= zeroed - 2**15
         return x * kept.to(x.dtype).mul_(2**16 / (2**16 - zeroed))

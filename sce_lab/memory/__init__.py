@@ -7,9 +7,10 @@ There is no formula beside the code that could drift from it.
     measure    a step, or now and then a step of a training            predict    a step that is never made
     timeline   every moment of a step, and who holds what at its peak  formulas   each loss's workspace, to be taught
     fit        what fits into how much, on which device                guard      refusing in time, explaining in words
-    roofline   the least time a step can take
+    roofline   the least time a step can take            tables     all of it side by side
 """
 
+from sce_lab.memory import tables
 from sce_lab.memory.devices import DEVICES, Device
 from sce_lab.memory.fit import fits, largest, suggest_sce
 from sce_lab.memory.formulas import Formula, workspace_formula
@@ -25,7 +26,7 @@ from sce_lab.memory.guard import (
     what_would_fit,
 )
 from sce_lab.memory.live import LiveBytes, largest_workspace
-from sce_lab.memory.measure import measure_memory, measured_step, measuring
+from sce_lab.memory.measure import measure_memory, measured_step, measuring, timed_step
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import Work, count_work, this_machine
 from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
@@ -58,7 +59,9 @@ __all__ = [
     "predict_memory",
     "predict_timeline",
     "suggest_sce",
+    "tables",
     "this_machine",
+    "timed_step",
     "typical_length",
     "what_would_fit",
     "workspace_formula",

@@ -96,15 +96,18 @@ def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = N
     """
     use = predict_memory(config, catalog_size, length=length)
     free = free_memory(config.device)
-    evaluation = 2 * use.parameters + use.optimizer_state + _ranking_bytes(catalog_size, n_users)
-    if use.needed > free:
+    averages = use.parameters if config.averaging else 0
+    needed = use.needed + averages
+    if needed > free:
         raise DoesNotFitError(
-            f"{config.loss} over {catalog_size:,} items needs {format_bytes(use.needed)} a step and "
-            f"{format_bytes(free)} is free: {what_would_fit(config, catalog_size, free, length)}"
+            f"{config.loss} over {catalog_size:,} items needs {format_bytes(needed)} a step and "
+            f"{format_bytes(free)} is free: {what_would_fit(config, catalog_size, free - averages, length)}"
         )
-    if evaluation > free:
+    # An evaluation keeps the present weights aside, too, but has no gradients.
+    needed = 3 * use.parameters + averages + use.optimizer_state + _ranking_bytes(catalog_size, n_users)
+    if needed > free:
         raise DoesNotFitError(
-            f"scoring {catalog_size:,} items for {n_users:,} users needs {format_bytes(evaluation)} and "
+            f"scoring {catalog_size:,} items for {n_users:,} users needs {format_bytes(needed)} and "
             f"{format_bytes(free)} is free: a smaller catalog or hidden_size than {config.hidden_size} would fit"
         )
     return use

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -18,6 +19,7 @@ from sce_lab.training import (
     Phase,
     StepFunction,
     StepResult,
+    Stopwatch,
     TrainingConfig,
     make_model,
     make_optimizer,
@@ -152,18 +154,43 @@ def measure_memory(
         The :class:`MemoryUse` of the step, and what the data decided in it: with that, its prediction is exact (see
         ``decisions`` of :func:`sce_lab.memory.predict_memory`).
     """
+    model, loss, optimizer, batch = _real_step(config, catalog_size, n_sequences, length)
+    training_step(model, loss, optimizer, batch, lambda name: nullcontext())
+    with noting_decisions() as decisions:
+        return measured_step(model, loss, optimizer, batch).memory, decisions
+
+
+def timed_step(
+    config: TrainingConfig,
+    catalog_size: int,
+    *,
+    n_sequences: int | None = None,
+    length: int | None = None,
+    repeats: int = 5,
+) -> float:
+    """Seconds of a real step of ``config`` on random items: the median of so many, after a first one."""
+    model, loss, optimizer, batch = _real_step(config, catalog_size, n_sequences, length)
+    times = []
+    for _ in range(repeats + 1):
+        watch = Stopwatch(config.device)
+        training_step(model, loss, optimizer, batch, watch)
+        times.append(sum(watch.seconds.values()))
+    return statistics.median(times[1:])
+
+
+def _real_step(
+    config: TrainingConfig, catalog_size: int, n_sequences: int | None, length: int | None
+) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, Batch]:
+    """The arguments of a training step of ``config`` on random items."""
     n_sequences, length = n_sequences or config.batch_size, length or config.max_length
     config = dataclasses.replace(config, max_length=max(length, config.max_length))
     generator = torch.Generator().manual_seed(config.seed)
-    items, targets = torch.randint(catalog_size, (2, n_sequences * length), generator=generator)
+    items, targets = (torch.randint(catalog_size, (n_sequences * length,), generator=generator) for _ in range(2))
     positions = torch.arange(config.max_length - length, config.max_length).repeat(n_sequences)
     batch = Batch(Packed(items, positions, ((n_sequences, length),)), targets).to(config.device)
     model = make_model(config, catalog_size).train()
     loss = make_training_loss(config, torch.ones(catalog_size, dtype=torch.int64)).to(config.device)
-    optimizer = make_optimizer(config, model)
-    training_step(model, loss, optimizer, batch, lambda name: nullcontext())
-    with noting_decisions() as decisions:
-        return measured_step(model, loss, optimizer, batch).memory, decisions
+    return model, loss, make_optimizer(config, model), batch
 
 
 def measuring(step: StepFunction = training_step, every: int = 50) -> StepFunction:

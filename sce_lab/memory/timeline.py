@@ -70,6 +70,11 @@ class Timeline:
         """The moment at which the most bytes are alive."""
         return int(self.moments["live"].argmax())
 
+    @property
+    def phase(self) -> str:
+        """The part of the step that the peak lies in."""
+        return str(self.moments["phase"].iloc[self.peak])
+
     def alive(self, moment: int | None = None) -> pd.DataFrame:
         """The tensors that are alive at a moment (the peak, if none is named), the largest first."""
         moment = self.peak if moment is None else moment

@@ -17,12 +17,12 @@ _STYLE = """<style>
 .sce-guess > * { overflow: visible; }
 .sce-question { font-size: 15px; line-height: 21px; font-weight: 600; }
 .sce-guess .widget-inline-hbox .widget-readout { min-width: 96px; font-weight: 600; }
-.sce-guess .widget-toggle-buttons .widget-toggle-button { width: auto; border-radius: 6px; height: auto; min-height: 28px;
-  white-space: normal; padding: 2px 12px; line-height: 20px; }
+.sce-guess .widget-toggle-buttons .widget-toggle-button { width: auto; border-radius: 6px; height: auto;
+  min-height: 28px; white-space: normal; padding: 2px 12px; line-height: 20px; }
 .sce-guess .widget-toggle-buttons .mod-active { background: var(--sce-fill); color: var(--sce-ink); font-weight: 600;
   box-shadow: inset 0 0 0 2px var(--sce-accent); }
 .sce-guess .jupyter-button.sce-primary { background: var(--sce-accent); color: white; font-weight: 600; width: auto;
-  min-width: 90px; border-radius: 6px; }
+  min-width: 90px; border-radius: 6px; margin-left: 16px; }
 .sce-guess .jupyter-button:disabled { opacity: 0.45; }
 .sce-answer { font-size: 14px; line-height: 20px; min-height: 22px; }
 </style>"""

@@ -10,6 +10,7 @@ from typing import Any
 import anywidget
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import psutil
 import torch
@@ -248,6 +249,17 @@ def table(rows: Iterable[dict[str, str]], left: tuple[str, ...] = (), wrap: tupl
     body = "".join("<tr>" + "".join(f"<td{css(k)}>{v}</td>" for k, v in row.items()) + "</tr>" for row in rows)
     content = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="sce-scroll"><table class="sce-table">{content}</table></div>'
+
+
+def shown(spec: Spec, *below: widgets.Widget) -> widgets.VBox:
+    """A figure that does not change, and what stands below it."""
+    return stage(Canvas(spec).widget, *below)
+
+
+def table_of(frame: pd.DataFrame, wrap: tuple[str, ...] = ()) -> widgets.VBox:
+    """A table of plain text as a widget; the first column and those in ``wrap`` stand to the left."""
+    rows = [{str(k): html.escape(str(v)) for k, v in row.items()} for row in frame.to_dict("records")]
+    return stage(text(table(rows, left=(str(frame.columns[0]),), wrap=wrap)))
 
 
 def machine() -> dict[str, str]:

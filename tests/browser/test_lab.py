@@ -152,3 +152,54 @@ def test_playground(open_notebook):
     notebook.button("Reset").click()
     wait_until(lambda: page.get_by_text("The runs you make are compared here.").count() == 1, 20, "Reset kept runs")
     notebook.check()
+
+
+def test_memory_wall(open_notebook):
+    notebook = open_notebook("02_memory_wall")
+    page = notebook.page
+    notebook.run_all()
+    page.wait_for_selector(".sce-guess")
+
+    # A guess: nothing is shown before it is committed; then the answer and how far off it was.
+    first = page.locator(".sce-guess").first
+    assert "The answer comes when" in first.inner_text()
+    first.locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowLeft")
+    first.locator("button").first.click()
+    wait_until(lambda: "points off" in first.inner_text(), 20, "the answer did not come")
+    assert "It is 92%" in first.inner_text()
+    notebook.screenshot("guess")
+
+    # A slider, moved by keyboard, changes the peaks and the table of devices.
+    wall = page.locator(".sce-lab:has(.sce-devices)").last
+    wall.scroll_into_view_if_needed()
+    peaks = wall.locator(".js-plotly-plot").first
+    sizes = lambda: [t for t in peaks.locator("text").all_text_contents() if "iB" in t]  # noqa: E731
+    wait_until(lambda: len(sizes()) >= 3, 20, "no prediction is shown")
+    before, devices = sizes(), wall.locator(".sce-devices").inner_text()
+    handle = wall.locator(".noUi-handle").first
+    handle.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    wait_until(lambda: sizes() != before, 20, "the peaks did not follow the slider")
+    wait_until(lambda: wall.locator(".sce-devices").inner_text() != devices, 20, "the devices did not follow")
+    points = "() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(p => p._fullData || [])"
+    points += ".filter(t => (t.name || '').endsWith(', measured')).reduce((n, t) => n + t.x.length, 0)"
+    wait_until(lambda: page.evaluate(points) >= 6, 60, "no real step was drawn")
+    for theme in ("Dark", "Light"):
+        notebook.theme(theme)
+        notebook.screenshot(f"wall-{theme.lower()}")
+
+    # The moments of a step: another loss, another peak, another line of code.
+    code = page.locator(".sce-code")
+    code.scroll_into_view_if_needed()
+    assert "F.cross_entropy" in code.locator(".sce-here").inner_text()
+    steps = page.locator(".sce-lab:has(.sce-code)").last
+    steps.get_by_text("Next larger").click()
+    wait_until(lambda: "gradient of item_embedding" in steps.inner_text(), 20, "the next large tensor was not found")
+    steps.locator(".widget-toggle-button").nth(2).click()
+    wait_until(lambda: "F.cross_entropy" not in code.locator(".sce-here").inner_text(), 20, "SCE has no line")
+    for theme in ("Dark", "Light"):
+        notebook.theme(theme)
+        notebook.screenshot(f"timeline-{theme.lower()}")
+    notebook.check()

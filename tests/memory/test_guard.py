@@ -1,5 +1,6 @@
 """Refusing in time, and living on when memory runs out after all."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def test_an_evaluation_that_would_not_fit_is_refused_too(monkeypatch):
     assert check_fits(SMALL, 10_000, n_users=5)
     with pytest.raises(DoesNotFitError, match="scoring 10,000 items for 50,000 users needs"):
         check_fits(SMALL, 10_000, n_users=50_000)
+
+
+def test_a_moving_average_is_one_more_copy_of_the_weights(monkeypatch):
+    use = check_fits(SMALL, 10_000)
+    monkeypatch.setattr(guard, "free_memory", lambda device="cpu": use.needed)
+    assert check_fits(SMALL, 10_000)
+    with pytest.raises(DoesNotFitError, match=r"ce over 10,000 items needs .* batch_size=\d instead of 8"):
+        check_fits(dataclasses.replace(SMALL, averaging=0.9), 10_000)
 
 
 def test_training_is_refused_unless_it_is_forced(cycle_split, monkeypatch):

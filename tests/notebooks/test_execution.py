@@ -34,7 +34,7 @@ def check(done):
 
 
 def test_every_notebook_is_tested_here():
-    assert set(BY_NAME) == {"00_start_here", "01_playground"}
+    assert set(BY_NAME) == {"00_start_here", "01_playground", "02_memory_wall"}
 
 
 def test_start_here(tmp_path):
@@ -165,6 +165,69 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
         assert run["loss_last"] < run["loss_first"]
         assert run["validation"]["HR@10"] > 0
     assert set(done.results["settings"]) == set(first["settings"])
+
+
+def test_memory_wall(tmp_path):
+    done = execute(BY_NAME["02_memory_wall"], {"catalog_size": 100_000}, tmp_path)
+    check(done)
+    results = done.results
+    guesses = results["guesses"]
+    assert guesses["share"]["answer"] == pytest.approx(0.921, abs=0.005)
+    assert guesses["moment"] == {**guesses["moment"], "guess": "optimizer", "answer": "loss_backward", "distance": 1.0}
+    assert guesses["reached"]["answer"] == pytest.approx(8469.3, abs=0.1)
+    assert 20 < guesses["growth"]["answer"] < 60
+    for row in results["wall"]["measured"]:  # markers on the lines
+        low = 0.8 if row["loss"] == "sce" else 0.99
+        assert low < row["peak"] / row["predicted"] < 1.01, row
+    assert len(results["wall"]["measured"]) >= 6
+    peaks = {loss: use["peak"] for loss, use in results["wall"]["predicted"].items()}
+    assert peaks["ce"] > 20 * peaks["sce"]
+    curve = {(row["loss"], row["catalog_size"]): row["peak"] for row in results["wall"]["curves"]}
+    assert curve["ce", 10**9] > 70 * curve["sce", 10**9] > 10**12
+    assert "F.cross_entropy" in results["timeline"]["largest"][0]["code"]
+    assert results["formulas"][0]["gives"] == results["formulas"][0]["the code takes"]
+    beauty, behance, gowalla = (row["ratio"] for row in results["ratios"] if row["own"])
+    assert beauty < 20 < behance < 100 < gowalla  # honest: a hundred times is for large catalogs and large batches
+    most = {row["setting"].split(":")[0]: row["ratio"] for row in results["ratios"] if row["catalog_size"] == 10**9}
+    for (name, ratio), n in zip(most.items(), (10_201, 16_900, 194_481)):
+        assert ratio == pytest.approx(3 / 4 * (1 + n / 64), rel=0.01), name
+    assert len(results["devices"]) == 5
+    assert results["refused"].startswith("ce over 10,000,000 items needs")
+
+
+MOVE_THE_WALL = """
+def peaks(**values):
+    for name, value in values.items():
+        wall.controls[name].value = value
+    return {loss: use["peak"] for loss, use in wall.results()["predicted"].items()}
+
+base = peaks(catalog_size=100_000, batch_size=32, length=10, hidden_size=32)
+told = {"base": base, "batch": peaks(batch_size=64), "length": peaks(length=20), "width": peaks(hidden_size=64)}
+told["catalog"] = peaks(catalog_size=1_000_000)
+told["sparse"] = peaks(sparse_gradients=True)
+import json
+from sce_lab.memory import predict_memory as predict
+assert told["sparse"]["sce"] == predict(wall.settings.config("sce"), 1_000_000).peak
+timeline.loss.value = "sampled"
+assert timeline.results()["phase"] == "loss_backward"
+timeline.moment.value = 0
+timeline.to_next()
+assert 0 < timeline.results()["moment"] < timeline.timeline.peak
+share.commit(0.9)  # too late
+assert share.results()["guess"] == 0.5
+json.dump(told, open("told.json", "w"))
+"""
+
+
+def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
+    check(execute(BY_NAME["02_memory_wall"], {"catalog_size": 10_000}, tmp_path, extra=MOVE_THE_WALL))
+    told = json.loads((tmp_path / "told.json").read_text())
+    for name, before in (("batch", "base"), ("length", "batch"), ("width", "length"), ("catalog", "width")):
+        for loss in LOOKS:
+            assert told[name][loss] > told[before][loss], (name, loss)
+    assert told["sparse"]["ce"] == told["catalog"]["ce"]
+    for loss in ("sampled", "sce"):  # the table's gradient is gone
+        assert told["catalog"][loss] - told["sparse"][loss] == pytest.approx(4 * 10**6 * 64, rel=0.15)
 
 
 def test_a_worker_error_fails_the_notebook(tmp_path):

@@ -11,9 +11,7 @@ import pandas as pd
 from sce_lab.figures.memory import count
 from sce_lab.figures.style import (
     CLEAR,
-    GREY,
     INK,
-    LIGHT_GREY,
     LINE,
     Spec,
     bytes_axis,
@@ -26,11 +24,12 @@ from sce_lab.memory import DEVICES, Device, format_bytes
 
 #: The devices that are drawn as lines; more would be too close to one another.
 SHOWN = tuple(DEVICES[name] for name in ("binder", "laptop_16", "rtx_4090", "h100", "b200"))
+#: Greys dark enough for white text.
 PARTS = {
-    "parameters": ("weights", "rgba(128, 129, 130, 0.85)"),
-    "gradients": ("gradients", GREY),
-    "optimizer_state": ("Adam", "rgba(128, 129, 130, 0.50)"),
-    "activations": ("encoder", LIGHT_GREY),
+    "parameters": ("weights", "#4d5156"),
+    "gradients": ("gradients", "#63676d"),
+    "optimizer_state": ("Adam", "#7a7e85"),
+    "activations": ("encoder", "#a9adb3"),
 }
 PHASE_NAMES = {
     "forward": "encoder<br>forward",
@@ -51,7 +50,7 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
     losses = list(memory["loss"])
     rows = np.arange(len(losses))[::-1]
     peak = memory["peak"].to_numpy(float)
-    low = 2.0**20
+    low = min(2.0 ** math.floor(math.log2(max(peak.min(), 4.0)) - 1), 2.0**20)
     high = max(2.0 ** (5 * math.ceil(math.log2(2 * peak.max()) / 5)), 2.0**40)
     colors = [look(loss).color for loss in losses]
     left = {"orientation": "h", "width": 0.5, "showlegend": False}
@@ -61,11 +60,8 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
             "type": "bar", "name": "peak", "x": peak, "y": rows, **left,
             "marker": {"color": colors, "line": {"width": 0}}, "customdata": sizes,
             "hovertemplate": "peak: %{customdata}<extra></extra>",
-        },
-        {
-            "type": "scatter", "mode": "text", "x": peak, "y": rows, "text": [f"  <b>{s}</b>" for s in sizes],
-            "textposition": "middle right", "textfont": {"color": INK, "size": 13}, "cliponaxis": False,
-            "hoverinfo": "skip", "showlegend": False,
+            "text": [f"<b>{size}</b>" for size in sizes], "textposition": "auto", "insidetextanchor": "end",
+            "insidetextfont": {"color": "white", "size": 13}, "outsidetextfont": {"color": INK, "size": 13},
         },
     ]  # fmt: skip
     begin = np.zeros(len(losses))
@@ -79,7 +75,8 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
                 "xaxis": "x2", "yaxis": "y2", "marker": {"color": color or colors, "line": {"width": 0}},
                 "customdata": [f"{format_bytes(v)}, {s:.1%}" for s, v in zip(share, memory[field])],
                 "hovertemplate": f"{name}: %{{customdata}}<extra></extra>",
-                "text": [f"{name} {s:.0%}" if s > 0.18 else "" for s in share], "textposition": "inside",
+                "text": [f"{name} {s:.0%}" if s > 0.3 else name if s > 0.16 else "" for s in share],
+                "textposition": "inside",
                 "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
                 "textfont": {"color": "white", "size": 12},
             }
@@ -89,15 +86,15 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
     for n, device in enumerate(devices):
         where = {"xref": "x", "x0": device.usable, "x1": device.usable, "yref": "y domain", "y0": 0, "y1": 1}
         shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1.2, "dash": "dot"}, "layer": "below"})
-        at = {"xref": "x", "x": math.log10(device.usable), "yref": "y domain", "y": 1.0, "yshift": 4 + 14 * (n % 2)}
+        at = {"xref": "x", "x": math.log10(device.usable), "yref": "y domain", "y": 1.0, "yshift": 4 + 14 * (n % 3)}
         annotations.append({"text": device.name, **at, "yanchor": "bottom", "font": {"size": 11, "color": INK}})
     line = {"showgrid": False, "range": [-0.6, len(losses) - 0.4], "tickvals": rows, "ticks": ""}
-    annotations.append(panel_title("Peak of one step") | {"yshift": 34})
-    annotations[0] |= {"yshift": 34}
+    annotations.append(panel_title("Peak of one step") | {"yshift": 48})
+    annotations[0] |= {"yshift": 48}
     layout = {
-        "height": 80 + 42 * len(losses),
+        "height": 96 + 42 * len(losses),
         "barmode": "overlay",
-        "margin": {"l": 12, "r": 16, "t": 58, "b": 28},
+        "margin": {"l": 12, "r": 16, "t": 72, "b": 28},
         "xaxis": {"domain": [0, 0.55], **log_bytes_axis(low, high, room=0.12)},
         "yaxis": {**line, "ticktext": [f"{label(loss)}  " for loss in losses]},
         "xaxis2": {"domain": [0.64, 1], "anchor": "y2", "range": [0, 100], "ticksuffix": " %", "nticks": 5},
@@ -133,17 +130,20 @@ def growth_spec(
         value: the column that is drawn.
     """
     data: list[Spec] = []
-    for loss, rows in curves.groupby("loss", sort=False):
+    names = list(curves["loss"].unique())
+    # Where lines lie on one another, the dotted one is to be seen on top of the whole one.
+    for loss in sorted(names, key=lambda loss: look(loss).dash == "dot"):
+        rows = curves[curves["loss"] == loss]
         style, x, y = look(loss), rows["catalog_size"].to_numpy(float), rows[value].to_numpy(float)
         data.append(
             {
                 "type": "scatter", "mode": "lines", "name": label(loss), "x": x, "y": y,
-                "line": {"color": style.color, "dash": style.dash, "width": 2.5},
+                "legendrank": 1 + names.index(loss), "line": {"color": style.color, "dash": style.dash, "width": 2.5},
                 "customdata": [format_bytes(v) for v in y],
                 "hovertemplate": f"{label(loss)}, %{{x:,}} items: %{{customdata}}<extra>predicted</extra>",
             }
         )  # fmt: skip
-    for loss in curves["loss"].unique():
+    for loss in names:
         points = measured[measured["loss"] == loss] if measured is not None and len(measured) else curves.iloc[:0]
         y = points[value].to_numpy(float)
         data.append(

@@ -1,0 +1,107 @@
+"""Predictions side by side, as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from sce_lab.losses import LOSSES
+from sce_lab.memory.devices import DEVICES
+from sce_lab.memory.fit import largest, suggest_sce
+from sce_lab.memory.formulas import workspace_formula
+from sce_lab.memory.measure import timed_step
+from sce_lab.memory.predict import predict_memory
+from sce_lab.memory.roofline import count_work, this_machine
+from sce_lab.memory.use import format_bytes
+from sce_lab.training import TrainingConfig
+
+#: The paper's best settings of SCE (section 4): n_buckets = bucket_size_x, bucket_size_y; and the data set's items.
+PAPER = {"Beauty": (202, 256, 12_101), "Behance": (261, 64, 32_434), "Gowalla": (882, 256, 173_511)}
+
+
+def formulas(configs: Iterable[TrainingConfig], catalog_size: int) -> pd.DataFrame:
+    """A row a loss: its workspace as a formula, what that gives, and what the prediction says."""
+    rows = []
+    for config in configs:
+        formula = workspace_formula(config, catalog_size, config.batch_size * config.max_length)
+        rows.append(
+            {
+                "loss": LOSSES[config.loss].label,
+                "formula, in bytes": formula.text,
+                "gives": format_bytes(formula.bytes),
+                "the code takes": format_bytes(predict_memory(config, catalog_size).loss_workspace),
+                "what it means": formula.note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ratios(catalogs: Iterable[int], settings: Mapping[str, tuple[int, int, int]] = PAPER) -> pd.DataFrame:
+    """How many times the peak of SCE cross-entropy needs, in the paper's settings, over catalogs of several sizes.
+
+    How many positions N a batch has follows from the paper's rule, ``n_buckets = 2 sqrt(N)``.
+
+    Columns ``setting``, ``catalog_size``, ``ratio``, ``own`` (whether that is the data set's own catalog).
+    """
+    rows = []
+    for name, (n_buckets, bucket_size_y, items) in settings.items():
+        n = (n_buckets // 2) ** 2
+        sizes = {"n_buckets": n_buckets, "bucket_size_x": n_buckets, "bucket_size_y": bucket_size_y}
+        sce = TrainingConfig(loss="sce", loss_settings=sizes, batch_size=n // 20, max_length=20)
+        ce = dataclasses.replace(sce, loss="ce", loss_settings={})
+        for c in sorted({*catalogs, items}):
+            ratio = predict_memory(ce, c).peak / predict_memory(sce, c).peak
+            rows.append({"setting": f"{name}: N = {n:,}", "catalog_size": c, "ratio": ratio, "own": c == items})
+    return pd.DataFrame(rows)
+
+
+def own_catalogs(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`ratios`, the rows of the data sets' own catalogs, for people."""
+    own = ratios[ratios["own"]]
+    return pd.DataFrame(
+        {
+            "the paper's setting": own["setting"].tolist(),
+            "items of the data set": [f"{c:,}" for c in own["catalog_size"]],
+            "cross-entropy / SCE": [f"{ratio:.0f} times" for ratio in own["ratio"]],
+        }
+    )
+
+
+def devices(configs: Iterable[TrainingConfig], names: Iterable[str], catalog_size: int) -> pd.DataFrame:
+    """A row a device: the largest catalog with each loss, and settings of SCE for a catalog of ``catalog_size``."""
+    configs, rows = list(configs), []
+    for name in names:
+        budget = DEVICES[name].usable
+        row = {"device": DEVICES[name].name, "to use": format_bytes(budget)}
+        for config in configs:
+            row[f"items, {LOSSES[config.loss].label}"] = _three_digits(largest("catalog_size", config, budget))
+        sizes = suggest_sce(budget, configs[-1], catalog_size)
+        found = "{n_buckets} buckets of {bucket_size_x} × {bucket_size_y}".format(**sizes) if sizes else "does not fit"
+        rows.append(row | {f"SCE for {catalog_size:,} items": found})
+    return pd.DataFrame(rows)
+
+
+def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int = 5) -> pd.DataFrame:
+    """A row a loss: operations and bytes of a step, the least time that takes (an estimate), and a real step's time."""
+    here, rows = this_machine(), []
+    for config in configs:
+        work = count_work(config, catalog_size)
+        rows.append(
+            {
+                "loss": LOSSES[config.loss].label,
+                "operations": f"{work.flops / 1e9:.2f} G",
+                "bytes": f"{work.bytes / 1e9:.2f} G",
+                "estimate, here": f"{1e3 * work.seconds(here):.0f} ms",
+                "measured, here": f"{1e3 * timed_step(config, catalog_size, repeats=repeats):.0f} ms",
+                "estimate, H100": f"{1e3 * work.seconds(DEVICES['h100']):.2f} ms",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _three_digits(n: int) -> str:
+    """Rounded down: ``largest`` is no more precise."""
+    unit = 10 ** max(len(str(n)) - 3, 0)
+    return f"{n // unit * unit:,}"

@@ -1,0 +1,48 @@
+"""Tables of predictions."""
+
+import dataclasses
+
+import pytest
+
+from sce_lab.memory import DEVICES, largest, predict_memory, tables
+from sce_lab.training import TrainingConfig
+
+CONFIGS = [TrainingConfig(loss=loss, batch_size=8, max_length=10, hidden_size=16) for loss in ("ce", "sampled", "sce")]
+
+
+def test_formulas_stand_beside_what_the_code_takes():
+    table = tables.formulas(CONFIGS, 5000)
+    assert table["loss"].tolist() == ["Cross-entropy", "Sampled softmax", "SCE"]
+    assert table["gives"][0] == table["the code takes"][0]
+
+
+def test_the_ratio_is_that_of_two_predictions_and_tends_to_its_limit():
+    table = tables.ratios([1000, 10**9], {"one": (40, 64, 5000)})
+    assert table["catalog_size"].tolist() == [1000, 5000, 10**9]
+    assert table["own"].tolist() == [False, True, False]
+    assert table["setting"].unique().tolist() == ["one: N = 400"]
+    assert table["ratio"].iloc[-1] == pytest.approx(3 / 4 * (1 + 400 / 64), rel=0.001)
+    (own,) = tables.own_catalogs(table).to_dict("records")
+    assert own["items of the data set"] == "5,000"
+    assert own["cross-entropy / SCE"] == f"{table['ratio'][1]:.0f} times"
+    ce = TrainingConfig(loss="ce", batch_size=20, max_length=20)
+    sizes = {"n_buckets": 40, "bucket_size_x": 40, "bucket_size_y": 64}
+    sce = dataclasses.replace(ce, loss="sce", loss_settings=sizes)
+    assert table["ratio"][1] == predict_memory(ce, 5000).peak / predict_memory(sce, 5000).peak
+
+
+def test_devices_name_the_largest_catalogs():
+    table = tables.devices(CONFIGS, ["binder", "h100"], 10_000)
+    assert table["device"].tolist() == ["Binder", "H100"]
+    found = int(table["items, Cross-entropy"][0].replace(",", ""))
+    most = largest("catalog_size", CONFIGS[0], DEVICES["binder"].usable)
+    assert 0.99 * most < found <= most
+    assert found % 10 ** (len(str(found)) - 3) == 0
+    assert table["SCE for 10,000 items"][0].startswith("17 buckets of 17 × ")
+    assert tables.devices(CONFIGS, ["binder"], 10**9)["SCE for 1,000,000,000 items"][0] == "does not fit"
+
+
+def test_times_are_estimated_and_measured():
+    table = tables.times(CONFIGS, 1000, repeats=1)
+    assert len(table) == 3
+    assert [column for column in table.columns if "estimate" in column] == ["estimate, here", "estimate, H100"]
