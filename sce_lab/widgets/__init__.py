@@ -3,7 +3,8 @@
 from sce_lab.widgets.live import LiveRun, Snapshot
 from sce_lab.widgets.playground import Playground
 from sce_lab.widgets.race import Race
+from sce_lab.widgets.reproduction import Reproduction
 from sce_lab.widgets.results import write_results
 from sce_lab.widgets.stage import machine_card
 
-__all__ = ["LiveRun", "Playground", "Race", "Snapshot", "machine_card", "write_results"]
+__all__ = ["LiveRun", "Playground", "Race", "Reproduction", "Snapshot", "machine_card", "write_results"]
