@@ -283,7 +283,7 @@ def reproduce(
         bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
     ] = False,
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="Smaller settings, for a recipe that would take days on a CPU.")
+        bool, typer.Option("--reduced", help="Smaller settings, for a recipe that is meant for a GPU.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Run so many times, with the seeds 0, 1, ...")] = 1,
     change: Annotated[
@@ -311,7 +311,7 @@ def reproduce(
     for recipe in recipes:
         if recipe.reduced and device == "cpu" and not force:
             raise ValueError(
-                f"{dataset} with the paper's settings is made for a GPU (--device cuda) and takes days on a CPU; "
+                f"{dataset} with the paper's settings is meant for a GPU (--device cuda); on a CPU "
                 f"--reduced trains it smaller ({', '.join(f'{n} {v}' for n, v in recipe.reduced.items())}), "
                 f"--force as it is"
             )

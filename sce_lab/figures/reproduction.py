@@ -100,7 +100,7 @@ def curves_figure(records: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         data[-1] |= {"line": line, "hovertemplate": f"{name}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"}
         x, y = [seed["best_epoch"]], [seed["validation"]["NDCG@10"]]
         data.append({"type": "scatter", "mode": "markers", "x": x, "y": y, "showlegend": False, "hoverinfo": "skip"})
-        data[-1] |= {"marker": {"color": style.color, "symbol": style.symbol, "size": 10}}
+        data[-1] |= {"marker": {"color": style.color, "symbol": style.symbol, "size": 10}, "cliponaxis": False}
         best, last = max(best, y[0]), max(last, curve["epoch"][-1])
     layout = {
         "height": 320,

@@ -25,8 +25,8 @@ class Recipe:
         name: the loss, or a word for what is special: unique within a data set.
         config: what is trained; its seed is replaced by each of the seeds asked for.
         note: one sentence on where the settings come from and what is different from there.
-        reduced: settings to replace where the recipe would take days. A recipe with such settings is refused on a CPU
-            unless it is reduced or forced.
+        reduced: settings to replace on a machine without a GPU. A recipe with such settings is refused on a CPU unless
+            it is reduced or forced.
     """
 
     dataset: str
@@ -153,7 +153,7 @@ _RECIPES = (
         "amazon_beauty",
         "ce",
         TrainingConfig(loss="ce", **_BEAUTY_QUICK),
-        "batches and epochs of the quick recipe: with batches of 1024 an epoch takes a minute on two cores",
+        "batches and epochs of the quick recipe: those of the paper take too long on two cores",
     ),
     Recipe(
         "amazon_beauty",
