@@ -118,7 +118,7 @@ def tiny_recipe(monkeypatch):
 
 def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_recipe, tmp_path):
     words = ("reproduce", "synthetic", "--reduced", "--set", "dropout=0.1", "--results", str(tmp_path / "records"))
-    status, out, _ = sce_lab(*words, "--seeds", "2")
+    status, out, _ = sce_lab(*words, "--seeds", "2", "--watch", str(tmp_path / "page.html"))
     assert status == 0
     (path,) = (tmp_path / "records").iterdir()
     assert path.name == "synthetic-sce-reduced+dropout=0.1.json"
@@ -129,6 +129,11 @@ def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_
     assert [seed["seed"] for seed in record["seeds"]] == [0, 1]
     assert all(seed["memory"]["peak"] > 0 for seed in record["seeds"])
     assert f"2 of 2 seeds: HR@10 {record['mean']['HR@10']:.4f}" in " ".join(out.split())
+    page = (tmp_path / "page.html").read_text()
+    last = record["seeds"][1]["validation"]["NDCG@10"]
+    assert "Seed 1, epoch 1 of at most 1. HR@10" in page
+    assert f"NDCG@10 {last:.4f} on validation" in page
+    assert 'http-equiv="refresh"' in page
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("summary.json")}
     assert len(times) == 2
     assert sce_lab(*words, "--seeds", "2")[0] == 0

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from sce_lab.figures.comparison import html_page
 from sce_lab.figures.style import GREY, INK, Spec, figure, log_bytes_axis, look, nice_ceiling, panel_title
+from sce_lab.figures.training import training_figure
 from sce_lab.memory import format_bytes
+from sce_lab.runs import Run, summarize_history, write_text
 
 _ROW = 30  # pixels a row
 
@@ -147,3 +152,17 @@ def live_spec(
         "annotations": [panel_title("NDCG@10 on validation")],
     }
     return {"data": data, "layout": layout}
+
+
+def write_live_page(path: str | os.PathLike[str], run: Run, *, seconds: int = 10) -> None:
+    """Write what a run has recorded so far as one HTML file that loads itself again every few ``seconds``."""
+    config, history = run.config, run.history
+    last = history[history["kind"] == "evaluation"].iloc[-1]
+    milliseconds = {config.loss: summarize_history(history)["ms"]}
+    shown = training_figure({config.loss: history}, milliseconds, epochs=config.max_epochs, losses=(config.loss,))
+    subtitle = (
+        f"Seed {config.seed}, epoch {last['epoch']:.0f} of at most {config.max_epochs}. HR@10 {last['HR@10']:.4f} and "
+        f"NDCG@10 {last['NDCG@10']:.4f} on validation. This page follows the run."
+    )
+    page = html_page(run.settings["dataset"], subtitle, "", [shown])
+    write_text(Path(path), page.replace("<head>", f'<head>\n<meta http-equiv="refresh" content="{seconds}">', 1))
