@@ -104,7 +104,8 @@ def test_the_papers_settings(dataset, batch, buckets, size_y, mix, dropout):
 
 def test_losses_are_compared_under_the_same_settings():
     for dataset in ("gowalla_nyc", "gowalla_sepgcn", "epinions"):
-        configs = [recipe.config for recipe in RECIPES[dataset].values()]
+        names = [name for name in RECIPES[dataset] if (dataset, name) != ("epinions", "ce")]  # too large for them
+        configs = [RECIPES[dataset][name].config for name in names]
         assert {config.loss for config in configs} <= set(LOSSES)
         assert len({config.loss for config in configs}) == len(configs) >= 3
         assert len({str(dataclasses.replace(c, loss="ce", loss_settings={})) for c in configs}) == 1
