@@ -117,9 +117,17 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def train_with_bar(
-    config: TrainingConfig, split: Split, source: dict[str, Any], folder: Path, stop: Callable[[], bool]
+    config: TrainingConfig,
+    split: Split,
+    source: dict[str, Any],
+    folder: Path,
+    stop: Callable[[], bool],
+    page: Path | None = None,
 ) -> Finished:
-    """Train to the end under a progress bar, recorded in ``folder``; returns the last event."""
+    """Train to the end under a progress bar, recorded in ``folder``; returns the last event.
+
+    ``page``, if given, is written after every evaluation: the run's figures, in a page that loads itself again.
+    """
     trainer = Trainer(config, split, step=measuring(), stop=stop, test_when_stopped=True)
     every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
     label = LOSSES[config.loss].label
@@ -136,6 +144,10 @@ def train_with_bar(
                     bar.update()
                 case Evaluated():
                     shown |= {"epoch": str(event.epoch), "val NDCG@10": f"{event.metrics['NDCG@10']:.4f}"}
+                    if page is not None:
+                        from sce_lab.figures import write_live_page
+
+                        write_live_page(page, Run(folder))
                 case Finished():
                     return event
             bar.set_postfix(shown, refresh=False)
@@ -283,11 +295,14 @@ def reproduce(
         bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
     ] = False,
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="Smaller settings, for a recipe that would take days on a CPU.")
+        bool, typer.Option("--reduced", help="Smaller settings, for a recipe that is meant for a GPU.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Run so many times, with the seeds 0, 1, ...")] = 1,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Try another setting, name=value; recorded under its own name.")
+    ] = None,
+    watch: Annotated[
+        Path | None, typer.Option(help="Keep a page of live figures here; open it in a browser, it follows the run.")
     ] = None,
     device: DeviceOption = "cpu",
     force: ForceOption = False,
@@ -311,7 +326,7 @@ def reproduce(
     for recipe in recipes:
         if recipe.reduced and device == "cpu" and not force:
             raise ValueError(
-                f"{dataset} with the paper's settings is made for a GPU (--device cuda) and takes days on a CPU; "
+                f"{dataset} with the paper's settings is meant for a GPU (--device cuda); on a CPU "
                 f"--reduced trains it smaller ({', '.join(f'{n} {v}' for n, v in recipe.reduced.items())}), "
                 f"--force as it is"
             )
@@ -330,7 +345,7 @@ def reproduce(
 
             def train_run(config: TrainingConfig, folder: Path) -> None:
                 console.print(f"seed {config.seed} in {folder}")
-                train_with_bar(config, split, source, folder, stop)
+                train_with_bar(config, split, source, folder, stop, watch)
 
             repeat = repeat_command(recipe, seeds, reduced, changes, device)
             for record_ in reproduce_recipe(

@@ -394,7 +394,10 @@ class Trainer:
     def _evaluated(self) -> Evaluated:
         start = time.perf_counter()
         weights = self.average or self.model.state_dict()
-        metrics = self._evaluate(weights, self.split.validation)
+        if self.average:
+            metrics = self._evaluate(self.average, self.split.validation)
+        else:  # no weights to put back: no copy of them
+            metrics = evaluate(self.model, self.split.validation)
         is_best = metrics[CRITERION] > self.best_metrics.get(CRITERION, -1.0)
         if is_best:
             self.best_epoch, self.best_metrics = self.epoch, metrics

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it keeps when interrupted, and what it says to bad input."""
 
+import json
 import os
 import re
 import signal
@@ -11,7 +12,9 @@ import pytest
 
 from sce_lab import cli
 from sce_lab.data import Holdout, Sequences
+from sce_lab.reproduce import RECIPES, Recipe
 from sce_lab.runs import Run, list_runs
+from sce_lab.training import TrainingConfig
 
 TINY = ("--catalog-size", "200", "--batch-size", "1024", "--bucket-size-y", "16", "--n-negatives", "16")
 
@@ -105,8 +108,77 @@ def test_bad_input_gets_one_sentence_and_no_run(sce_lab, arguments, sentence, tm
     assert list_runs() == []
 
 
+@pytest.fixture
+def tiny_recipe(monkeypatch):
+    """A recipe on synthetic data that takes seconds, with a reduced setting."""
+    config = TrainingConfig(hidden_size=8, n_blocks=1, batch_size=1024, max_length=8, max_epochs=2)
+    recipe = Recipe("synthetic", "sce", config, "tiny", reduced={"max_epochs": 1})
+    monkeypatch.setitem(RECIPES, "synthetic", {"sce": recipe})
+
+
+def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_recipe, tmp_path):
+    words = ("reproduce", "synthetic", "--reduced", "--set", "dropout=0.1", "--results", str(tmp_path / "records"))
+    status, out, _ = sce_lab(*words, "--seeds", "2", "--watch", str(tmp_path / "page.html"))
+    assert status == 0
+    (path,) = (tmp_path / "records").iterdir()
+    assert path.name == "synthetic-sce-reduced+dropout=0.1.json"
+    record = json.loads(path.read_text())
+    assert record["repeat"] == "sce-lab reproduce synthetic --loss sce --reduced --seeds 2 --set dropout=0.1"
+    assert (record["config"]["max_epochs"], record["config"]["dropout"]) == (1, 0.1)
+    assert "max_epochs 1 instead of 2" in record["note"]
+    assert [seed["seed"] for seed in record["seeds"]] == [0, 1]
+    assert all(seed["memory"]["peak"] > 0 for seed in record["seeds"])
+    assert f"2 of 2 seeds: HR@10 {record['mean']['HR@10']:.4f}" in " ".join(out.split())
+    page = (tmp_path / "page.html").read_text()
+    last = record["seeds"][1]["validation"]["NDCG@10"]
+    assert "Seed 1, epoch 1 of at most 1. HR@10" in page
+    assert f"NDCG@10 {last:.4f} on validation" in page
+    assert 'http-equiv="refresh"' in page
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("summary.json")}
+    assert len(times) == 2
+    assert sce_lab(*words, "--seeds", "2")[0] == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("summary.json")} == times
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["movielens"], "no recipe for 'movielens'; there are recipes for amazon_beauty, "),
+        (
+            ["amazon_beauty", "--loss", "ce,bpr"],
+            "has no recipe 'bpr'; it has sce, quick, ce, sampled, bce",
+        ),
+        (["amazon_beauty", "--set", "dropot=1"], "no setting 'dropot'"),
+        (["amazon_beauty", "--reduced"], "amazon_beauty sce has no reduced settings"),
+        (
+            ["gowalla"],
+            r"gowalla .* \(--device cuda\); on a CPU --reduced trains it smaller \(batch_size 128",
+        ),
+        (["beeradvocate", "--reduced"], r"Put the file beeradvocate/beer_reviews\.csv into a folder .*SCE_LAB_DATA"),
+    ],
+)
+def test_reproduce_says_what_is_wrong(sce_lab, arguments, sentence, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCE_LAB_DATA", str(tmp_path))
+    status, _, err = sce_lab("reproduce", *arguments, "--results", str(tmp_path / "records"))
+    assert status == 2
+    assert re.search(sentence, " ".join(err.split()))
+    assert not (tmp_path / "records").exists()
+
+
+def test_results_shows_and_writes(sce_lab, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results -->\n<!-- end of results -->\n")
+    words = ("results", "--write", str(readme), "--folder", str(tmp_path / "none"))
+    status, out, _ = sce_lab(*words)
+    assert status == 0
+    assert re.search(r"SASRec-SCE, published\s+0\.0935\s+0\.0544", out)
+    assert "README.md is written" in " ".join(out.split())
+    assert "Nothing has been recorded yet." in readme.read_text()
+    assert "says so already" in " ".join(sce_lab(*words)[1].split())
+
+
 def test_help_teaches(sce_lab):
-    for command in ("compare", "train", "runs", "data"):
+    for command in ("reproduce", "results", "compare", "train", "runs", "data"):
         status, out, _ = sce_lab(command, "--help")
         assert status == 0
         assert len(out.split()) > 20

@@ -10,6 +10,7 @@ import pytest
 
 from sce_lab.data import DATASETS
 from sce_lab.losses import LOSSES, make_loss
+from sce_lab.memory import measuring
 from sce_lab.reproduce import (
     PUBLISHED,
     RECIPES,
@@ -49,7 +50,9 @@ def trains(split, configs=None, stop_after=None):
     def train_run(config, folder):
         if configs is not None:
             configs.append(config)
-        trainer = Trainer(config, split, stop=lambda: stop_after is not None and len(steps) >= stop_after)
+        trainer = Trainer(
+            config, split, step=measuring(every=2), stop=lambda: stop_after is not None and len(steps) >= stop_after
+        )
         for event in record(trainer, folder):
             steps.append(event)
 
@@ -101,7 +104,8 @@ def test_the_papers_settings(dataset, batch, buckets, size_y, mix, dropout):
 
 def test_losses_are_compared_under_the_same_settings():
     for dataset in ("gowalla_nyc", "gowalla_sepgcn", "epinions"):
-        configs = [recipe.config for recipe in RECIPES[dataset].values()]
+        names = [name for name in RECIPES[dataset] if (dataset, name) != ("epinions", "ce")]  # too large for them
+        configs = [RECIPES[dataset][name].config for name in names]
         assert {config.loss for config in configs} <= set(LOSSES)
         assert len({config.loss for config in configs}) == len(configs) >= 3
         assert len({str(dataclasses.replace(c, loss="ce", loss_settings={})) for c in configs}) == 1
@@ -169,9 +173,8 @@ def test_a_record_says_what_came_out_and_how_to_repeat_it(cycle_split, folders):
         assert seed["epoch"] == 2
         assert seed["seconds"] > 0
         assert seed["curve"]["epoch"] == [1, 2]
-        assert seed["curve"]["NDCG@10"][seed["best_epoch"] - 1] == pytest.approx(
-            seed["validation"]["NDCG@10"], abs=1e-5
-        )
+        best = seed["validation"]["NDCG@10"]
+        assert seed["curve"]["NDCG@10"][seed["best_epoch"] - 1] == pytest.approx(best, abs=1e-5)
     assert read_records(folders["results"]) == [json.loads(json.dumps(both))]
     assert [path.name for path in folders["results"].iterdir()] == ["amazon_beauty-sce.json"]
 
@@ -332,6 +335,5 @@ def test_records_are_whole_and_follow_from_their_seeds(known):
     ids=lambda r: f"{r['dataset']}-{r['recipe']}",
 )
 def test_records_were_made_with_the_recipe_that_is_there(known):
-    ours = json.loads(json.dumps(dataclasses.asdict(RECIPES[known["dataset"]][known["recipe"]].config)))
-    del ours["seed"]
-    assert known["config"] == ours | {"device": known["config"]["device"]}
+    config = TrainingConfig(**known["config"])  # what a record does not name had its default
+    assert dataclasses.replace(config, device="cpu") == RECIPES[known["dataset"]][known["recipe"]].config

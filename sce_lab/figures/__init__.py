@@ -9,6 +9,7 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
+from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
 from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
 from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
 
@@ -23,17 +24,21 @@ __all__ = [
     "Look",
     "Spec",
     "comparison_page",
+    "curves_figure",
     "figure",
     "html_page",
     "label",
+    "live_spec",
     "look",
     "memory_figure",
     "memory_spec",
     "memory_wall",
     "nice_ceiling",
+    "results_figure",
     "run_names",
     "short_label",
     "training_figure",
     "training_spec",
     "write_comparison_page",
+    "write_live_page",
 ]

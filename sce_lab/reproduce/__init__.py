@@ -3,7 +3,7 @@
 from sce_lab.reproduce.published import PUBLISHED, Published
 from sce_lab.reproduce.recipes import RECIPES, Recipe, find_recipe, parse_setting
 from sce_lab.reproduce.records import has_ended, read_records, reproduce, results_folder, run_folder
-from sce_lab.reproduce.report import for_readers, results_markdown, results_table, update_file
+from sce_lab.reproduce.report import for_readers, model_name, results_markdown, results_table, update_file
 
 __all__ = [
     "PUBLISHED",
@@ -13,6 +13,7 @@ __all__ = [
     "find_recipe",
     "for_readers",
     "has_ended",
+    "model_name",
     "parse_setting",
     "read_records",
     "reproduce",

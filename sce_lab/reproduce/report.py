@@ -22,10 +22,10 @@ from sce_lab.runs import write_text
 
 METRICS = ("HR@10", "NDCG@10", "COV@10")
 _COLUMNS = [
-    *("dataset", "published", "trial", "model", *METRICS, *(f"{name}_sd" for name in METRICS), "validation", "seeds"),
-    *("best_epoch", "epochs", "seconds", "peak_memory", "loss_workspace", "source"),
+    *("dataset", "published", "trial", "model", "loss", *METRICS, *(f"{name}_sd" for name in METRICS)),
+    *("validation", "seeds", "best_epoch", "epochs", "seconds", "peak_memory", "loss_workspace", "source"),
 ]
-_MARKS = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+_MARKS = re.compile(r"(<!-- results -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
 
 
 def is_trial(record: dict[str, Any]) -> bool:
@@ -44,7 +44,7 @@ def model_name(record: dict[str, Any]) -> str:
 def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a published result and a record: data sets in the order of the recipes, published rows first.
 
-    Columns: ``dataset, published, trial, model``, the test :data:`METRICS` and their ``*_sd`` (NaN for one seed),
+    Columns: ``dataset, published, trial, model, loss``, the test :data:`METRICS` and their ``*_sd`` (NaN for one seed),
     ``validation`` NDCG@10, ``seeds``, ``best_epoch, epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes,
     the largest), and ``source``: where a published row stands, or the command that repeats ours. NaN: not known.
     """
@@ -61,6 +61,7 @@ def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
                 "trial": is_trial(record),
                 "recipe": record["recipe"],
                 "model": model_name(record),
+                "loss": record["config"]["loss"],
                 **{name: mean[name] for name in METRICS},
                 **{f"{name}_sd": record["sd"][name] for name in METRICS if record["sd"]},
                 "validation": mean["validation NDCG@10"],
@@ -147,7 +148,7 @@ def with_results(text: str, results: str) -> str:
     """
     if not _MARKS.search(text):
         raise ValueError("there is no place for results: put <!-- results --> and <!-- end of results --> on two lines")
-    return _MARKS.sub(lambda found: found[1] + results + found[2], text)
+    return _MARKS.sub(lambda found: f"{found[1]}{results}\n{found[2]}", text)
 
 
 def updated(path: Path, records: list[dict[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from sce_lab.widgets.live import LiveRun, Snapshot
 from sce_lab.widgets.memory_wall import MemoryWall
 from sce_lab.widgets.playground import Playground
 from sce_lab.widgets.race import Race
+from sce_lab.widgets.reproduction import Reproduction
 from sce_lab.widgets.results import write_results
 from sce_lab.widgets.stage import machine_card
 from sce_lab.widgets.step_timeline import StepTimeline
@@ -15,6 +16,7 @@ __all__ = [
     "MemoryWall",
     "Playground",
     "Race",
+    "Reproduction",
     "Snapshot",
     "StepTimeline",
     "machine_card",

@@ -203,3 +203,32 @@ def test_memory_wall(open_notebook):
         notebook.theme(theme)
         notebook.screenshot(f"timeline-{theme.lower()}")
     notebook.check()
+
+
+def test_the_paper(open_notebook):
+    notebook = open_notebook("06_paper")
+    page = notebook.page
+    notebook.run_all()
+    wait_until(lambda: page.locator(".js-plotly-plot").count() >= 3, 30, "the figures were not drawn")
+    assert notebook.points() > 10
+    for theme in ("Dark", "Light"):
+        notebook.theme(theme)
+        for i, place in enumerate(("h2 >> nth=0", "h2 >> nth=2", "h2 >> nth=3")):
+            page.locator(f".jp-Notebook {place}").scroll_into_view_if_needed()
+            page.wait_for_timeout(500)
+            notebook.screenshot(f"{theme.lower()}-{i}")
+    assert page.locator(".jp-Notebook table").first.inner_text().count("published") >= 4
+
+    # The live row trains where the data are, and otherwise says what is missing.
+    status = page.locator(".sce-status").first
+    status.scroll_into_view_if_needed()
+    notebook.button("Start").click()
+    words = ("Epoch", "could not be trained")
+    wait_until(lambda: any(w in status.inner_text() for w in words), 60, "Start did nothing")
+    if "Epoch" in status.inner_text():
+        begun = notebook.points()
+        wait_until(lambda: notebook.points() > begun, 90, "no epoch was evaluated")
+        notebook.screenshot("live")
+        notebook.button("Stop").click()
+        wait_until(lambda: "Stopped" in status.inner_text(), 20, "Stop did not stop")
+    notebook.check()

@@ -8,6 +8,7 @@ from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
 from papermill import PapermillExecutionError
 
 from sce_lab.figures import LOOKS
+from sce_lab.reproduce import read_records, results_table
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(3 * LIMIT_SECONDS)]
 BY_NAME = {path.stem: path for path in NOTEBOOKS}
@@ -34,7 +35,7 @@ def check(done):
 
 
 def test_every_notebook_is_tested_here():
-    assert set(BY_NAME) == {"00_start_here", "01_playground", "02_memory_wall"}
+    assert set(BY_NAME) == {"00_start_here", "01_playground", "02_memory_wall", "06_paper"}
 
 
 def test_start_here(tmp_path):
@@ -51,6 +52,17 @@ def test_start_here(tmp_path):
         assert reached["loss_last"] < reached["loss_first"]
         assert 0 < reached["validation"]["HR@10"] < race["ceiling"]["HR@10"] + 0.05
         assert reached["measured_memory"]["peak"] > 0
+
+
+def test_the_paper(tmp_path):
+    done = execute(BY_NAME["06_paper"], {}, tmp_path)
+    check(done)
+    recorded = results_table(read_records())
+    rows = {(row["dataset"], row["model"]): row["NDCG@10"] for row in done.results["rows"]}
+    assert rows == {(row.dataset, row.model): row["NDCG@10"] for _, row in recorded.iterrows()}
+    assert rows["amazon_beauty", "SASRec-SCE"] == done.results["live"]["paper"]["NDCG@10"] == 0.0544
+    assert done.results["live"]["state"] == "finished"
+    assert 0 < done.results["live"]["test"]["NDCG@10"] < 1
 
 
 RACE_AGAIN = """

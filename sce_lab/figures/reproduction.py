@@ -1,0 +1,168 @@
+"""Reproductions: published and recorded results side by side, and how the recorded ones got there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sce_lab.figures.comparison import html_page
+from sce_lab.figures.style import GREY, INK, Spec, figure, log_bytes_axis, look, nice_ceiling, panel_title
+from sce_lab.figures.training import training_figure
+from sce_lab.memory import format_bytes
+from sce_lab.runs import Run, summarize_history, write_text
+
+_ROW = 30  # pixels a row
+
+
+def results_figure(table: pd.DataFrame) -> go.Figure:
+    """Ranking quality and the memory of the loss, a row a result; the best NDCG@10 on top.
+
+    Filled marks are ours in the colour of their loss, with a bar of one standard deviation where there are several
+    seeds; hollow grey ones are published.
+
+    Args:
+        table: rows of :func:`sce_lab.reproduce.results_table` of one data set.
+
+    Raises:
+        ValueError: rows of several data sets, or none.
+    """
+    if table["dataset"].nunique() != 1:
+        raise ValueError(f"the figure is of one data set, got {', '.join(table['dataset'].unique()) or 'no rows'}")
+    table = table.sort_values("NDCG@10", kind="stable").reset_index(drop=True)
+    ours = table[~table["published"]]
+    data: list[Spec] = []
+    for published, rows in ((True, table[table["published"]]), (False, ours)):
+        colors = [GREY if published else look(loss).color for loss in rows["loss"]]
+        symbols = ["diamond-open" if published else look(loss).symbol for loss in rows["loss"]]
+        spread = rows["NDCG@10_sd"].fillna(0.0).to_numpy()
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": rows["NDCG@10"].to_numpy(),
+                "y": rows.index.to_numpy(),
+                "marker": {"color": colors, "symbol": symbols, "size": 11, "line": {"width": 2, "color": colors}},
+                "error_x": {"type": "data", "array": spread, "visible": bool(spread.any()), "color": INK},
+                "text": rows["model"],
+                "hovertemplate": "%{text}: NDCG@10 %{x:.4f}<extra></extra>",
+            }
+        )
+    workspace = ours["loss_workspace"].to_numpy(float)
+    data.append(
+        {
+            "type": "bar",
+            "orientation": "h",
+            "x": workspace,
+            "y": ours.index.to_numpy(),
+            "width": 0.5,
+            "xaxis": "x2",
+            "yaxis": "y2",
+            "marker": {"color": [look(loss).color for loss in ours["loss"]]},
+            "text": [format_bytes(size) for size in workspace],
+            "textposition": "outside",
+            "textfont": {"color": INK},
+            "hoverinfo": "skip",
+        }
+    )
+    names = [row["model"] + (", published" if row["published"] else "") for row in table.to_dict("records")]
+    rows = {"range": [-0.6, len(table) - 0.4], "tickvals": list(range(len(table)))}
+    known = workspace[np.isfinite(workspace) & (workspace > 0)]
+    memory = log_bytes_axis(known.min() / 4, known.max(), room=0.25) if len(known) else {}
+    layout = {
+        "height": 90 + _ROW * len(table),
+        "margin": {"l": 12, "r": 12, "t": 34, "b": 40},
+        "showlegend": False,
+        "xaxis": {"domain": [0, 0.58], "nticks": 6},
+        "yaxis": {**rows, "ticktext": names},
+        "xaxis2": {"domain": [0.64, 1], "anchor": "y2", **memory},
+        "yaxis2": {**rows, "anchor": "x2", "showticklabels": False},
+        "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss", "2")],
+    }
+    return figure({"data": data, "layout": layout})
+
+
+def curves_figure(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> go.Figure:
+    """Validation NDCG@10 over epochs, a line a record (of its first seed), a dot at the best epoch.
+
+    Args:
+        records: of one data set.
+        names: one for each record.
+    """
+    data: list[Spec] = []
+    best, last = 0.0, 1.0
+    for record, name in zip(records, names, strict=True):
+        seed, style = record["seeds"][0], look(record["config"]["loss"])
+        curve = seed["curve"]
+        twin = sum(record["config"]["loss"] == other["config"]["loss"] for other in records[: len(data) // 2])
+        line = {"color": style.color, "dash": ("solid", "dot", "dash", "dashdot")[twin % 4], "width": 2}
+        data.append({"type": "scatter", "mode": "lines", "name": name, "x": curve["epoch"], "y": curve["NDCG@10"]})
+        data[-1] |= {"line": line, "hovertemplate": f"{name}, epoch %{{x}}: %{{y:.4f}}<extra></extra>"}
+        x, y = [seed["best_epoch"]], [seed["validation"]["NDCG@10"]]
+        data.append({"type": "scatter", "mode": "markers", "x": x, "y": y, "showlegend": False, "hoverinfo": "skip"})
+        data[-1] |= {"marker": {"color": style.color, "symbol": style.symbol, "size": 10}, "cliponaxis": False}
+        best, last = max(best, y[0]), max(last, curve["epoch"][-1])
+    layout = {
+        "height": 320,
+        "margin": {"l": 12, "r": 12, "t": 64, "b": 44},
+        "showlegend": True,
+        "xaxis": {"title": {"text": "epoch"}, "range": [0, last]},
+        "yaxis": {"range": [0, nice_ceiling(1.1 * best)]},
+        "annotations": [panel_title("NDCG@10 on validation")],
+    }
+    return figure({"data": data, "layout": layout})
+
+
+def live_spec(
+    loss: str, evaluations: pd.DataFrame, *, recorded: Mapping[str, Any] | None = None, epochs: float = 1.0
+) -> Spec:
+    """Validation NDCG@10 of a run as it goes, over the recorded curve of the same recipe (grey, dotted).
+
+    Args:
+        loss: what is trained.
+        evaluations: rows with the columns ``epoch`` and ``NDCG@10``; may be empty.
+        recorded: ``curve`` of a record's seed: lists ``epoch`` and ``NDCG@10``.
+        epochs: where the axis should end.
+    """
+    before = recorded or {"epoch": [], "NDCG@10": []}
+    x, y = (evaluations[name].to_numpy(float) if len(evaluations) else np.empty(0) for name in ("epoch", "NDCG@10"))
+    style = look(loss)
+    data = [
+        {"type": "scatter", "mode": "lines", "name": "recorded", "x": np.asarray(before["epoch"], float)},
+        {"type": "scatter", "mode": "lines+markers", "name": "this run", "x": x, "y": y},
+    ]
+    data[0] |= {"y": np.asarray(before["NDCG@10"], float), "line": {"color": GREY, "dash": "dot", "width": 2}}
+    data[1] |= {"line": {"color": style.color, "width": 2.2}}
+    data[1] |= {"marker": {"color": style.color, "symbol": style.symbol, "size": 7}}
+    for trace in data:
+        trace["hovertemplate"] = trace["name"] + ", epoch %{x}: %{y:.4f}<extra></extra>"
+    top = max([0.01, *y, *before["NDCG@10"]])
+    layout = {
+        "height": 260,
+        "margin": {"l": 12, "r": 12, "t": 34, "b": 44},
+        "showlegend": bool(before["epoch"]),
+        "legend": {"x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom", "yref": "paper"},
+        "xaxis": {"title": {"text": "epoch"}, "range": [0, max(epochs, *x, 1)]},
+        "yaxis": {"range": [0, nice_ceiling(1.1 * top)]},
+        "annotations": [panel_title("NDCG@10 on validation")],
+    }
+    return {"data": data, "layout": layout}
+
+
+def write_live_page(path: str | os.PathLike[str], run: Run, *, seconds: int = 10) -> None:
+    """Write what a run has recorded so far as one HTML file that loads itself again every few ``seconds``."""
+    config, history = run.config, run.history
+    last = history[history["kind"] == "evaluation"].iloc[-1]
+    milliseconds = {config.loss: summarize_history(history)["ms"]}
+    shown = training_figure({config.loss: history}, milliseconds, epochs=config.max_epochs, losses=(config.loss,))
+    subtitle = (
+        f"Seed {config.seed}, epoch {last['epoch']:.0f} of at most {config.max_epochs}. HR@10 {last['HR@10']:.4f} and "
+        f"NDCG@10 {last['NDCG@10']:.4f} on validation. This page follows the run."
+    )
+    page = html_page(run.settings["dataset"], subtitle, "", [shown])
+    write_text(Path(path), page.replace("<head>", f'<head>\n<meta http-equiv="refresh" content="{seconds}">', 1))

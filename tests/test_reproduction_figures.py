@@ -1,0 +1,95 @@
+"""Figures of reproductions show the table's and the records' numbers, in the losses' looks."""
+
+import pandas as pd
+import pytest
+
+from sce_lab.figures import curves_figure, live_spec, look, results_figure
+from sce_lab.figures.style import GREY
+
+NAN = float("nan")
+
+
+def row(model, published, loss, value, sd=NAN, workspace=NAN):
+    return {
+        "dataset": "amazon_beauty",
+        "published": published,
+        "model": model,
+        "loss": loss,
+        "NDCG@10": value,
+        "NDCG@10_sd": sd,
+        "loss_workspace": workspace,
+    }
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame(
+        [
+            row("theirs", True, NAN, 0.054),
+            row("one", False, "sce", 0.059, sd=0.001, workspace=8 * 2**20),
+            row("two", False, "ce", 0.055, workspace=128 * 2**20),
+        ]
+    )
+
+
+def test_results_are_ordered_with_their_memory(table):
+    shown = results_figure(table)
+    published, ours, memory = shown.data
+    assert list(shown.layout.yaxis.ticktext) == ["theirs, published", "two", "one"]  # the best on top
+    assert (list(published.x), list(published.y)) == ([0.054], [0])
+    assert (list(ours.x), list(ours.y)) == ([0.055, 0.059], [1, 2])
+    assert list(ours.marker.color) == [look("ce").color, look("sce").color]
+    assert list(published.marker.color) == [GREY]
+    assert list(published.marker.symbol) == ["diamond-open"]
+    assert list(ours.error_x.array) == [0.0, 0.001]
+    assert ours.error_x.visible
+    assert not published.error_x.visible
+    assert list(memory.x) == [128 * 2**20, 8 * 2**20]
+    assert list(memory.y) == [1, 2]
+    assert list(memory.text) == ["128 MiB", "8 MiB"]
+
+
+def test_published_results_alone_can_be_drawn(table):
+    assert len(results_figure(table[table["published"]]).data[1].x) == 0
+
+
+def test_one_data_set_at_a_time(table):
+    with pytest.raises(ValueError, match="amazon_beauty, gowalla"):
+        results_figure(pd.concat([table, table.assign(dataset="gowalla")]))
+    with pytest.raises(ValueError, match="no rows"):
+        results_figure(table.iloc[:0])
+
+
+def record(loss, values, best):
+    curve = {"epoch": list(range(1, 1 + len(values))), "NDCG@10": values}
+    seed = {"curve": curve, "best_epoch": best, "validation": {"NDCG@10": values[best - 1]}}
+    return {"config": {"loss": loss}, "seeds": [seed, None]}
+
+
+def test_curves_have_their_best_epoch_marked():
+    records = [record("sce", [0.1, 0.3, 0.2], 2), record("ce", [0.1, 0.2], 2), record("sce", [0.2], 1)]
+    shown = curves_figure(records, ["A", "B", "C"])
+    lines, dots = shown.data[::2], shown.data[1::2]
+    assert [line.name for line in lines] == ["A", "B", "C"]
+    assert list(lines[0].y) == [0.1, 0.3, 0.2]
+    assert [(dot.x[0], dot.y[0]) for dot in dots] == [(2, 0.3), (2, 0.2), (1, 0.2)]
+    assert [line.line.color for line in lines] == [look(loss).color for loss in ("sce", "ce", "sce")]
+    assert [line.line.dash for line in lines] == ["solid", "solid", "dot"]  # two of one loss can be told apart
+    assert tuple(shown.layout.xaxis.range) == (0, 3)
+    assert not any(dot.showlegend for dot in dots)
+
+
+def test_a_live_run_is_drawn_over_the_recorded_one():
+    recorded = {"epoch": [1, 2, 3], "NDCG@10": [0.1, 0.2, 0.3]}
+    rows = pd.DataFrame({"epoch": [1, 2], "NDCG@10": [0.15, 0.4]})
+    spec = live_spec("sce", rows, recorded=recorded, epochs=22)
+    before, now = spec["data"]
+    assert (list(before["x"]), list(before["y"])) == (recorded["epoch"], recorded["NDCG@10"])
+    assert (list(now["x"]), list(now["y"])) == ([1, 2], [0.15, 0.4])
+    assert now["line"]["color"] == look("sce").color
+    assert spec["layout"]["xaxis"]["range"] == [0, 22]
+    assert spec["layout"]["yaxis"]["range"][1] >= 0.4
+    assert spec["layout"]["showlegend"]
+    empty = live_spec("sce", (), epochs=22)
+    assert not empty["layout"]["showlegend"]
+    assert [len(trace["x"]) for trace in empty["data"]] == [0, 0]
