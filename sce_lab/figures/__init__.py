@@ -8,7 +8,9 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 """
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
+from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
+from sce_lab.figures.selection import overlay_spec, pareto_spec
 from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
 from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
 
@@ -25,12 +27,15 @@ __all__ = [
     "comparison_page",
     "figure",
     "html_page",
+    "insight_spec",
     "label",
     "look",
     "memory_figure",
     "memory_spec",
     "memory_wall",
     "nice_ceiling",
+    "overlay_spec",
+    "pareto_spec",
     "run_names",
     "short_label",
     "training_figure",

@@ -1,7 +1,8 @@
 """Live views of training for notebooks: a controller that knows no widgets, and widgets that only look and ask."""
 
-from sce_lab.widgets.live import LiveRun, Snapshot
+from sce_lab.widgets.live import LiveRun
 from sce_lab.widgets.playground import Playground
+from sce_lab.widgets.progress import Snapshot
 from sce_lab.widgets.race import Race
 from sce_lab.widgets.results import write_results
 from sce_lab.widgets.stage import machine_card

@@ -72,10 +72,10 @@ def test_the_buttons_of_start_here_pressed_from_python(tmp_path):
 
 
 def test_playground(tmp_path):
-    done = execute(BY_NAME["01_playground"], {"settings": {"loss": "ce", "seed": 2}}, tmp_path)
+    done = execute(BY_NAME["01_playground"], {"settings": {"losses": ["ce"], "seed": 2}}, tmp_path)
     check(done)
     (run,) = done.results["runs"]
-    assert (run["settings"]["loss"], run["settings"]["seed"]) == ("ce", 2)
+    assert (run["loss"], run["settings"]["seed"]) == ("ce", 2)
     assert run["state"] == "finished"
     assert run["loss_last"] < run["loss_first"] - 0.2
     assert 0.05 < run["validation"]["HR@10"] < run["ceiling"]["HR@10"] + 0.05
@@ -102,7 +102,15 @@ move(n_buckets=96)
 move(bucket_size_x=192)
 move(bucket_size_y=512)
 move(mix_x=False)
-move(loss="sampled")
+move(paper_rule=True)
+move(paper_rule=False)
+move(hidden_size=96)
+move(n_blocks=1)
+move(max_length=10)
+move(dropout=0.25)
+move(learning_rate=0.002)
+move(sampling="popularity")
+move(losses=["sampled", "ce"])
 move(epochs=1)
 move(seed=7)
 assert playground.start()
@@ -113,7 +121,7 @@ rows = [f"{u},{(u + i) % 40},{i}" for u in range(90) for i in range(8)]
 Path("mine.csv").write_text("\\n".join(["user,item,timestamp", *rows]))
 move(path="mine.csv")
 playground.controls["epochs"].value = 4
-move(loss="ce")
+move(losses="ce")
 playground.start()
 playground.wait(60)
 move(dataset="synthetic")

@@ -5,7 +5,8 @@ import pytest
 
 from sce_lab.figures import LOOKS, training_spec
 from sce_lab.widgets.results import write_results
-from sce_lab.widgets.stage import CSS, Canvas, machine, stage, table, text
+from sce_lab.widgets.stage import Canvas, machine, stage, table, text
+from sce_lab.widgets.style import CSS
 
 
 def spec(y, color="red", title="one"):
