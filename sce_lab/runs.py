@@ -86,6 +86,8 @@ def summarize_history(history: pd.DataFrame) -> dict[str, Any]:
 
     Steps whose memory was measured are left out of the times (measuring slows them), and so is the first.
     """
+    if history.empty:  # stopped before its first step
+        return {"ms": {}, "memory": {}}
     steps = history[history["kind"] == "step"].iloc[1:]
     measured = [c for c in history.columns if c.startswith("memory_")]
     timed = steps[steps["memory_peak"].isna()] if measured else steps

@@ -63,6 +63,17 @@ class StepSlider(widgets.SelectionSlider):
         return value
 
 
+class Choice(widgets.Dropdown):
+    """A list to choose from that says, from Python, what there is to choose."""
+
+    @traitlets.validate("value")
+    def _validate_value(self, proposal: traitlets.Bunch) -> Any:
+        if proposal.value not in self._options_values:
+            known = ", ".join(map(repr, self._options_values))
+            raise traitlets.TraitError(f"{self.tooltip} takes {known}, got {proposal.value!r}")
+        return proposal.value
+
+
 class LossPicker(widgets.VBox):
     """A button for each loss, any number of which may be down. ``value`` holds the names, in the lab's order."""
 
@@ -266,7 +277,7 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         return made
 
     def choice(name: str, options: Sequence[tuple[str, str]]) -> widgets.Dropdown:
-        return widgets.Dropdown(options=options, value=values[name], **keywords(name))
+        return Choice(options=options, value=values[name], **keywords(name))
 
     def check(name: str) -> widgets.Checkbox:
         return widgets.Checkbox(value=values[name], indent=False, **keywords(name))

@@ -15,24 +15,29 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 import traitlets
+from IPython.display import display
 
 from sce_lab.figures import LOOKS, METRICS, insight_spec, label, memory_spec, training_spec
 from sce_lab.memory import format_bytes, free_memory
 from sce_lab.training import Event
 from sce_lab.widgets.assessment import Assessment, assess, open_data
+from sce_lab.widgets.challenges import Challenges
 from sce_lab.widgets.compare import Compare
-from sce_lab.widgets.controls import CARDS, CONTROLS, make_controls, with_help
+from sce_lab.widgets.controls import CONTROLS, make_controls
+from sce_lab.widgets.deck import Deck, Transport
+from sce_lab.widgets.guesses import Guesses
 from sce_lab.widgets.latest import Latest
 from sce_lab.widgets.legend import LOSS_KEY, MEMORY_KEY
 from sce_lab.widgets.live import LiveRun, stop_all
 from sce_lab.widgets.numbers import fits_line, numbers
-from sce_lab.widgets.progress import IDLE, PAUSED, RUNNING, Snapshot
+from sce_lab.widgets.progress import IDLE, Snapshot
 from sce_lab.widgets.records import RunRecord, restore
-from sce_lab.widgets.settings import LIVE, OWN_FILE, Settings, read_line
+from sce_lab.widgets.settings import LIVE, Settings, read_line
 from sce_lab.widgets.share import Share
 from sce_lab.widgets.snapshot import StaticView
 from sce_lab.widgets.stage import Canvas, stage, text
 from sce_lab.widgets.status import data_title, progress
+from sce_lab.widgets.tour import Tour
 from sce_lab.widgets.turns import take_turns
 
 #: Changes of one control that follow each other faster than this (seconds) are one gesture, with one "before".
@@ -147,6 +152,7 @@ class Playground:
             )
         finally:
             self._starting.release()
+        self._show_controls()
         self._show_status()
         return True
 
@@ -172,6 +178,7 @@ class Playground:
         """End the run after the present step; what it reached is kept."""
         self._live.stop()
         self._show_status()
+        self.tour.look()
 
     def reset(self) -> None:
         """Stop, and clear away all runs. Settings and the runs' folders stay; :meth:`undo` brings the runs back."""
@@ -210,6 +217,12 @@ class Playground:
         self._predictor.settle(60.0 if timeout is None else timeout)
         self._live.wait(timeout)
         self._predictor.settle()
+        self.guesses.settle()
+
+    @property
+    def active(self) -> bool:
+        """Is something being trained (or paused)?"""
+        return self._live.active
 
     def results(self) -> dict[str, Any]:
         """Settings, prediction and runs as plain data that can be written as JSON."""
@@ -225,64 +238,51 @@ class Playground:
             "notes": {card: note.text for card, note in self.assessment.notes.items()},
             "free_memory": self._free,
             "state": self._live.state,
+            "solved": sorted(self.challenges.solved),
+            "guesses": self.guesses.as_list(),
             "runs": [record.as_dict() for record in self.runs],
         }
 
-    def _repr_mimebundle_(self, **keywords: Any) -> Any:
-        return self._static.bundle(self.view._repr_mimebundle_(**keywords))
+    def _ipython_display_(self) -> None:
+        display(self._static.bundle(self.view), raw=True)
+        self._static.display()
 
     # ----------------------------------------------------------------------------------------------------- the pieces
 
     def _build(self) -> None:
-        def button(name: str, icon: str, tooltip: str, action: Callable[[], Any]) -> widgets.Button:
-            made = widgets.Button(description=name, icon=icon, tooltip=tooltip)
-            made.on_click(lambda _: action())
-            return made
-
-        def pause_or_resume() -> None:
-            if self._live.state == PAUSED:
-                self.resume()
-            else:
-                self.pause()
-
-        self.buttons = {
-            "start": button("Start", "play", "Train with the settings below", self.start),
-            "pause": button("Pause", "pause", "Hold, and go on later", pause_or_resume),
-            "step": button("Step", "step-forward", "One step of each loss, then hold", self.step),
-            "stop": button("Stop", "stop", "End this run after the present step", self.stop),
-            "reset": button("Reset", "eraser", "Clear all runs away; settings and folders stay", self.reset),
-            "undo": button("Undo", "undo", "Take the last change back", self.undo),
-        }
-        self.buttons["start"].add_class("sce-primary")
-        self._status = text("", "sce-status")
-        bar = widgets.HBox([*self.buttons.values(), self._status])
-        bar.add_class("sce-bar")
-
-        self._notes = {card: text("", "sce-note") for card in CARDS}
-        self._boxes = {name: with_help(name, control) for name, control in self.controls.items()}
-        cards = [self._card(card, *CARDS[card]) for card in CARDS]
-        grid = widgets.Box(cards)
-        grid.add_class("sce-cards")
-        hint = text('<div class="sce-help-text">Point at a control to read what it does.</div>', "sce-hint")
-        deck = widgets.VBox([grid, hint])
-        deck.add_class("sce-deck")
-
+        names = ("start", "pause", "resume", "step", "stop", "reset", "undo")
+        self._transport = Transport({name: getattr(self, name) for name in names})
+        self._deck = Deck(self.controls)
+        self.buttons = self._transport.buttons
         memory = self.assessment.memory
         self._memory = Canvas(memory_spec(_no_memory() if memory.empty else memory, free=self._free))
         self._fits = text("")
         self._training = Canvas(training_spec({}, {}))
         self._insight = Canvas(insight_spec(None, {}))
         self.compare = Compare(self.remove)
-        self.share = Share(self.apply, lambda: self._free)
+        self.challenges = Challenges()
+        self.guesses = Guesses(lambda: self.settings, lambda: self._free, lambda: self.runs)
         self._numbers = text("")
         self._static = StaticView()
-        self.tabs = widgets.Tab([self.compare.view, self._numbers], titles=("Runs", "Numbers"))
+        panels = {
+            "Runs": self.compare.view,
+            "Challenges": self.challenges.view,
+            "Guess first": self.guesses.view,
+            "Numbers": self._numbers,
+        }
+        self.tabs = widgets.Tab(list(panels.values()), titles=tuple(panels), selected_index=0)
         self.tabs.add_class("sce-tabs")
+        targets = {**self._deck.boxes, **self.buttons, "tabs": self.tabs}
+        self.tour = Tour(self, targets)
+        self.share = Share(self.apply, lambda: self._free, self.tour.begin)
+        self.tabs.observe(lambda _: self.tour.look(), "selected_index")
+        self.compare.table.observe(lambda _: self.tour.look(), "selected")
         self._show_runs()
-        children = (
+        self.view = stage(
             self.share.view,
-            bar,
-            deck,
+            self._transport.view,
+            self.tour.view,
+            self._deck.view,
             self._memory.widget,
             text(MEMORY_KEY),
             self._fits,
@@ -291,14 +291,6 @@ class Playground:
             self._insight.widget,
             self.tabs,
         )
-        self.view = stage(*children)
-
-    def _card(self, card: str, title: str, names: Iterable[str]) -> widgets.VBox:
-        heading = text(f'<div class="sce-heading">{title}</div>')
-        made = widgets.VBox([heading, *(self._boxes[name] for name in names), self._notes[card]])
-        made.add_class("sce-card")
-        made.add_class(f"sce-card-{card}")
-        return made
 
     # ---------------------------------------------------------------------------------------------- settings changed
 
@@ -362,13 +354,11 @@ class Playground:
             if before is not None and before.equals(assessment.memory):
                 before = None
             self._memory.show(memory_spec(assessment.memory, before=before, measured=known, free=self._free))
-        for card, box in self._notes.items():
-            note = assessment.notes.get(card)
-            level = f" sce-{note.level}" if note and note.level else ""
-            sign = "⚠ " if level else ""
-            box.value = f'<div class="sce-note-text{level}">{sign}{html.escape(note.text) if note else ""}</div>'
+        self._deck.show_notes(assessment.notes)
         self._fits.value = fits_line(assessment, self._free)
         self._numbers.value = numbers(assessment, self.runs)
+        self.challenges.check(self.runs, assessment)
+        self.guesses.ask()
         self._show_status()
 
     def _follow_the_paper(self, assessed: Settings) -> None:
@@ -385,19 +375,10 @@ class Playground:
             self._last = self.settings
 
     def _show_controls(self) -> None:
-        """Which controls have a say depends on the data and the losses; some wait for the next start."""
         settings = self.settings
-        self._boxes["catalog_size"].layout.display = "" if settings.dataset == "synthetic" else "none"
-        self._boxes["path"].layout.display = "" if settings.dataset == OWN_FILE else "none"
-        for name in ("n_buckets", "bucket_size_x"):
-            self.controls[name].disabled = settings.paper_rule
-        owners = {"n_negatives": "sampled", "sampling": "sampled", **dict.fromkeys(CARDS["sce"][1], "sce")}
-        later = self._for_the_next_start(settings)
-        for name, box in self._boxes.items():
-            aside = name in owners and owners[name] not in settings.losses
-            for css, given in (("sce-aside", aside), ("sce-later", name in later)):
-                (box.add_class if given else box.remove_class)(css)
+        self._deck.show_controls(settings, self._for_the_next_start(settings))
         self.share.show(settings.line())
+        self.tour.look()
 
     def _for_the_next_start(self, settings: Settings) -> set[str]:
         """Names of controls that the run under way does not listen to, and that were moved since it began."""
@@ -463,6 +444,7 @@ class Playground:
         if not whole.active:
             self._show_controls()
             self._static.show(self.assessment, self.runs)
+            self.guesses.look()
 
     def _show_curves(self) -> None:
         """The newest run of each loss on the same data."""
@@ -486,6 +468,7 @@ class Playground:
 
     def _show_table(self) -> None:
         self.compare.show(self.runs)
+        self.challenges.check(self.runs, self.assessment)
         self._numbers.value = numbers(self.assessment, self.runs)
 
     def _show_runs(self) -> None:
@@ -519,15 +502,13 @@ class Playground:
         with self._lock:
             state, problem = self._live.state, self.assessment.problem
             active = self._live.active
-            can_hold = state in (RUNNING, PAUSED)
-            self.buttons["start"].disabled = active or bool(problem)
-            self.buttons["pause"].disabled = not can_hold
-            self.buttons["pause"].description = "Resume" if state == PAUSED else "Pause"
-            self.buttons["pause"].icon = "play" if state == PAUSED else "pause"
-            self.buttons["step"].disabled = not (can_hold or (not active and not problem))
-            self.buttons["stop"].disabled = not can_hold
-            self.buttons["reset"].disabled = not self.runs
-            self.buttons["undo"].disabled = not self._undo
+            self._transport.show(
+                state,
+                active=active,
+                can_start=not problem,
+                has_runs=bool(self.runs),
+                can_undo=bool(self._undo),
+            )
             settings, group = self.settings, self._group
             moved = bool(group) and _asked(group[0].settings) != _asked(settings)
             if busy and not active:
@@ -540,11 +521,7 @@ class Playground:
                 sentence, level, share = self._ready(), "", 0.0
             if self._message:
                 sentence = html.escape(self._message) if not active else f"{sentence} {html.escape(self._message)}"
-            level = f' class="{level}"' if level else ""
-            self._status.value = (
-                f'<div class="sce-status-text"><div{level}>{sentence}</div></div>'
-                f'<div class="sce-progress"><div style="width: {share:.1%}"></div></div>'
-            )
+            self._transport.say(sentence, level, share)
 
     def _ready(self) -> str:
         assessment = self.assessment

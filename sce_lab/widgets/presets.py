@@ -46,7 +46,7 @@ BEAUTY = Settings(
     mix_x=False, dropout=0.6, epochs=100,
 )  # fmt: skip
 COLLAPSE = Settings(
-    losses=("sce",), catalog_size=2_000, epochs=10, batch_size=64, n_buckets=64, bucket_size_x=32, bucket_size_y=64,
+    losses=("sce",), catalog_size=2_000, epochs=10, batch_size=64, n_buckets=64, bucket_size_x=18, bucket_size_y=64,
     mix_x=False,
 )  # fmt: skip
 

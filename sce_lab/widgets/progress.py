@@ -36,6 +36,7 @@ class Snapshot:
     Attributes:
         state: "idle", "running", "paused", "stopping", or how it ended: "finished", "stopped", "failed".
         config: what is trained, once the first event has come.
+        positions: of a step, on average.
         step, epochs: steps done, and epochs done as a fraction.
         steps_per_epoch: 0 before the first event.
         seconds: spent on it, pauses not counted.
@@ -56,6 +57,7 @@ class Snapshot:
     step: int = 0
     epochs: float = 0.0
     steps_per_epoch: int = 0
+    positions: float = 0.0
     seconds: float = 0.0
     history: pd.DataFrame = field(default_factory=lambda: _history(array("d"), array("d"), [], 0, 1))
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Progress:
         self.started: Started | None = None
         self.finished: Finished | None = None
         self.error: BaseException | None = None
-        self.step = 0
+        self.step = self._n_positions = 0
         self._steps, self._losses = array("d"), array("d")
         self._evaluations: list[dict[str, Any]] = []
         self._recent: deque[dict[str, float]] = deque(maxlen=64)
@@ -123,6 +125,7 @@ class Progress:
 
     def _take_step(self, event: StepDone) -> None:
         self.step = event.step
+        self._n_positions += event.n_positions
         self._steps.append(event.step)
         self._losses.append(event.loss)
         self._seconds += sum(event.seconds.values())
@@ -151,6 +154,7 @@ class Progress:
             step=self.step,
             epochs=self.step / length if length else 0.0,
             steps_per_epoch=length,
+            positions=self._n_positions / len(self._steps) if self._steps else 0.0,
             seconds=self._seconds if seconds is None else seconds,
             history=_history(self._steps, self._losses, self._evaluations, length, max_points),
             milliseconds=_medians(self._recent),

@@ -171,6 +171,8 @@ def _read(run: Run, content: Mapping[str, Any]) -> RunRecord:
 def snapshot_of(run: Run) -> Snapshot:
     """A recorded run as it ended, or as far as it is written if it did not."""
     summary, history = dict(run.summary), run.history
+    if history.empty and summary:
+        return Snapshot(state=STOPPED, config=run.config)
     if history.empty:
         return Snapshot(state=FAILED, config=run.config, error=InterruptedError("it ended before its first evaluation"))
     scored = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
@@ -191,6 +193,7 @@ def snapshot_of(run: Run) -> Snapshot:
         step=int(history["step"].max()),
         epochs=float(history["epochs"].max()),
         steps_per_epoch=int(every),
+        positions=float(history["n_positions"].mean()),
         seconds=float(summary.get("seconds", history.filter(like="seconds").sum().sum())),
         history=history[history["kind"] != "change"],
         milliseconds=ms,

@@ -21,10 +21,12 @@ class Share:
     Args:
         apply: takes a state and sets the controls; raises ValueError or TraitError if it cannot.
         free: bytes that are free, for presets that depend on it.
+        tour: begins the tour.
     """
 
-    def __init__(self, apply: Callable[[Any], None], free: Callable[[], int]) -> None:
+    def __init__(self, apply: Callable[[Any], None], free: Callable[[], int], tour: Callable[[], None]) -> None:
         self._apply, self._free, self._showing = apply, free, False
+        self._preset_line = ""  # the state that the chosen preset means
         names = [(_CHOOSE, ""), *((preset.title, name) for name, preset in PRESETS.items())]
         self.preset = widgets.Dropdown(options=names, value="", tooltip="Settings that show something")
         self.field = widgets.Text(continuous_update=False, placeholder="paste a state and press Enter")
@@ -33,7 +35,9 @@ class Share:
         self._said = text('<div class="sce-said"></div>', "sce-said-box")
         self.preset.observe(self._chosen, "value")
         self.field.observe(self._typed, "value")
-        row = widgets.HBox([self.preset, text('<span class="sce-soft">State</span>'), self.field])
+        self.tour = widgets.Button(description="Tour", icon="map-signs", tooltip="Six steps through the playground")
+        self.tour.on_click(lambda _: tour())
+        row = widgets.HBox([self.tour, self.preset, text('<span class="sce-soft">State</span>'), self.field])
         row.add_class("sce-share")
         self.view = widgets.VBox([row, self._said])
 
@@ -42,6 +46,8 @@ class Share:
         self._showing = True
         try:
             self.field.value = line
+            if line != self._preset_line:
+                self.preset.value = ""
         finally:
             self._showing = False
 
@@ -52,7 +58,9 @@ class Share:
             KeyError: there is none of that name.
         """
         preset = PRESETS[name]
-        if self._try(preset.settings(self._free())):
+        settings = preset.settings(self._free())
+        self._preset_line = settings.line()
+        if self._try(settings):
             self._say(preset.says)
 
     def _chosen(self, change: Mapping[str, Any]) -> None:

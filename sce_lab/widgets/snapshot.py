@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from IPython import get_ipython
-from IPython.display import DisplayHandle
+import ipywidgets as widgets
+from IPython.display import DisplayHandle, display
 
 from sce_lab.widgets.assessment import Assessment
 from sce_lab.widgets.numbers import numbers
@@ -25,19 +25,25 @@ class StaticView:
         self._lock = threading.Lock()
         self._content = ""
 
-    def bundle(self, live: Any) -> Any:
-        """The mime bundle of the live widgets with the static view as its HTML, which pages without widgets show."""
-        data = live[0] if isinstance(live, tuple) else live
-        if isinstance(data, dict):
-            data["text/html"] = self._content
-        return live
+    def bundle(self, live: widgets.Widget) -> dict[str, Any]:
+        """What to display the live widgets with. Its HTML, for pages without widgets, is left to the static view."""
+        data = live._repr_mimebundle_()
+        return {**data, "text/html": "", "text/plain": "The playground; its results follow."}
+
+    def display(self) -> None:
+        """Put it into the present cell's output."""
+        with self._lock:
+            self._handle = display(self._data(), raw=True, display_id=True)
 
     def show(self, assessment: Assessment, records: Sequence[RunRecord]) -> None:
-        """Renew it."""
-        self._content = page(assessment, records)
+        """Renew it, from any thread."""
         with self._lock:
-            if self._handle is not None and get_ipython() is not None:
-                self._handle.update({"text/html": self._content, "text/plain": ""}, raw=True)
+            self._content = page(assessment, records)
+            if self._handle is not None:
+                self._handle.update(self._data(), raw=True)
+
+    def _data(self) -> dict[str, str]:
+        return {"text/html": self._content, "text/plain": "Results of the playground"}
 
 
 def page(assessment: Assessment, records: Sequence[RunRecord]) -> str:

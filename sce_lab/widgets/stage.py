@@ -3,119 +3,30 @@
 from __future__ import annotations
 
 import html
-import threading
 from collections.abc import Iterable
-from typing import Any
 
 import anywidget
 import ipywidgets as widgets
-import numpy as np
-import plotly.graph_objects as go
 import psutil
 import torch
 
-from sce_lab.figures import Spec, figure
 from sce_lab.memory import format_bytes, free_memory
+from sce_lab.widgets.plot import Canvas, engine
 from sce_lab.widgets.style import CSS
-
-# plotly asks for a figure's width once, when it draws; after that, it listens to the window only. The side bar of
-# JupyterLab changes the width too, and a figure may be drawn before its place is laid out.
-_RESIZE = """
-function render({ el }) {
-  let width = 0, pending = 0;
-  const place = () => el.closest(".sce-lab") ?? el.parentElement ?? el;
-  const refit = () => {
-    clearTimeout(pending);
-    pending = setTimeout(() => window.dispatchEvent(new Event("resize")), 30);
-  };
-  const watcher = new ResizeObserver(() => {
-    const now = Math.round(place().getBoundingClientRect().width);
-    if (now > 0 && now !== width) { width = now; refit(); }
-  });
-  // A figure in a tab that was not shown has no width yet.
-  const shown = (event) => { if (event.target.closest?.(".lm-TabBar")) refit(); };
-  el.style.height = "0";
-  watcher.observe(el);
-  document.addEventListener("plotlywidget-after-render", refit);
-  for (const name of ["pointerup", "keyup"]) document.addEventListener(name, shown);
-  return () => {
-    watcher.disconnect();
-    document.removeEventListener("plotlywidget-after-render", refit);
-    for (const name of ["pointerup", "keyup"]) document.removeEventListener(name, shown);
-  };
-}
-export default { render };
-"""
 
 
 class Stage(anywidget.AnyWidget):
-    """An empty line that brings the style and keeps the figures around it as wide as their place."""
+    """An empty line that brings the style."""
 
-    _esm = _RESIZE
+    _esm = "export default { render({ el }) { el.style.height = '0'; } };"
     _css = CSS
 
 
 def stage(*children: widgets.Widget) -> widgets.VBox:
     """The widgets in a column, in the lab's style."""
-    box = widgets.VBox([Stage(), *children], layout=widgets.Layout(width="100%", overflow="visible"))
+    box = widgets.VBox([Stage(), engine(), *children], layout=widgets.Layout(width="100%", overflow="visible"))
     box.add_class("sce-lab")
     return box
-
-
-#: Of plotly's tools only the camera, which saves a figure as PNG; it shows while the pointer is on the figure.
-CONFIG = {
-    "displaylogo": False,
-    "displayModeBar": "hover",
-    "modeBarButtons": [["toImage"]],
-    "responsive": True,
-    "toImageButtonOptions": {"format": "png", "scale": 2, "filename": "sce-lab"},
-}
-
-
-class Canvas:
-    """A figure on screen that is made once and then changed into what it shall look like.
-
-    Only what differs from the last time is sent. ``show`` may be called from any thread; calls wait for one another.
-    """
-
-    def __init__(self, spec: Spec) -> None:
-        made = figure(spec)
-        self.widget = go.FigureWidget(made)
-        self.widget._config = CONFIG
-        self._spec = spec
-        self._lock = threading.Lock()
-
-    def show(self, spec: Spec) -> None:
-        """Make the figure look like ``spec``, which has the same traces in the same order.
-
-        Raises:
-            ValueError: another number of traces.
-        """
-        with self._lock:
-            if len(spec["data"]) != len(self.widget.data):
-                raise ValueError(f"{len(spec['data'])} traces for a figure of {len(self.widget.data)}")
-            with self.widget.batch_update():
-                for trace, new, old in zip(self.widget.data, spec["data"], self._spec["data"]):
-                    for key, value in new.items():
-                        if not _same(value, old.get(key)):
-                            trace[key] = value
-                for key, value in spec["layout"].items():
-                    if not _same(value, self._spec["layout"].get(key)):
-                        self.widget.layout[key] = value
-            self._spec = spec
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal, also for arrays, not-a-numbers and dicts of them."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        one, other = np.asarray(one), np.asarray(other)
-        numeric = one.dtype.kind == other.dtype.kind == "f"
-        return one.shape == other.shape and np.array_equal(one, other, equal_nan=numeric)
-    return one is other or one == other or (one != one and other != other)
 
 
 def text(content: str, css_class: str = "") -> widgets.HTML:
@@ -157,3 +68,6 @@ def machine_card() -> widgets.VBox:
     """:func:`machine` as a widget."""
     rows = [{"This machine": html.escape(name), "": html.escape(value)} for name, value in machine().items()]
     return stage(text(table(rows, left=("This machine", ""))))
+
+
+__all__ = ["CSS", "Canvas", "Stage", "machine", "machine_card", "stage", "table", "text"]

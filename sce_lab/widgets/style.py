@@ -24,7 +24,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
     + THEME_CSS
     + """
 .sce-lab .widget-html-content, .sce-lab .widget-html > div { line-height: 1.4; }
-.sce-lab .js-plotly-plot { width: 100%; }
+.sce-plot { width: 100%; margin: 0; overflow: hidden; }
 
 /* transport: the buttons and what is going on */
 .sce-bar { align-items: center; gap: 6px; flex-flow: row wrap; padding-bottom: 6px; }
@@ -144,6 +144,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-share .widget-dropdown { width: 220px; margin: 0; }
 .sce-share .widget-text { flex: 1 1 200px; width: auto; min-width: 0; margin: 0; }
 .sce-share .widget-html { margin: 0; width: auto; }
+.sce-share .jupyter-button { width: auto; min-width: 74px; margin: 0; border-radius: 6px; }
 .sce-state input { font-family: var(--jp-code-font-family, monospace); font-size: 11.5px; }
 .sce-soft { color: var(--sce-soft); font-size: 13px; }
 .sce-said { height: 18px; line-height: 18px; font-size: 12.5px; color: var(--sce-soft); overflow: hidden; }
@@ -153,10 +154,25 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
   padding: 8px 10px; border-radius: 6px; background: var(--sce-fill); color: var(--sce-ink); overflow-x: auto;
   white-space: pre; user-select: all;
 }
-.sce-link { color: var(--jp-content-link-color, #0b62c4); font-size: 13px; margin: 0 8px; }
+.sce-link { color: var(--jp-content-link-color, #0b62c4); font-size: 13px; margin: 0 8px; text-decoration: underline; }
 .sce-tabs { margin-top: 8px; overflow: visible; }
 .sce-tabs > .widget-tab-contents { padding: 8px 2px; border: none; overflow: visible; }
 .sce-lab .sce-tabs > .lm-TabBar .lm-TabBar-tab { color: var(--sce-ink); }
 .sce-static { display: none; }
+.sce-tour { align-items: center; gap: 8px; border-left: 4px solid var(--sce-accent); background: var(--sce-fill);
+  border-radius: 6px; padding: 6px 10px; margin: 0 0 8px; overflow: visible; }
+.sce-tour .sce-tour-says { flex: 1 1 auto; margin: 0; min-width: 0; }
+.sce-tour-text { font-size: 13.5px; line-height: 19px; white-space: normal; }
+.sce-tour .jupyter-button { width: auto; min-width: 74px; margin: 0; border-radius: 6px; }
+.sce-here { border-radius: 6px; outline: 3px solid var(--sce-accent); outline-offset: 3px; }
+.sce-bar .jupyter-button.sce-here:disabled { opacity: 1; }
+.sce-challenge { border: 1px solid var(--sce-edge); border-radius: 8px; padding: 8px 12px; margin: 0 0 8px;
+  font-size: 13px; line-height: 19px; white-space: normal; }
+.sce-challenge .sce-progress { margin: 6px 0; }
+.sce-solved { border-color: var(--sce-accent); }
+.sce-solved b { color: var(--sce-accent); }
+.sce-question { font-size: 14px; line-height: 20px; padding: 2px 0 4px; white-space: normal; }
+.sce-answer { min-height: 22px; line-height: 22px; font-size: 14px; font-weight: 600; }
+.sce-guesses .sce-share .widget-text { flex: 0 0 180px; }
 """
 )

@@ -110,7 +110,7 @@ move(max_length=10)
 move(dropout=0.25)
 move(learning_rate=0.002)
 move(sampling="popularity")
-move(losses=["sampled", "ce"])
+move(losses="sampled")
 move(epochs=1)
 move(seed=7)
 assert playground.start()
@@ -154,7 +154,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     assert change("n_negatives", "sampled") > 0 == change("n_negatives", "sce") == change("n_negatives", "ce")
     for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
         assert change(name, "sce") > 0 == change(name, "ce") == change(name, "sampled")
-    for name in ("loss", "epochs", "seed"):
+    for name in ("losses", "epochs", "seed", "learning_rate"):
         assert all(change(name, loss) == 0 for loss in LOOKS)
     assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
     assert moves["path"]["problem"] == ""
@@ -162,11 +162,13 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     assert told["paused"] == "paused"
     first, sampled, file, stopped = done.results["runs"]
     assert first["settings"]["mix_x"] is True
-    assert sampled["settings"] == {
-        **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 96,
-        "bucket_size_x": 192, "bucket_size_y": 512, "mix_x": False, "loss": "sampled", "epochs": 1, "seed": 7,
+    assert sampled["settings"] == {  # the buckets stayed where the paper's rule had put them
+        **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 80,
+        "bucket_size_x": 80, "bucket_size_y": 512, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
+        "hidden_size": 96, "n_blocks": 1, "max_length": 10, "dropout": 0.25, "learning_rate": 0.002,
+        "sampling": "popularity",
     }  # fmt: skip
-    assert (file["catalog_size"], file["settings"]["loss"]) == (40, "ce")
+    assert (file["catalog_size"], file["loss"]) == (40, "ce")
     assert stopped["state"] == "stopped"
     for run in (first, sampled, file):
         assert run["state"] == "finished"

@@ -128,7 +128,7 @@ def test_runs_that_cannot_be_kept_are_trained_all_the_same(tmp_path, monkeypatch
     page = Playground(**TINY)
     assert page.start()
     page.wait(60)
-    assert "cannot be kept" in page._status.value
+    assert "cannot be kept" in page._transport.status.value
     assert page.results()["runs"][0]["state"] == "finished"
     page.reset()
 

@@ -36,7 +36,7 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     assert [run["loss"] for run in runs] == list(LOOKS)
     assert {run["steps"] for run in runs} == {94}
     assert {run["state"] for run in runs} == {"finished"}
-    assert "Cross-entropy, Sampled softmax, SCE</b> done" in page._status.value
+    assert "Cross-entropy, Sampled softmax, SCE</b> done" in page._transport.status.value
     assert [len(trace.x) for trace in page._training.widget.data[:9]] == [94] * 3 + [2] * 6
     sce = runs[2]
     assert 0.1 < sce["coverage"] < 16 * 32 / 1088  # more positions than its buckets have room for it cannot cover
@@ -72,14 +72,14 @@ def test_what_cannot_change_waits_for_the_next_start(page, monkeypatch):
     page.start()
     page.controls["hidden_size"].value = 32
     page.controls["bucket_size_y"].value = 64
-    later = {name for name, box in page._boxes.items() if "sce-later" in box._dom_classes}
+    later = {name for name, box in page._deck.boxes.items() if "sce-later" in box._dom_classes}
     assert later == {"hidden_size"}
     page.controls["hidden_size"].value = 64
-    assert "sce-later" not in page._boxes["hidden_size"]._dom_classes
+    assert "sce-later" not in page._deck.boxes["hidden_size"]._dom_classes
     page.controls["hidden_size"].value = 32
     page.stop()
     page.wait(10)
-    until(lambda: "sce-later" not in page._boxes["hidden_size"]._dom_classes)
+    until(lambda: "sce-later" not in page._deck.boxes["hidden_size"]._dom_classes)
 
 
 def test_the_step_button_does_one_step_and_holds(page):
@@ -87,7 +87,7 @@ def test_the_step_button_does_one_step_and_holds(page):
     for expected in (1, 2, 3):
         page.buttons["step"].click()
         until(lambda n=expected: page._live.state == "paused" and {r.snapshot.step for r in page.runs} == {n})
-    until(lambda: "paused at step 3" in page._status.value)
+    until(lambda: "paused at step 3" in page._transport.status.value)
     assert len(page.runs) == 2
     page.buttons["pause"].click()  # it says "Resume"
     until(lambda: page.runs[0].snapshot.step > 10)
@@ -167,4 +167,4 @@ def test_one_loss_that_fails_does_not_end_the_others(page, monkeypatch):
         page.wait(60)
     ce, sce = page.results()["runs"]
     assert (ce["state"], sce["state"]) == ("failed", "finished")
-    assert "<b>Cross-entropy</b> failed" in page._status.value
+    assert "<b>Cross-entropy</b> failed" in page._transport.status.value
