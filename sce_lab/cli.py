@@ -80,6 +80,15 @@ SizeXOption = Annotated[int | None, typer.Option(help="SCE: positions a bucket t
 SizeYOption = Annotated[int, typer.Option(help="SCE: items a bucket takes.")]
 MixOption = Annotated[bool, typer.Option("--mix/--no-mix", help="SCE: draw bucket centres from the model's outputs.")]
 NegativesOption = Annotated[int, typer.Option(help="Sampled softmax: random items every target competes with.")]
+SamplingOption = Annotated[
+    str,
+    typer.Option(help="Sampled softmax: how to draw; `uniform`, `log_uniform`, `popularity` or `in_batch`."),
+]
+SizeOption = Annotated[int, typer.Option(help="Width D of the model.")]
+BlocksOption = Annotated[int, typer.Option(help="Attention blocks of the model.")]
+DataSeedOption = Annotated[
+    int | None, typer.Option(help="Decides the synthetic data. Default: as `--seed`, so another seed is another world.")
+]
 SeedOption = Annotated[int, typer.Option(help="Decides weights, order, dropout, negatives and bucket centres.")]
 DeviceOption = Annotated[str, typer.Option(help="`cpu`, or `cuda` on an NVIDIA GPU.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
@@ -88,8 +97,10 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the pr
 def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
     """What to train, from a command's options."""
     sce = {name: options[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")} | {"mix_x": options["mix"]}
-    settings = {"sampled": {"n_negatives": options["n_negatives"]}, "sce": sce}
-    same = ("dropout", "max_length", "batch_size", "learning_rate", "patience", "seed", "device")
+    sampled = {"n_negatives": options["n_negatives"], "sampling": options["sampling"]}
+    settings = {"sampled": sampled, "sce": sce}
+    same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "patience", "seed")
+    same += ("device",)
     return TrainingConfig(
         loss=loss,
         loss_settings=settings.get(loss, {}),
@@ -181,6 +192,8 @@ def compare(
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,
     batch_size: BatchOption = 128,
+    hidden_size: SizeOption = 64,
+    n_blocks: BlocksOption = 2,
     dropout: DropoutOption = 0.3,
     max_length: LengthOption = 50,
     learning_rate: RateOption = 1e-3,
@@ -189,7 +202,9 @@ def compare(
     bucket_size_y: SizeYOption = 256,
     mix: MixOption = False,
     n_negatives: NegativesOption = 256,
+    sampling: SamplingOption = "uniform",
     seed: SeedOption = 0,
+    data_seed: DataSeedOption = None,
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     html: Annotated[Path | None, typer.Option(help="Also write the comparison as a page of figures.")] = None,
@@ -208,7 +223,7 @@ def compare(
     unknown = [name for name in names if name not in LOSSES]
     if unknown or not names:
         raise ValueError(f"--losses takes {', '.join(LOSSES)}, separated by commas, got {losses!r}")
-    source = {"source": dataset, "catalog_size": catalog_size, "seed": seed}
+    source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
     split, _ = open_split(**source)
     runs: list[Run] = []
     with stop_on_interrupt() as stop:
@@ -246,6 +261,8 @@ def train(
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,
     batch_size: BatchOption = 128,
+    hidden_size: SizeOption = 64,
+    n_blocks: BlocksOption = 2,
     dropout: DropoutOption = 0.3,
     max_length: LengthOption = 50,
     learning_rate: RateOption = 1e-3,
@@ -254,7 +271,9 @@ def train(
     bucket_size_y: SizeYOption = 256,
     mix: MixOption = False,
     n_negatives: NegativesOption = 256,
+    sampling: SamplingOption = "uniform",
     seed: SeedOption = 0,
+    data_seed: DataSeedOption = None,
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     resume: Annotated[
@@ -274,7 +293,7 @@ def train(
         config, source, folder = run.config, run.settings["source"], resume
     else:
         config = configuration(loss, options)
-        source = {"source": dataset, "catalog_size": catalog_size, "seed": seed}
+        source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
         folder = new_run_folder(out, loss)
     split, _ = open_split(**source)
     if not force:

@@ -24,7 +24,7 @@ import torch
 
 from sce_lab.losses import LOSSES
 from sce_lab.memory import format_bytes
-from sce_lab.training import Evaluated, Event, Finished, Started, StepDone, Trainer, TrainingConfig
+from sce_lab.training import Changed, Evaluated, Event, Finished, Started, StepDone, Trainer, TrainingConfig
 
 
 def runs_root() -> Path:
@@ -64,9 +64,12 @@ def _processor() -> str:
         return platform.processor() or "unknown"
 
 
-def history_row(event: StepDone | Evaluated) -> dict[str, Any]:
-    """One event as a flat row: ``kind`` is "step" or "evaluation"; ``seconds_*`` per phase, ``memory_*`` in bytes."""
+def history_row(event: StepDone | Changed | Evaluated) -> dict[str, Any]:
+    """One event as a flat row: ``kind`` is "step", "evaluation" or "change"; ``seconds_*`` per phase, ``memory_*`` in
+    bytes, ``changed_*`` the new values of settings."""
     row: dict[str, Any] = {"step": event.step, "epoch": event.epoch}
+    if isinstance(event, Changed):
+        return row | {"kind": "change"} | {f"changed_{name}": float(value) for name, value in event.settings.items()}
     if isinstance(event, Evaluated):
         return row | {"kind": "evaluation", "is_best": event.is_best, "seconds": event.seconds} | event.metrics
     row |= {"kind": "step", "loss": event.loss, "n_positions": event.n_positions}
@@ -83,6 +86,8 @@ def summarize_history(history: pd.DataFrame) -> dict[str, Any]:
 
     Steps whose memory was measured are left out of the times (measuring slows them), and so is the first.
     """
+    if history.empty:  # stopped before its first step
+        return {"ms": {}, "memory": {}}
     steps = history[history["kind"] == "step"].iloc[1:]
     measured = [c for c in history.columns if c.startswith("memory_")]
     timed = steps[steps["memory_peak"].isna()] if measured else steps
@@ -147,11 +152,23 @@ def new_run_folder(root: str | os.PathLike[str] | None = None, label: str = "run
     return folder
 
 
-def record(trainer: Trainer, folder: str | os.PathLike[str], source: dict[str, Any] | None = None) -> Iterator[Event]:
+def record(
+    trainer: Trainer,
+    folder: str | os.PathLike[str],
+    source: dict[str, Any] | None = None,
+    *,
+    checkpoint: bool = True,
+    max_rows: int | None = None,
+) -> Iterator[Event]:
     """The events of ``trainer``, written to ``folder`` as they pass. A checkpoint already there is resumed.
 
-    ``source`` holds the arguments of :func:`sce_lab.data.open_split` that made the trainer's split, so that the run can
-    be continued from its folder alone.
+    Args:
+        trainer: what is trained.
+        folder: of the run; made if it is not there.
+        source: the arguments of :func:`sce_lab.data.open_split` that made the trainer's split, so that the run can be
+            continued from its folder alone.
+        checkpoint: keep the weights too: four times the model on disk. Without them the run cannot be continued.
+        max_rows: of steps in the history, about; beyond it every second one is dropped. Default: keep all.
 
     Raises:
         ValueError: the folder's checkpoint belongs to another configuration.
@@ -176,7 +193,8 @@ def record(trainer: Trainer, folder: str | os.PathLike[str], source: dict[str, A
         partial = run.folder / "history.parquet.partial"
         pd.DataFrame(rows).to_parquet(partial, index=False)
         os.replace(partial, run.folder / "history.parquet")
-        trainer.save(run.checkpoint)
+        if checkpoint:
+            trainer.save(run.checkpoint)
 
     for event in trainer.events():
         if isinstance(event, Finished):
@@ -185,9 +203,20 @@ def record(trainer: Trainer, folder: str | os.PathLike[str], source: dict[str, A
             write_text(run.folder / "summary.json", json.dumps(summary, indent=2))
         elif not isinstance(event, Started):
             rows.append(history_row(event))
+            if max_rows is not None and len(rows) > 2 * max_rows:
+                rows = _thinned(rows)
             if isinstance(event, Evaluated):
                 save()
         yield event
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every second step, of the measured ones the largest, and whatever is not a step."""
+    steps = [row for row in rows if row["kind"] == "step"]
+    kept = {id(row) for row in steps[::2]}
+    if measured := [row for row in steps if "memory_peak" in row]:
+        kept.add(id(max(measured, key=lambda row: row["memory_peak"])))
+    return [row for row in rows if row["kind"] != "step" or id(row) in kept]
 
 
 def list_runs(root: str | os.PathLike[str] | None = None) -> list[Run]:

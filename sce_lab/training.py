@@ -143,6 +143,15 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """Settings of the loss that :meth:`Trainer.change` has changed after ``step`` steps: the next step uses them."""
+
+    step: int
+    epoch: int
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """Metrics of the validation holdout after ``epoch`` epochs."""
 
@@ -167,7 +176,7 @@ class Finished:
     seconds: float
 
 
-Event = Started | StepDone | Evaluated | Finished
+Event = Started | StepDone | Changed | Evaluated | Finished
 Phase = Callable[[str], AbstractContextManager[None]]
 
 
@@ -285,7 +294,7 @@ def evaluate(model: SASRec, holdout: Holdout, ks: tuple[int, ...] = KS) -> dict[
 class Trainer:
     """The state of a run between two events: model, loss, optimizer, counters, and the best weights so far.
 
-    Attributes of ``loss`` (bucket count, negatives, ...) may be changed between two events; the next step uses them.
+    Settings of ``loss`` (bucket count, negatives, ...) may be changed between two events: see :meth:`change`.
     All randomness of a step is drawn from (seed, step), so a resumed run needs no generator state and runs that take
     turns in one process do not disturb each other.
     """
@@ -311,6 +320,21 @@ class Trainer:
         self.optimizer = make_optimizer(config, self.model)
         self.best_state = self._copy_of_weights()
         self.average = self._copy_of_weights() if config.averaging else {}
+        #: what :meth:`change` made of the loss's settings, and what of it no event has told yet
+        self.changed: dict[str, Any] = {}
+        self._untold: dict[str, Any] = {}
+
+    def change(self, **settings: Any) -> None:
+        """Change settings of the loss between two events. :class:`Changed` is the next event, before the next step.
+
+        Raises:
+            ValueError, TypeError: the loss refuses a value, or does not know the setting; then nothing is changed.
+        """
+        make_loss(self.config.loss, **self.config.loss_settings | self.changed | settings)
+        for name, value in settings.items():
+            setattr(self.loss, name, value)
+        self.changed |= settings
+        self._untold |= settings
 
     @contextmanager
     def _seeded(self, seed: int) -> Iterator[None]:
@@ -350,6 +374,9 @@ class Trainer:
             rng = np.random.default_rng([self.config.seed, self.epoch])
             batches = training_batches(self.split.train, self.config.batch_size, self.config.max_length, rng)
             for batch in islice(batches, self.batch_in_epoch, None):
+                if self._untold:
+                    told, self._untold = self._untold, {}
+                    yield Changed(self.step, self.epoch, told)
                 if self._stop():
                     reason = "stopped"
                     break
@@ -413,6 +440,7 @@ class Trainer:
 
     _COUNTERS = (
         "step", "epoch", "batch_in_epoch", "best_epoch", "best_metrics", "evaluations_since_best", "seconds",
+        "changed",
     )  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -457,6 +485,8 @@ class Trainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         for name, value in json.loads(metadata["counters"]).items():
             setattr(self, name, value)
+        for name, value in self.changed.items():
+            setattr(self.loss, name, value)
 
 
 def train(

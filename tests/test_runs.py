@@ -97,3 +97,13 @@ def test_runs_are_listed_by_time_and_compared(cycle_split, tmp_path, monkeypatch
     assert set(people["loss"]) == {"Cross-entropy", "SCE"}
     assert people["peak memory"].str.match(r"[\d.]+ KiB$").tolist() == [True, True, False]
     assert people["NDCG@10"].tolist()[-1] == ""
+
+
+def test_a_run_that_is_stopped_before_its_first_step_is_recorded_too(tmp_path, cycle_split):
+    trainer = Trainer(TrainingConfig(loss="ce", hidden_size=8), cycle_split, stop=lambda: True)
+    list(record(trainer, tmp_path / "run", checkpoint=False))
+    run = Run(tmp_path / "run")
+    assert run.summary["reason"] == "stopped"
+    assert run.history.empty
+    assert compare_runs([run])["status"][0] == "stopped"
+    assert not run.checkpoint.exists()

@@ -12,6 +12,7 @@ from sce_lab.data.batches import training_batches
 from sce_lab.data.splits import Holdout, Sequences, Split
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.training import (
+    Changed,
     Evaluated,
     Finished,
     Started,
@@ -254,3 +255,42 @@ def test_a_bad_setting_is_named_with_its_value(setting, value):
 def test_a_configuration_survives_json():
     config = TrainingConfig(loss_settings={"n_buckets": 3}, betas=(0.5, 0.6))
     assert TrainingConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_settings_of_the_loss_change_between_two_events_and_the_change_is_told(cycle_split, tmp_path):
+    config = dataclasses.replace(SMALL, loss="sampled", loss_settings={"n_negatives": 4})
+
+    def losses(change_at, resumed=None):
+        trainer, told, seen = Trainer(config, cycle_split), [], []
+        if resumed:
+            trainer.load(resumed)
+        for event in trainer.events():
+            if isinstance(event, Changed):
+                told.append((event.step, event.settings))
+            if isinstance(event, StepDone):
+                seen.append(event.loss)
+                if event.step == change_at:
+                    trainer.change(n_negatives=8)
+                if event.step == 5 and not resumed:
+                    trainer.save(tmp_path / "checkpoint")
+        return told, seen
+
+    told, changed = losses(change_at=3)
+    _, plain = losses(change_at=None)
+    assert told == [(3, {"n_negatives": 8})]
+    assert changed[:3] == plain[:3]
+    assert changed[3:] != plain[3:]
+    losses(change_at=3)  # writes the checkpoint of the changed run
+    _, after = losses(change_at=None, resumed=tmp_path / "checkpoint")
+    assert after == changed[5:]  # a resumed run goes on with the changed setting
+
+
+def test_a_change_that_the_loss_refuses_changes_nothing(cycle_split):
+    config = dataclasses.replace(SMALL, loss="sampled", loss_settings={"n_negatives": 4})
+    trainer = Trainer(config, cycle_split)
+    with pytest.raises(ValueError, match="n_negatives"):
+        trainer.change(n_negatives=0)
+    with pytest.raises(TypeError, match="n_buckets"):
+        trainer.change(n_buckets=3)
+    assert trainer.loss.n_negatives == 4
+    assert trainer.changed == {}

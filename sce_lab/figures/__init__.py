@@ -8,8 +8,10 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 """
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
+from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
+from sce_lab.figures.selection import overlay_spec, pareto_spec
 from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
 from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
 
@@ -27,6 +29,7 @@ __all__ = [
     "curves_figure",
     "figure",
     "html_page",
+    "insight_spec",
     "label",
     "live_spec",
     "look",
@@ -34,6 +37,8 @@ __all__ = [
     "memory_spec",
     "memory_wall",
     "nice_ceiling",
+    "overlay_spec",
+    "pareto_spec",
     "results_figure",
     "run_names",
     "short_label",

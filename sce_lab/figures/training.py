@@ -10,7 +10,19 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sce_lab.figures.style import GREY, INK, LIGHT_GREY, LOOKS, Spec, figure, label, look, nice_ceiling, panel_title
+from sce_lab.figures.style import (
+    GREY,
+    INK,
+    LIGHT_GREY,
+    LOOKS,
+    Spec,
+    figure,
+    label,
+    line_at,
+    look,
+    nice_ceiling,
+    panel_title,
+)
 
 METRICS = ("HR@10", "NDCG@10")
 #: How a step's time is stacked: name, phases of :func:`sce_lab.training.training_step`, the loss's own?
@@ -20,6 +32,17 @@ TIME_PARTS = (
     ("loss forward", ("loss_forward",), True),
     ("loss backward", ("loss_backward",), True),
 )
+#: Settings changed while a run goes on, as :attr:`sce_lab.widgets.progress.Snapshot.changes` has them.
+Changes = Sequence[tuple[float, Mapping[str, Any]]]
+#: So many of the last changes are drawn.
+MARKS = 6
+SYMBOLS = {
+    "n_buckets": "n<sub>b</sub>",
+    "bucket_size_x": "b<sub>x</sub>",
+    "bucket_size_y": "b<sub>y</sub>",
+    "n_negatives": "negatives",
+    "mix_x": "Mix",
+}
 
 
 def _epochs(history: pd.DataFrame) -> np.ndarray:
@@ -39,16 +62,17 @@ def training_spec(
     ceiling: Mapping[str, float] | None = None,
     epochs: float | None = None,
     losses: Sequence[str] = tuple(LOOKS),
+    changes: Mapping[str, Changes] | None = None,
 ) -> Spec:
     """See :func:`training_figure`."""
     panels: dict[str, dict[str, tuple[Any, Any]]] = {"loss": {}, **{metric: {} for metric in METRICS}}
     for loss, history in histories.items():
         x = history["epochs"].to_numpy(float) if "epochs" in history else _epochs(history)
-        step = (history["kind"] == "step").to_numpy()
+        step, scored = ((history["kind"] == kind).to_numpy() for kind in ("step", "evaluation"))
         panels["loss"][loss] = x[step], history["loss"].to_numpy(float)[step] if step.any() else []
         for metric in METRICS:
             if metric in history:
-                panels[metric][loss] = x[~step], history[metric].to_numpy(float)[~step]
+                panels[metric][loss] = x[scored], history[metric].to_numpy(float)[scored]
     data: list[Spec] = []
     for number, (panel, curves) in enumerate(panels.items()):
         axes = {"xaxis": f"x{number + 1}".replace("x1", "x"), "yaxis": f"y{number + 1}".replace("y1", "y")}
@@ -80,7 +104,25 @@ def training_spec(
     data.append({"type": "scatter", "mode": "text", "x": np.arange(len(losses)), "y": [t or 0 for t in shown]})
     data[-1] |= {"text": [f"<b>{t:.0f} ms</b>" if t else "" for t in shown], "textposition": "top center"}
     data[-1] |= {"xaxis": "x4", "yaxis": "y4", "textfont": {"color": INK}, "hoverinfo": "skip", "showlegend": False}
-    return {"data": data, "layout": _training_layout(panels, totals, ceiling or {}, epochs, losses)}
+    layout = _training_layout(panels, totals, ceiling or {}, epochs, losses)
+    for loss, marks in (changes or {}).items():
+        _mark(layout, loss, marks)
+    return {"data": data, "layout": layout}
+
+
+def _mark(layout: Spec, loss: str, changes: Changes) -> None:
+    """Lines through the panels over epochs where settings of ``loss`` were changed; the last one says to what."""
+    color = look(loss).color
+    for epoch, _ in changes[-MARKS:]:
+        for panel in ("", "2", "3"):
+            line = line_at(epoch, panel)
+            layout["shapes"].append(line | {"line": {"color": color, "width": 1, "dash": "dot"}})
+    for epoch, settings in changes[-1:]:
+        text = "<br>".join(f"{SYMBOLS.get(name, name)} → {value:,}" for name, value in settings.items())
+        where = {"xref": "x", "x": epoch, "yref": "y domain", "y": 1, "yanchor": "top"}
+        late = epoch > 0.6 * layout["xaxis"]["range"][1]
+        where |= {"xanchor": "right" if late else "left", "xshift": -3 if late else 3, "align": "left"}
+        layout["annotations"].append({"text": text, **where, "font": {"size": 11, "color": color}})
 
 
 def _training_layout(
@@ -159,6 +201,6 @@ def training_figure(
             epochs) is used if it is there.
         milliseconds: by loss, median milliseconds by phase (:func:`sce_lab.runs.summarize_history`).
         options: ``ceiling``: best reachable metrics, drawn as lines; ``epochs``: where the epoch axis should end;
-            ``losses``: which have a place.
+            ``losses``: which have a place; ``changes``: by loss, settings changed while it ran, drawn as lines.
     """
     return figure(training_spec(histories, milliseconds, **options))

@@ -6,9 +6,8 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,51 +15,7 @@ from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_spli
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, predict_memory
-from sce_lab.training import TrainingConfig
-
-OWN_FILE = "file"
-#: The synthetic world is the same whatever the training seed is, so that runs stay comparable.
-WORLD_SEED = 0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything the playground's controls say."""
-
-    dataset: str = SYNTHETIC
-    catalog_size: int = 10_000
-    path: str = ""
-    loss: str = "sce"
-    n_negatives: int = 256
-    n_buckets: int = 64
-    bucket_size_x: int = 64
-    bucket_size_y: int = 256
-    mix_x: bool = True
-    batch_size: int = 64
-    epochs: int = 12
-    seed: int = 0
-
-    def config(self, loss: str) -> TrainingConfig:
-        """The training these settings mean for ``loss``."""
-        return TrainingConfig(
-            loss=loss,
-            loss_settings=self.loss_settings(loss),
-            batch_size=self.batch_size,
-            max_epochs=self.epochs,
-            seed=self.seed,
-        )
-
-    def loss_settings(self, loss: str) -> dict[str, Any]:
-        """Those of the settings that ``loss`` takes."""
-        names = {"sampled": ("n_negatives",), "sce": ("n_buckets", "bucket_size_x", "bucket_size_y", "mix_x")}
-        return {name: getattr(self, name) for name in names.get(loss, ())}
-
-    @property
-    def source(self) -> tuple[str, int | None]:
-        """What :func:`open_data` takes: the data, and the catalog size where it is free to choose."""
-        if self.dataset == SYNTHETIC:
-            return SYNTHETIC, self.catalog_size
-        return (self.path.strip() if self.dataset == OWN_FILE else self.dataset), None
+from sce_lab.widgets.settings import OWN_FILE, WORLD_SEED, Settings
 
 
 @functools.lru_cache(maxsize=2)
@@ -102,18 +57,21 @@ class Facts:
         if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
             raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
         if source == SYNTHETIC:  # how many users there are and how much they do does not depend on the catalog
-            facts = cls._read(SYNTHETIC, min(settings.catalog_size, 1000))
-            return cls(**{**asdict(facts), "catalog_size": settings.catalog_size})
-        return cls._read(source, catalog_size)
+            facts = cls._read(SYNTHETIC, min(settings.catalog_size, 1000), settings.max_length)
+            return replace(facts, catalog_size=settings.catalog_size)
+        return cls._read(source, catalog_size, settings.max_length)
 
     @classmethod
-    def _read(cls, source: str, catalog_size: int | None) -> Facts:
+    def _read(cls, source: str, catalog_size: int | None, max_length: int) -> Facts:
         split, _ = open_data(source, catalog_size)
         usable = n_batches(split.train, 1)
         if usable == 0:
             raise ValueError("nobody in these data has enough interactions to learn from: each user needs four or more")
-        config = TrainingConfig()
-        return cls(split.catalog_size, len(split.train), mean_length(split.train, config.max_length), usable)
+        return cls(split.catalog_size, len(split.train), mean_length(split.train, max_length), usable)
+
+    def step(self, settings: Settings) -> tuple[int, int]:
+        """Sequences in a batch, and positions of each as a rule."""
+        return min(settings.batch_size, self.n_trained), max(1, math.ceil(self.positions_per_user))
 
 
 @dataclass(frozen=True)
@@ -129,16 +87,23 @@ class Assessment:
     """The answer to settings.
 
     Attributes:
+        settings: those that were asked about, bucket sizes as in the paper if ``paper_rule`` says so.
         memory: a row a loss, columns ``loss`` and the fields of :class:`sce_lab.memory.MemoryUse`; empty if unknown.
-        notes: by card ("data", "loss", "sce", "training").
-        problem: why it cannot be trained; empty if it can.
+        scores: by loss, inner products of a position with an item that its forward pass takes; empty if unknown.
+        fitting: of the chosen losses those that would be trained: each has room, and all have it together.
+        notes: by card ("data", "loss", "sce", "model", "training").
+        problem: why nothing can be trained; empty if something can.
+        left_out: why some of the chosen losses would not be trained; empty if all would.
     """
 
     settings: Settings
     facts: Facts | None
     memory: pd.DataFrame
+    scores: Mapping[str, int] = field(default_factory=dict)
+    fitting: tuple[str, ...] = ()
     notes: Mapping[str, Note] = field(default_factory=dict)
     problem: str = ""
+    left_out: str = ""
 
 
 def assess(settings: Settings, free: int) -> Assessment:
@@ -147,26 +112,44 @@ def assess(settings: Settings, free: int) -> Assessment:
         facts = Facts.of(settings)
     except (ValueError, OSError) as error:
         sentence = _sentence(error, settings)
-        return Assessment(settings, None, pd.DataFrame(), {"data": Note(sentence, "problem")}, sentence)
-    n_sequences = min(settings.batch_size, facts.n_trained)
-    length = max(1, math.ceil(facts.positions_per_user))
-    rows = []
-    for loss in LOOKS:
-        use = predict_memory(settings.config(loss), facts.catalog_size, n_sequences=n_sequences, length=length)
-        rows.append({"loss": loss, **use.as_dict()})
-    memory = pd.DataFrame(rows)
-    problem = _too_large(settings, facts, memory, free)
+        note = {"data": Note(sentence, "problem")}
+        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence)
+    n_sequences, length = facts.step(settings)
     positions = n_sequences * length
+    settings = settings.as_in_the_paper(positions, facts.catalog_size)
+    memory = predict(settings, facts)
+    scores = {loss: count_scores(settings, loss, positions, facts.catalog_size) for loss in LOOKS}
+    needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
+    fitting = tuple(loss for loss in settings.losses if needs[loss] <= free)
+    problem = _problem(settings, facts, memory, fitting, free)
+    refused = [f"{label(loss)} needs {format_bytes(needs[loss])}" for loss in settings.losses if loss not in fitting]
+    left_out = ""
+    if refused and not problem:
+        left_out = f"{' and '.join(refused)}, {format_bytes(free)} are free: left out."
     notes = {
         "data": Note(f"{facts.n_users:,} users, {facts.catalog_size:,} items"),
-        "loss": _loss_note(settings, facts, positions) if not problem else _needs_note(settings, memory, free),
+        "loss": _loss_note(settings, facts, positions, scores),
         "sce": _sce_note(settings, facts, positions),
+        "model": _model_note(settings, facts),
         "training": Note(
             f"N ≈ {n_sequences:,} × {length} = {positions:,} positions, "
             f"{math.ceil(facts.n_trained / settings.batch_size):,} steps an epoch"
         ),
     }
-    return Assessment(settings, facts, memory, notes, problem)
+    if settings.losses and (problem or left_out):
+        short = refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting))}"
+        notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
+    return Assessment(settings, facts, memory, scores, fitting, notes, problem, left_out)
+
+
+def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
+    """Predicted memory of a typical step, a row a loss."""
+    n_sequences, length = facts.step(settings)
+    rows = []
+    for loss in LOOKS:
+        use = predict_memory(settings.config(loss), facts.catalog_size, n_sequences=n_sequences, length=length)
+        rows.append({"loss": loss, **use.as_dict()})
+    return pd.DataFrame(rows)
 
 
 def _sentence(error: BaseException, settings: Settings) -> str:
@@ -182,29 +165,50 @@ def needed(use: Mapping[str, float]) -> float:
     return float(use["peak"] + use["parameters"])
 
 
-def _needs(memory: pd.DataFrame) -> dict[str, float]:
-    return {row["loss"]: needed(row) for row in memory.to_dict("records")}
+def needed_together(memory: pd.DataFrame, losses: tuple[str, ...]) -> float:
+    """Bytes that runs side by side take: each keeps its weights, their best copy and Adam's state; one does a step."""
+    rows = memory[memory["loss"].isin(losses)]
+    kept = 2 * rows["parameters"] + rows["optimizer_state"]
+    step = rows["peak"] - rows["parameters"] - rows["optimizer_state"]
+    return float(kept.sum() + step.max()) if len(rows) else 0.0
 
 
-def _needs_note(settings: Settings, memory: pd.DataFrame, free: int) -> Note:
-    need = format_bytes(_needs(memory)[settings.loss])
-    return Note(f"Needs {need}, and {format_bytes(free)} are free", "problem")
-
-
-def _too_large(settings: Settings, facts: Facts, memory: pd.DataFrame, free: int) -> str:
-    needs = _needs(memory)
-    if needs[settings.loss] <= free:
+def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tuple[str, ...], free: int) -> str:
+    if not settings.losses:
+        return "Choose at least one loss."
+    together = needed_together(memory, fitting)
+    if fitting and together <= free:
         return ""
+    if fitting:
+        return (
+            f"{' and '.join(label(loss) for loss in fitting)} side by side need {format_bytes(together)}; "
+            f"{format_bytes(free)} are free. Choose fewer at a time."
+        )
+    needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
     advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
-    if fitting := [label(loss) for loss, need in needs.items() if need <= free]:
-        advice = f"{' and '.join(fitting)} would fit."
+    if others := [label(loss) for loss, need in needs.items() if need <= free]:
+        advice = f"{' and '.join(others)} would fit."
+    least = min(settings.losses, key=needs.__getitem__)
     return (
-        f"{label(settings.loss)} over {facts.catalog_size:,} items needs {format_bytes(needs[settings.loss])}; "
+        f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])}; "
         f"{format_bytes(free)} are free. {advice}"
     )
 
 
-def _scores(n: float) -> str:
+def count_scores(settings: Settings, loss: str, n_positions: int, catalog_size: int) -> int:
+    """Inner products of an output with an item that a step takes, or of either with a bucket's centre."""
+    match loss:
+        case "ce":
+            return n_positions * catalog_size
+        case "sampled":
+            return n_positions * (settings.n_negatives + 1)
+        case _:
+            x, y = min(settings.bucket_size_x, n_positions), min(settings.bucket_size_y, catalog_size)
+            return settings.n_buckets * (n_positions + catalog_size + x * y)
+
+
+def short_count(n: float) -> str:
+    """``1234567`` to ``"1.23 M"``."""
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if n >= unit:
             return f"{n / unit:.3g} {name}"
@@ -214,17 +218,21 @@ def _scores(n: float) -> str:
 # The cards have room for two lines of about thirty characters.
 
 
-def _loss_note(settings: Settings, facts: Facts, positions: int) -> Note:
+def _loss_note(settings: Settings, facts: Facts, positions: int, scores: Mapping[str, int]) -> Note:
     catalog, negatives = facts.catalog_size, settings.n_negatives
-    match settings.loss:
-        case "ce":
-            return Note(f"N × C = {positions:,} × {catalog:,} = {_scores(positions * catalog)} scores a step")
-        case "sampled" if negatives >= catalog:
+    match settings.losses:
+        case ():
+            return Note("Choose at least one", "problem")
+        case ("ce",):
+            return Note(f"N × C = {positions:,} × {catalog:,} = {short_count(scores['ce'])} scores a step")
+        case ("sampled",) if negatives >= catalog:
             return Note("More negatives than items: cross-entropy costs less", "warning")
-        case "sampled":
-            return Note(f"{positions:,} × {negatives:,} = {_scores(positions * negatives)} scores a step")
-        case _:
+        case ("sampled",):
+            return Note(f"{positions:,} × {negatives:,} = {short_count(positions * negatives)} scores a step")
+        case ("sce",):
             return Note("Scores only the items of a position's buckets")
+        case several:
+            return Note(f"{len(several)} at once: the same batches, a step each in turn")
 
 
 def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
@@ -236,8 +244,13 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
     if buckets * x < positions:
         return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
     scores, all_scores = buckets * x * y, positions * facts.catalog_size
-    product = f"{buckets:,} × {x:,} × {y:,} = {_scores(scores)} scores"
+    product = f"{buckets:,} × {x:,} × {y:,} = {short_count(scores)} scores"
     if scores > all_scores:
         return Note(f"{product}, more than CE's", "warning")
     share = 100 * scores / all_scores
     return Note(f"{product}, {f'{share:.0f}' if share >= 10 else f'{share:.2g}'}% of CE's")
+
+
+def _model_note(settings: Settings, facts: Facts) -> Note:
+    table, all_cells = facts.catalog_size * settings.hidden_size, 4 * facts.catalog_size * settings.hidden_size
+    return Note(f"C × D = {short_count(table)} weights for the items alone, {format_bytes(all_cells)}")

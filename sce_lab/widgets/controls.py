@@ -27,33 +27,88 @@ def octaves(low: int, high: int) -> list[int]:
     return round_steps(low, high, (1, 1.5), 2)
 
 
-def _step_label(step: int) -> str:
+def _step_label(step: float) -> str:
+    if step != int(step):
+        return f"{step:g}"
     return f"{step / 1e6:g} M" if step >= 1_000_000 and step % 100_000 == 0 else f"{step:,}"
 
 
 class StepSlider(widgets.SelectionSlider):
     """A slider over round numbers, so that each step matters however many decades they span.
 
-    From Python any whole number between the first and the last may be set: it becomes a step of its own.
+    From Python any whole number between the first and the last may be set (any number, if ``whole`` is False): it
+    becomes a step of its own, until the next such number.
     """
 
-    def __init__(self, steps: Sequence[int], value: int, **keywords: Any) -> None:
+    def __init__(self, steps: Sequence[float], value: float, *, whole: bool = True, **keywords: Any) -> None:
+        self._round, self._whole = tuple(steps), whole
         super().__init__(options=[(_step_label(step), step) for step in steps], value=value, **keywords)
 
     @traitlets.validate("value")
-    def _validate_value(self, proposal: traitlets.Bunch) -> int:
+    def _validate_value(self, proposal: traitlets.Bunch) -> float:
         steps, value = self._options_values, proposal.value
-        if value in steps:
+        if value in steps and not isinstance(value, bool):
             return steps[steps.index(value)]
-        if not isinstance(value, int | float) or value != value or not steps[0] < value < steps[-1] or value % 1:
+        right = isinstance(value, int | float) and steps[0] < value < steps[-1]  # false for what is not a number
+        if not right or (self._whole and value % 1):
+            kind = "whole numbers" if self._whole else "numbers"
             raise traitlets.TraitError(
-                f"{self.tooltip or 'it'} takes whole numbers from {steps[0]:,} to {steps[-1]:,}, got {value!r}"
+                f"{self.tooltip or 'it'} takes {kind} from {steps[0]:,} to {steps[-1]:,}, got {value!r}"
             )
         # Setting `options` would select the first of them for a moment, and tell everybody.
-        self._options_values = tuple(sorted((*steps, int(value))))
+        value = int(value) if self._whole else float(value)
+        self._options_values = tuple(sorted((*self._round, value)))
         self._options_full = tuple((_step_label(step), step) for step in self._options_values)
         self.set_trait("_options_labels", tuple(name for name, _ in self._options_full))
-        return int(value)
+        return value
+
+
+class Choice(widgets.Dropdown):
+    """A list to choose from that says, from Python, what there is to choose."""
+
+    @traitlets.validate("value")
+    def _validate_value(self, proposal: traitlets.Bunch) -> Any:
+        if proposal.value not in self._options_values:
+            known = ", ".join(map(repr, self._options_values))
+            raise traitlets.TraitError(f"{self.tooltip} takes {known}, got {proposal.value!r}")
+        return proposal.value
+
+
+class LossPicker(widgets.VBox):
+    """A button for each loss, any number of which may be down. ``value`` holds the names, in the lab's order."""
+
+    value = traitlets.Any(())
+
+    def __init__(self, value: Sequence[str] | str, tooltip: str) -> None:
+        self.toggles = {loss: widgets.ToggleButton(description=label(loss), tooltip=tooltip) for loss in LOOKS}
+        super().__init__(children=list(self.toggles.values()))
+        self.add_class("sce-losses")
+        self.value = value
+        for toggle in self.toggles.values():
+            toggle.observe(lambda _: self._pressed(), "value")
+
+    def _pressed(self) -> None:
+        if not self._setting:
+            self.value = tuple(loss for loss, toggle in self.toggles.items() if toggle.value)
+
+    _setting = False
+
+    @traitlets.validate("value")
+    def _validate_value(self, proposal: traitlets.Bunch) -> tuple[str, ...]:
+        names = proposal.value
+        names = [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else list(names)
+        if unknown := [name for name in names if name not in self.toggles]:
+            raise traitlets.TraitError(f"Losses are {', '.join(self.toggles)}, got {unknown[0]!r}")
+        return tuple(loss for loss in self.toggles if loss in names)
+
+    @traitlets.observe("value")
+    def _show_value(self, change: traitlets.Bunch) -> None:
+        self._setting = True  # a button that follows is not pressed
+        try:
+            for loss, toggle in self.toggles.items():
+                toggle.value = loss in change.new
+        finally:
+            self._setting = False
 
 
 @dataclass(frozen=True)
@@ -91,16 +146,28 @@ _ALL = (
         "a CSV, TSV or parquet file with the columns user, item, timestamp. Press Enter to read it.",
     ),
     Control(
-        "loss",
-        "Loss",
+        "losses",
+        "Losses",
         "",
-        "what the next Start trains with. The memory below is always predicted for all three.",
+        "what the next Start trains with, one or several side by side. Memory is always predicted for all three.",
     ),
     Control(
         "n_negatives",
         "Negatives",
         "",
         "for sampled softmax: how many random items every target competes with in a step.",
+    ),
+    Control(
+        "sampling",
+        "Sampling",
+        "",
+        "for sampled softmax: draw negatives evenly or by popularity, or take the other targets of the batch.",
+    ),
+    Control(
+        "paper_rule",
+        "As in the paper",
+        "2√N",
+        "for SCE: take 2√N buckets of as many positions, N being the positions of a step, whatever else changes.",
     ),
     Control(
         "n_buckets",
@@ -127,6 +194,30 @@ _ALL = (
         "for SCE: draw the directions as mixtures of the model's own outputs, so that fewer point into the void.",
     ),
     Control(
+        "hidden_size",
+        "Width",
+        "D",
+        "numbers that describe an item, and an output of the model. All losses pay for it alike.",
+    ),
+    Control(
+        "n_blocks",
+        "Blocks",
+        "",
+        "attention layers that the model has one after the other.",
+    ),
+    Control(
+        "max_length",
+        "History length",
+        "l",
+        "how many of a user's last items the model sees at most.",
+    ),
+    Control(
+        "dropout",
+        "Dropout",
+        "",
+        "share of the model's inner numbers that a training step ignores. Small data want more of it.",
+    ),
+    Control(
         "batch_size",
         "Batch size",
         "s",
@@ -139,6 +230,12 @@ _ALL = (
         "how often training goes through all users at most. The model is scored after each.",
     ),
     Control(
+        "learning_rate",
+        "Learning rate",
+        "",
+        "how far Adam moves the weights in a step.",
+    ),
+    Control(
         "seed",
         "Seed",
         "",
@@ -148,6 +245,20 @@ _ALL = (
 CONTROLS = {control.name: control for control in _ALL}
 
 DATASETS = (("Synthetic", "synthetic"), ("Amazon Beauty", "amazon_beauty"), ("Your file", "file"))
+SAMPLINGS = (
+    ("Evenly", "uniform"),
+    ("By rank of popularity", "log_uniform"),
+    ("By popularity", "popularity"),
+    ("The batch's targets", "in_batch"),
+)
+#: Cards: title, and the names of their controls.
+CARDS = {
+    "data": ("Data", ("dataset", "catalog_size", "path")),
+    "loss": ("Loss", ("losses", "n_negatives", "sampling")),
+    "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "paper_rule", "mix_x")),
+    "model": ("Model", ("hidden_size", "n_blocks", "max_length", "dropout")),
+    "training": ("Training", ("batch_size", "epochs", "learning_rate", "seed")),
+}
 
 
 def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
@@ -160,26 +271,38 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
     def keywords(name: str) -> dict[str, Any]:
         return CONTROLS[name].described()
 
-    def slider(name: str, steps: list[int]) -> StepSlider:
-        made = StepSlider(steps, steps[0], **keywords(name))
+    def slider(name: str, steps: list[float], **options: Any) -> StepSlider:
+        made = StepSlider(steps, steps[0], **options, **keywords(name))
         made.value = values[name]
         return made
 
-    losses = [(label(loss), loss) for loss in LOOKS]
+    def choice(name: str, options: Sequence[tuple[str, str]]) -> widgets.Dropdown:
+        return Choice(options=options, value=values[name], **keywords(name))
+
+    def check(name: str) -> widgets.Checkbox:
+        return widgets.Checkbox(value=values[name], indent=False, **keywords(name))
+
     return {
-        "dataset": widgets.Dropdown(options=DATASETS, value=values["dataset"], **keywords("dataset")),
+        "dataset": choice("dataset", DATASETS),
         "catalog_size": slider("catalog_size", round_steps(100, 10_000_000)),
         "path": widgets.Text(
             value=values["path"], placeholder="interactions.csv", continuous_update=False, **keywords("path")
         ),
-        "loss": widgets.ToggleButtons(options=losses, value=values["loss"], tooltips=[CONTROLS["loss"].help] * 3),
+        "losses": LossPicker(values["losses"], CONTROLS["losses"].help),
         "n_negatives": slider("n_negatives", octaves(4, 8192)),
+        "sampling": choice("sampling", SAMPLINGS),
+        "paper_rule": check("paper_rule"),
         "n_buckets": slider("n_buckets", octaves(1, 4096)),
         "bucket_size_x": slider("bucket_size_x", octaves(1, 8192)),
         "bucket_size_y": slider("bucket_size_y", octaves(1, 8192)),
-        "mix_x": widgets.Checkbox(value=values["mix_x"], indent=False, **keywords("mix_x")),
+        "mix_x": check("mix_x"),
+        "hidden_size": slider("hidden_size", octaves(8, 512)),
+        "n_blocks": slider("n_blocks", [1, 2, 3, 4]),
+        "max_length": slider("max_length", [5, 10, 20, 50, 100, 200]),
+        "dropout": slider("dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], whole=False),
         "batch_size": slider("batch_size", octaves(4, 2048)),
         "epochs": slider("epochs", [*range(1, 11), 12, 15, 20, 30, 50, 100, 200]),
+        "learning_rate": slider("learning_rate", [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01], whole=False),
         "seed": slider("seed", list(range(10))),
     }
 

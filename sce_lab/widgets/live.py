@@ -1,4 +1,4 @@
-"""Training in the background: one worker thread that can be started, paused, stopped and watched.
+"""Training in the background: one worker thread that can be started, paused, stepped, stopped and watched.
 
 A training loop in a notebook cell would block every button. :class:`LiveRun` drives the events of
 :func:`sce_lab.training.train` from a thread of its own and keeps what they say; whoever wants to see it asks for a
@@ -9,73 +9,22 @@ from __future__ import annotations
 
 import atexit
 import os
-import statistics
 import threading
 import time
 import weakref
-from array import array
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 
-from sce_lab.memory import MemoryUse
-from sce_lab.runs import history_row
-from sce_lab.training import Evaluated, Event, Finished, Started, StepDone, TrainingConfig
+from sce_lab.training import Event, Finished, StepDone
+from sce_lab.widgets.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING, Progress, Snapshot
+from sce_lab.widgets.turns import Turn
 
-Events = Callable[[Callable[[], bool]], Iterable[Event]]
-"""Makes the events of a run. It is given a function that answers "stop?", and must end soon after a yes."""
-
-IDLE, RUNNING, PAUSED, STOPPING = "idle", "running", "paused", "stopping"
-FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run at one moment. Nothing in it changes afterwards.
-
-    Attributes:
-        state: "idle", "running", "paused", "stopping", or how it ended: "finished", "stopped", "failed".
-        config: what is trained, once the first event has come.
-        step, epochs: steps done, and epochs done as a fraction.
-        steps_per_epoch: 0 before the first event.
-        seconds: spent on it, pauses not counted.
-        history: rows as :func:`sce_lab.runs.history_row` makes them, with ``epochs`` (fractional) besides; of the steps
-            a few hundred, each the mean loss of its neighbourhood, and all evaluations.
-        milliseconds: by phase, median over the last steps whose memory was not measured.
-        memory: of the measured steps, the one with the highest peak.
-        statistics: of the last step that has any, such as SCE's coverage.
-        finished: the last event, if it came.
-        error: what the run failed with.
-    """
-
-    state: str = IDLE
-    config: TrainingConfig | None = None
-    step: int = 0
-    epochs: float = 0.0
-    steps_per_epoch: int = 0
-    seconds: float = 0.0
-    history: pd.DataFrame = field(default_factory=lambda: _history(array("d"), array("d"), [], 0, 1))
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    memory: MemoryUse | None = None
-    statistics: Any = None
-    finished: Finished | None = None
-    error: BaseException | None = None
-
-    @property
-    def active(self) -> bool:
-        """Is the worker busy with it?"""
-        return self.state in (RUNNING, PAUSED, STOPPING)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Validation metrics of the last evaluation; empty before it."""
-        rows = self.history[self.history["kind"] == "evaluation"]
-        return rows.iloc[-1].filter(like="@").astype(float).to_dict() if len(rows) else {}
+Events = Callable[[Callable[[], bool]], Iterable[Event | Turn]]
+"""Makes the events of a run, or of several that take turns. It is given a function that answers "stop?", and must end
+soon after a yes."""
 
 
 class LiveRun:
@@ -95,13 +44,9 @@ class LiveRun:
 
     def _clear(self) -> None:
         self._state, self._error = IDLE, None
-        self._started: Started | None = None
-        self._finished: Finished | None = None
-        self._steps, self._losses = array("d"), array("d")
-        self._evaluations: list[dict[str, Any]] = []
-        self._recent: deque[dict[str, float]] = deque(maxlen=64)
-        self._memory: MemoryUse | None = None
-        self._statistics: Any = None
+        self._progress = Progress()
+        self._lanes: dict[str, Progress] = {}
+        self._hold_at: int | None = None  # pause when every lane has done so many steps
         self._seconds, self._since = 0.0, None
 
     # ------------------------------------------------------------------------------------------------- from outside
@@ -116,11 +61,14 @@ class LiveRun:
         """Is a run under way (or paused)?"""
         return self._state in (RUNNING, PAUSED, STOPPING)
 
-    def start(self, events: Events, publish: Callable[[Snapshot], None] | None = None) -> None:
+    def start(
+        self, events: Events, publish: Callable[[Snapshot], None] | None = None, *, steps: int | None = None
+    ) -> None:
         """Forget the last run and start this one.
 
         Args:
             events: makes the events. An exception in it ends the run and is raised by :meth:`wait`.
+            steps: pause after so many.
             publish: called in the worker with a snapshot: at the first event, at evaluations and at the end always,
                 otherwise every ``period`` seconds, and less often if it is slow: it never takes a tenth of the time.
                 An exception in it ends the run as one in the events does.
@@ -137,6 +85,7 @@ class LiveRun:
             self._clear()
             self._stop.clear()
             self._go.set()
+            self._hold_at = steps
             self._state, self._since = RUNNING, time.monotonic()
             self._thread = threading.Thread(
                 target=self._work, args=(events, publish), name="sce-lab-training", daemon=True
@@ -155,8 +104,18 @@ class LiveRun:
         """Go on after :meth:`pause`."""
         with self._lock:
             if self._state == PAUSED:
+                self._hold_at = None
                 self._state, self._since = RUNNING, time.monotonic()
                 self._go.set()
+
+    def step(self) -> None:
+        """Do one step more, of each run that takes turns, and pause. Without a run nothing happens."""
+        with self._lock:
+            if self._state in (RUNNING, PAUSED):
+                self._hold_at = self._least_step() + 1
+                if self._state == PAUSED:
+                    self._state, self._since = RUNNING, time.monotonic()
+                    self._go.set()
 
     def stop(self) -> None:
         """End the run after the step that is being done, paused or not. Returns at once: see :meth:`wait`."""
@@ -185,7 +144,7 @@ class LiveRun:
                 if self._state == PAUSED and deadline is None:
                     raise RuntimeError("the run is paused: resume() or stop() it before waiting for its end")
                 if deadline is not None and time.monotonic() > deadline:
-                    raise TimeoutError(f"the run did not end within {timeout:g} s; it is at step {len(self._steps)}")
+                    raise TimeoutError(f"the run did not end within {timeout:g} s; it is at step {self._least_step()}")
                 thread.join(0.05)
         except KeyboardInterrupt:
             self.stop()
@@ -213,22 +172,14 @@ class LiveRun:
     def snapshot(self) -> Snapshot:
         """The run as it is now."""
         with self._lock:
-            length = self._started.n_steps_per_epoch if self._started else 0
             seconds = self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
-            return Snapshot(
-                state=self._state,
-                config=self._started.config if self._started else None,
-                step=int(self._steps[-1]) if self._steps else 0,
-                epochs=self._steps[-1] / length if self._steps else 0.0,
-                steps_per_epoch=length,
-                seconds=seconds,
-                history=_history(self._steps, self._losses, self._evaluations, length, self._max_points),
-                milliseconds=_medians(self._recent),
-                memory=self._memory,
-                statistics=self._statistics,
-                finished=self._finished,
-                error=self._error,
-            )
+            # One of several runs may have ended while the others go on; of a single one the worker's word counts.
+            lanes = {name: lane.snapshot(self._state, self._max_points) for name, lane in self._lanes.items()}
+            whole = self._progress.snapshot(self._state, self._max_points, seconds=seconds, error=self._error)
+            if lanes:
+                first = max(lanes.values(), key=lambda shot: shot.step)
+                whole = replace(whole, step=first.step, epochs=first.epochs, steps_per_epoch=first.steps_per_epoch)
+            return replace(whole, state=self._state, lanes=lanes)
 
     # ---------------------------------------------------------------------------------------------- in the worker
 
@@ -240,15 +191,19 @@ class LiveRun:
             for event in events(self._stop.is_set):
                 with self._lock:
                     self._take(event)
+                self._hold_if_asked()
                 now = time.monotonic()
                 due = now - shown >= max(self._period, 10 * cost)
-                if publish and (due or not isinstance(event, StepDone | Finished)):
+                news = event.event if isinstance(event, Turn) else event
+                if publish and (due or not self._go.is_set() or not isinstance(news, StepDone | Finished)):
                     publish(self.snapshot())
                     shown = time.monotonic()
                     cost = shown - now
                 while not self._go.wait(0.5):  # paused
                     pass
             ending = STOPPED if self._stop.is_set() else FINISHED
+            if errors := [lane.error for lane in self._lanes.values() if lane.error is not None]:
+                self._error, ending = errors[0], FAILED
         except BaseException as error:
             self._error, ending = error, FAILED
         with self._lock:
@@ -265,46 +220,22 @@ class LiveRun:
             self._seconds += time.monotonic() - self._since
         self._state, self._since = state, None
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Started():
-                self._started = event
-            case StepDone():
-                self._steps.append(event.step)
-                self._losses.append(event.loss)
-                if event.memory is None:
-                    self._recent.append(event.seconds)
-                elif self._memory is None or event.memory.peak > self._memory.peak:
-                    self._memory = event.memory
-                self._statistics = event.statistics or self._statistics
-            case Evaluated():
-                self._evaluations.append(history_row(event))
-            case Finished():
-                self._finished = event
+    def _take(self, event: Event | Turn) -> None:
+        if isinstance(event, Turn):
+            self._lanes.setdefault(event.run, Progress()).take(event.event)
+        else:
+            self._progress.take(event)
 
+    def _least_step(self) -> int:
+        """How far the run is; of several, the hindmost that has not ended."""
+        lanes = [lane.step for lane in self._lanes.values() if not lane.ended]
+        return min(lanes, default=self._progress.step)
 
-def _history(
-    steps: array[float], losses: array[float], evaluations: list[dict[str, Any]], length: int, max_points: int
-) -> pd.DataFrame:
-    """Steps thinned to at most ``max_points`` means, then the evaluations."""
-    step, loss = np.array(steps), np.array(losses)
-    if len(step) > max_points:
-        starts = np.linspace(0, len(step), max_points + 1).astype(int)[:-1]
-        counts = np.diff(np.append(starts, len(step)))
-        step, loss = np.add.reduceat(step, starts) / counts, np.add.reduceat(loss, starts) / counts
-    length = max(length, 1)
-    columns = {"kind": ["step"] * len(step), "step": step, "epoch": step // length, "loss": loss}
-    rows = pd.DataFrame(columns)
-    if evaluations:
-        rows = pd.concat([rows, pd.DataFrame(evaluations)], ignore_index=True)
-    return rows.assign(epochs=rows["step"] / length)
-
-
-def _medians(recent: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Median milliseconds by phase; the very first step is slower than any other and left out when there are more."""
-    rows = list(recent)
-    rows = rows[1:] or rows
-    return {phase: 1e3 * statistics.median(row[phase] for row in rows) for phase in (rows[0] if rows else ())}
+    def _hold_if_asked(self) -> None:
+        with self._lock:
+            if self._hold_at is not None and self._least_step() >= self._hold_at:
+                self._hold_at = None
+                self.pause()
 
 
 _LIVE: weakref.WeakSet[LiveRun] = weakref.WeakSet()

@@ -6,104 +6,78 @@ import html
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+import traitlets
+from IPython.display import display
 
-from sce_lab.figures import LOOKS, METRICS, label, look, memory_spec, training_spec
-from sce_lab.memory import format_bytes, free_memory, measuring
-from sce_lab.training import Event, train
-from sce_lab.widgets.assessment import OWN_FILE, Assessment, Settings, assess, open_data
-from sce_lab.widgets.controls import CONTROLS, DATASETS, make_controls, with_help
+from sce_lab.figures import LOOKS, METRICS, insight_spec, label, memory_spec, training_spec
+from sce_lab.memory import format_bytes, free_memory
+from sce_lab.training import Event
+from sce_lab.widgets.assessment import Assessment, assess, open_data
+from sce_lab.widgets.challenges import Challenges
+from sce_lab.widgets.compare import Compare
+from sce_lab.widgets.controls import CONTROLS, make_controls
+from sce_lab.widgets.deck import Deck, Transport
+from sce_lab.widgets.guesses import Guesses
 from sce_lab.widgets.latest import Latest
-from sce_lab.widgets.live import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, STOPPING, LiveRun, Snapshot, stop_all
-from sce_lab.widgets.stage import Canvas, stage, table, text
+from sce_lab.widgets.legend import LOSS_KEY, MEMORY_KEY
+from sce_lab.widgets.live import LiveRun, stop_all
+from sce_lab.widgets.numbers import fits_line, numbers
+from sce_lab.widgets.progress import IDLE, Snapshot
+from sce_lab.widgets.records import RunRecord, restore
+from sce_lab.widgets.settings import LIVE, Settings, read_line
+from sce_lab.widgets.share import Share
+from sce_lab.widgets.snapshot import StaticView
+from sce_lab.widgets.stage import Canvas, stage, text
+from sce_lab.widgets.status import data_title, progress
+from sce_lab.widgets.tour import Tour
+from sce_lab.widgets.turns import take_turns
 
-CARDS = {
-    "data": ("Data", ("dataset", "catalog_size", "path")),
-    "loss": ("Loss", ("loss", "n_negatives")),
-    "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "mix_x")),
-    "training": ("Training", ("batch_size", "epochs", "seed")),
-}
 #: Changes of one control that follow each other faster than this (seconds) are one gesture, with one "before".
 GESTURE = 1.5
-
-
-@dataclass
-class RunRecord:
-    """One run of this session."""
-
-    number: int
-    settings: Settings
-    assessment: Assessment
-    ceiling: dict[str, float] = field(default_factory=dict)
-    snapshot: Snapshot = field(default_factory=Snapshot)
-
-    @property
-    def loss(self) -> str:
-        """The loss it is trained with."""
-        return self.settings.loss
-
-    def predicted(self) -> dict[str, int]:
-        """Bytes, by field of :class:`sce_lab.memory.MemoryUse`."""
-        rows = self.assessment.memory.set_index("loss")
-        return {name: int(value) for name, value in rows.loc[self.loss].items()}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything that is known of it, JSON-able."""
-        shot = self.snapshot
-        steps = shot.history[shot.history["kind"] == "step"]["loss"].astype(float)
-        finished = shot.finished
-        return {
-            "number": self.number,
-            "settings": asdict(self.settings),
-            "catalog_size": self.assessment.facts.catalog_size if self.assessment.facts else None,
-            "state": shot.state,
-            "error": str(shot.error) if shot.error else "",
-            "steps": shot.step,
-            "epochs": shot.epochs,
-            "seconds": shot.seconds,
-            "loss_first": float(steps.iloc[0]) if len(steps) else None,
-            "loss_last": float(steps.iloc[-1]) if len(steps) else None,
-            "milliseconds": dict(shot.milliseconds),
-            "predicted_memory": self.predicted(),
-            "measured_memory": shot.memory.as_dict() if shot.memory else None,
-            "validation": shot.metrics,
-            "test": dict(finished.test) if finished else {},
-            "ceiling": dict(self.ceiling),
-        }
+#: A setting that has been left alone for this long (seconds) is taken over by a run that is under way.
+SETTLED = 0.3
 
 
 class Playground:
-    """Controls, prediction, live training and a comparison of the runs made so far.
+    """Controls, prediction, live training and a comparison of all runs, those of earlier kernels too.
 
     Display it as the last line of a cell. Everything on it can be done from Python too: ``controls[name].value = ...``,
-    :meth:`start`, :meth:`pause`, :meth:`stop`, :meth:`reset`, :meth:`wait`, :meth:`results`. A new one stops what an
-    older one trains.
+    :meth:`apply`, :meth:`start`, :meth:`step`, :meth:`pause`, :meth:`stop`, :meth:`reset`, :meth:`undo`, :meth:`wait`,
+    :meth:`results`. A new one stops what an older one trains.
 
     Args:
-        settings: first values of the controls, by name: see :class:`sce_lab.widgets.assessment.Settings`.
+        state: first values of the controls, as a line that the playground showed (:attr:`state`) or as a dict.
+        settings: first values too, by name: see :class:`sce_lab.widgets.settings.Settings`; ``state`` goes before them.
 
     Raises:
         TypeError: a setting that does not exist.
+        ValueError: a state that cannot be read.
         traitlets.TraitError: a value that its control cannot have.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        first = Settings(**settings)
+    def __init__(self, state: str | Mapping[str, Any] = "", **settings: Any) -> None:
+        first = read_line(state, Settings(**settings))
         stop_all()
         # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.
         warnings.filterwarnings("ignore", "bucket_size_.*each bucket takes all", RuntimeWarning)
         self.controls = make_controls(asdict(first))
-        self.runs: list[RunRecord] = []
+        self.runs: list[RunRecord] = restore()
+        self._group: list[RunRecord] = []  # what the last Start trains
         self._lock = threading.RLock()
         self._measured: dict[tuple[Any, ...], int] = {}
         self._gesture: tuple[str, float] = ("", -np.inf)
         self._before: pd.DataFrame | None = None
+        self._last, self._applying = first, False
+        self._undo: deque[Callable[[], None]] = deque(maxlen=100)
+        self._steady: tuple[float, Settings | None] = (np.inf, None)
         self._message = ""
         self._free = free_memory()
         self._live = LiveRun()
@@ -123,8 +97,34 @@ class Playground:
         """What the controls say now."""
         return Settings(**{name: control.value for name, control in self.controls.items()})
 
-    def start(self) -> bool:
-        """Train with the present settings. False, with a sentence beside the button, if that cannot be."""
+    @property
+    def state(self) -> str:
+        """:attr:`settings` as one line, for :meth:`apply` or ``Playground(state)``."""
+        return self.settings.line()
+
+    def apply(self, state: str | Mapping[str, Any] | Settings) -> None:
+        """Set the controls, all or none, to a line, to a dict (what it does not name stays) or to settings.
+
+        Raises:
+            ValueError: it cannot be read; traitlets.TraitError: a value that its control cannot have.
+        """
+        before = self.settings
+        self._set(state if isinstance(state, Settings) else read_line(state, before))
+        self._undo.append(lambda: self._set(before))
+        self._show_status()
+
+    def undo(self) -> None:
+        """Take back the last change of settings, or bring back what was removed last."""
+        if self._undo:
+            self._undo.pop()()
+        self._show_status()
+
+    def start(self, *, steps: int | None = None) -> bool:
+        """Train with the present settings. False, with a sentence beside the button, if that cannot be.
+
+        Args:
+            steps: pause after so many.
+        """
         try:
             self._predictor.settle(timeout=10.0)
         except TimeoutError:
@@ -139,14 +139,30 @@ class Playground:
             if assessment.problem:
                 self._show_assessment(assessment)
                 return self._say("")
-            record = RunRecord(len(self.runs) + 1, assessment.settings, assessment)
-            self.runs.append(record)
-            self._message = ""
-            self._live.start(lambda stop: self._events(record, stop), lambda shot: self._show_run(record, shot))
+            self._message = assessment.left_out
+            group = self._new_records(assessment)
+            with self._lock:
+                self.runs.extend(group)
+                self._group = group
+                self._steady = (np.inf, None)
+            self._live.start(
+                lambda stop: take_turns({str(record.number): self._events(record, stop) for record in group}),
+                self._show_run,
+                steps=steps,
+            )
         finally:
             self._starting.release()
+        self._show_controls()
         self._show_status()
         return True
+
+    def step(self) -> None:
+        """Do one step of each loss and hold; without a run, start one."""
+        if self._live.active:
+            self._live.step()
+            self._show_status()
+        else:
+            self.start(steps=1)
 
     def pause(self) -> None:
         """Hold the run after the present step."""
@@ -162,23 +178,34 @@ class Playground:
         """End the run after the present step; what it reached is kept."""
         self._live.stop()
         self._show_status()
+        self.tour.look()
 
     def reset(self) -> None:
-        """Stop, and forget all runs. The settings stay."""
+        """Stop, and clear away all runs. Settings and the runs' folders stay; :meth:`undo` brings the runs back."""
         try:
             self._live.reset(timeout=5.0)
         except TimeoutError:
             self._say("Stopping after this step. Press Reset again then.")
             return
         with self._lock:
-            self.runs.clear()
+            self._group = []
+            self._before, self._message = None, ""
+        self.remove([record.number for record in self.runs])
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Clear away runs that have ended; their folders stay."""
+        numbers = set(numbers)
+        with self._lock:
+            gone = [r for r in self.runs if r.number in numbers and not (r in self._group and self._live.active)]
+            if not gone:
+                return
+            self.runs = [record for record in self.runs if record not in gone]
             self._measured.clear()
-            self._before = None
-            self._message = ""
-        self._training.show(training_spec({}, {}))
-        self._show_table()
+            self._undo.append(lambda: self._bring_back(gone))
+        for record in gone:
+            record.keep(shown=False)
+        self._show_runs()
         self._predictor.submit(self.settings)
-        self._show_status()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the prediction is up to date and the run, if there is one, has ended.
@@ -190,6 +217,12 @@ class Playground:
         self._predictor.settle(60.0 if timeout is None else timeout)
         self._live.wait(timeout)
         self._predictor.settle()
+        self.guesses.settle()
+
+    @property
+    def active(self) -> bool:
+        """Is something being trained (or paused)?"""
+        return self._live.active
 
     def results(self) -> dict[str, Any]:
         """Settings, prediction and runs as plain data that can be written as JSON."""
@@ -197,86 +230,105 @@ class Playground:
         memory = self.assessment.memory
         predicted = {} if memory.empty else memory.set_index("loss").astype(int).to_dict("index")
         return {
-            "settings": asdict(self.settings),
+            "settings": {**asdict(self.settings), "losses": list(self.settings.losses)},
             "predicted_memory": predicted,
+            "scores": dict(self.assessment.scores),
             "problem": self.assessment.problem,
+            "left_out": self.assessment.left_out,
             "notes": {card: note.text for card, note in self.assessment.notes.items()},
             "free_memory": self._free,
             "state": self._live.state,
+            "solved": sorted(self.challenges.solved),
+            "guesses": self.guesses.as_list(),
             "runs": [record.as_dict() for record in self.runs],
         }
 
-    def _repr_mimebundle_(self, **keywords: Any) -> Any:
-        return self.view._repr_mimebundle_(**keywords)
+    def _ipython_display_(self) -> None:
+        display(self._static.bundle(self.view), raw=True)
+        self._static.display()
 
     # ----------------------------------------------------------------------------------------------------- the pieces
 
     def _build(self) -> None:
-        def button(name: str, icon: str, tooltip: str, action: Callable[[], Any]) -> widgets.Button:
-            made = widgets.Button(description=name, icon=icon, tooltip=tooltip)
-            made.on_click(lambda _: action())
-            return made
-
-        def pause_or_resume() -> None:
-            if self._live.state == PAUSED:
-                self.resume()
-            else:
-                self.pause()
-
-        self.buttons = {
-            "start": button("Start", "play", "Train with the settings below", self.start),
-            "pause": button("Pause", "pause", "Hold, and go on later", pause_or_resume),
-            "stop": button("Stop", "stop", "End this run after the present step", self.stop),
-            "reset": button("Reset", "undo", "Forget all runs; the settings stay", self.reset),
-        }
-        self.buttons["start"].add_class("sce-primary")
-        self._status = text("", "sce-status")
-        bar = widgets.HBox([*self.buttons.values(), self._status])
-        bar.add_class("sce-bar")
-
-        self._notes = {card: text("", "sce-note") for card in CARDS}
-        self._boxes = {name: with_help(name, control) for name, control in self.controls.items()}
-        cards = [self._card(card, *CARDS[card]) for card in CARDS]
-        grid = widgets.Box(cards)
-        grid.add_class("sce-cards")
-        hint = text('<div class="sce-help-text">Point at a control to read what it does.</div>', "sce-hint")
-        deck = widgets.VBox([grid, hint])
-        deck.add_class("sce-deck")
-
+        names = ("start", "pause", "resume", "step", "stop", "reset", "undo")
+        self._transport = Transport({name: getattr(self, name) for name in names})
+        self._deck = Deck(self.controls)
+        self.buttons = self._transport.buttons
         memory = self.assessment.memory
         self._memory = Canvas(memory_spec(_no_memory() if memory.empty else memory, free=self._free))
+        self._fits = text("")
         self._training = Canvas(training_spec({}, {}))
-        self._table = text("")
-        self._show_table()
-        children = (
-            bar,
-            deck,
+        self._insight = Canvas(insight_spec(None, {}))
+        self.compare = Compare(self.remove)
+        self.challenges = Challenges()
+        self.guesses = Guesses(lambda: self.settings, lambda: self._free, lambda: self.runs)
+        self._numbers = text("")
+        self._static = StaticView()
+        panels = {
+            "Runs": self.compare.view,
+            "Challenges": self.challenges.view,
+            "Guess first": self.guesses.view,
+            "Numbers": self._numbers,
+        }
+        self.tabs = widgets.Tab(list(panels.values()), titles=tuple(panels), selected_index=0)
+        self.tabs.add_class("sce-tabs")
+        targets = {**self._deck.boxes, **self.buttons, "tabs": self.tabs}
+        self.tour = Tour(self, targets)
+        self.share = Share(self.apply, lambda: self._free, self.tour.begin)
+        self.tabs.observe(lambda _: self.tour.look(), "selected_index")
+        self.compare.table.observe(lambda _: self.tour.look(), "selected")
+        self._show_runs()
+        self.view = stage(
+            self.share.view,
+            self._transport.view,
+            self.tour.view,
+            self._deck.view,
             self._memory.widget,
-            text(_MEMORY_KEY),
+            text(MEMORY_KEY),
+            self._fits,
             self._training.widget,
             text(LOSS_KEY),
-            self._table,
+            self._insight.widget,
+            self.tabs,
         )
-        self.view = stage(*children)
-
-    def _card(self, card: str, title: str, names: Iterable[str]) -> widgets.VBox:
-        heading = text(f'<div class="sce-heading">{title}</div>')
-        made = widgets.VBox([heading, *(self._boxes[name] for name in names), self._notes[card]])
-        made.add_class("sce-card")
-        return made
 
     # ---------------------------------------------------------------------------------------------- settings changed
 
     def _changed(self, name: str) -> None:
         """A control moved: in whichever thread the kernel runs callbacks, so nothing slow happens here."""
+        if self._applying:
+            return
         now = time.monotonic()
         with self._lock:
             last, when = self._gesture
             if name != last or now - when > GESTURE:
                 memory = self.assessment.memory
                 self._before = None if memory.empty else memory
+                before = self._last
+                self._undo.append(lambda: self._set(before))
             self._gesture = name, now
+            self._last = self.settings
             self._message = ""
+        self._show_controls()
+        self._predictor.submit(self.settings)
+
+    def _set(self, settings: Settings) -> None:
+        """Set all controls, or none of them if one refuses."""
+        with self._lock:
+            before = self.settings
+            self._applying = True
+            try:
+                for name, control in self.controls.items():
+                    control.value = getattr(settings, name)
+            except traitlets.TraitError:
+                for name, control in self.controls.items():
+                    control.value = getattr(before, name)
+                raise
+            finally:
+                self._applying = False
+            memory = self.assessment.memory
+            self._before = None if memory.empty else memory
+            self._gesture, self._last, self._message = ("", -np.inf), self.settings, ""
         self._show_controls()
         self._predictor.submit(self.settings)
 
@@ -284,7 +336,7 @@ class Playground:
         if not self._live.active:  # a run takes memory that its successor will have again
             self._free = free_memory()
         if settings.dataset != "synthetic" and self.assessment.settings.source != settings.source:
-            self._show_status(f"Reading {html.escape(_data_title(settings))} ...")
+            self._show_status(f"Reading {html.escape(data_title(settings))} ...")
         try:
             self._show_assessment(assess(settings, self._free))
         except Exception as error:
@@ -293,6 +345,8 @@ class Playground:
 
     def _show_assessment(self, assessment: Assessment) -> None:
         self.assessment = assessment
+        self._follow_the_paper(assessment.settings)
+        self._steady = (np.inf, None) if assessment.problem else (time.monotonic(), assessment.settings)
         if not assessment.memory.empty:
             settings = assessment.settings
             known = {loss: self._measured[key] for loss in LOOKS if (key := _key(settings, loss)) in self._measured}
@@ -300,45 +354,141 @@ class Playground:
             if before is not None and before.equals(assessment.memory):
                 before = None
             self._memory.show(memory_spec(assessment.memory, before=before, measured=known, free=self._free))
-        for card, box in self._notes.items():
-            note = assessment.notes.get(card)
-            level = f" sce-{note.level}" if note and note.level else ""
-            sign = "⚠ " if level else ""
-            box.value = f'<div class="sce-note-text{level}">{sign}{html.escape(note.text) if note else ""}</div>'
+        self._deck.show_notes(assessment.notes)
+        self._fits.value = fits_line(assessment, self._free)
+        self._numbers.value = numbers(assessment, self.runs)
+        self.challenges.check(self.runs, assessment)
+        self.guesses.ask()
         self._show_status()
 
+    def _follow_the_paper(self, assessed: Settings) -> None:
+        """With the lock on, the sliders go where the paper's rule puts them."""
+        if not assessed.paper_rule or not self.controls["paper_rule"].value:
+            return
+        with self._lock:
+            self._applying = True
+            try:
+                for name in ("n_buckets", "bucket_size_x"):
+                    self.controls[name].value = getattr(assessed, name)
+            finally:
+                self._applying = False
+            self._last = self.settings
+
     def _show_controls(self) -> None:
-        """Which controls have a say depends on the data; the loss's own are set off when another one is trained."""
         settings = self.settings
-        self._boxes["catalog_size"].layout.display = "" if settings.dataset == "synthetic" else "none"
-        self._boxes["path"].layout.display = "" if settings.dataset == OWN_FILE else "none"
-        owners = {"n_negatives": "sampled", **dict.fromkeys(CARDS["sce"][1], "sce")}
-        for name, loss in owners.items():
-            (self._boxes[name].remove_class if settings.loss == loss else self._boxes[name].add_class)("sce-aside")
+        self._deck.show_controls(settings, self._for_the_next_start(settings))
+        self.share.show(settings.line())
+        self.tour.look()
+
+    def _for_the_next_start(self, settings: Settings) -> set[str]:
+        """Names of controls that the run under way does not listen to, and that were moved since it began."""
+        if not self._live.active or not self._group:
+            return set()
+        trained = self._group[0].settings
+        live = {name for record in self._group for name in LIVE.get(record.loss, ())} | {"paper_rule"}
+        return {name for name in CONTROLS if name not in live and getattr(trained, name) != getattr(settings, name)}
 
     # ------------------------------------------------------------------------------------------------------ training
+
+    def _new_records(self, assessment: Assessment) -> list[RunRecord]:
+        uses = assessment.memory.set_index("loss")
+        first = max((record.number for record in self.runs), default=0) + 1
+        made = []
+        for number, loss in enumerate(assessment.fitting, start=first):
+            predicted = {name: int(value) for name, value in uses.loc[loss].items()}
+            catalog_size = assessment.facts.catalog_size if assessment.facts else None
+            made.append(RunRecord(number, assessment.settings, loss, predicted, catalog_size))
+            try:
+                made[-1].make_folder()
+            except OSError as error:
+                self._message = f"This run cannot be kept: {error}. It trains all the same."
+        return made
 
     def _events(self, record: RunRecord, stop: Callable[[], bool]) -> Iterable[Event]:
         """Runs in the worker: open the data, find the ceiling, train."""
         split, process = open_data(*record.settings.source)
         if process is not None:
-            record.ceiling = process.ceiling(split.validation)
-        yield from train(record.settings.config(record.loss), split, step=measuring(), stop=stop)
+            known = next((r.ceiling for r in self._group if r.ceiling), None)
+            record.ceiling = known or process.ceiling(split.validation)
+        yield from record.events(split, stop, self._wanted)
 
-    def _show_run(self, record: RunRecord, snapshot: Snapshot) -> None:
+    def _wanted(self, record: RunRecord) -> dict[str, Any]:
+        """Runs in the worker: which settings of the run's loss were moved and then left alone."""
+        since, settings = self._steady
+        if settings is None or time.monotonic() - since < SETTLED:
+            return {}
+        if settings.paper_rule and settings.batch_size != record.settings.batch_size:
+            return {}  # the rule follows a batch that this run does not have
+        return {
+            name: value
+            for name in LIVE.get(record.loss, ())
+            if (value := getattr(settings, name)) != record.live.get(name)
+        }
+
+    def _show_run(self, whole: Snapshot) -> None:
         """Runs in the worker, about five times a second."""
-        last, record.snapshot = record.snapshot, snapshot
-        comparable = {r.loss: r for r in self.runs if r.settings.source == record.settings.source}
-        histories = {loss: r.snapshot.history for loss, r in comparable.items()}
-        milliseconds = {loss: r.snapshot.milliseconds for loss, r in comparable.items() if r.snapshot.milliseconds}
-        ceiling = {name: record.ceiling[name] for name in METRICS if name in record.ceiling}
-        self._training.show(training_spec(histories, milliseconds, ceiling=ceiling, epochs=record.settings.epochs))
-        if snapshot.memory is not None and snapshot.memory is not last.memory:
-            self._measured[_key(record.settings, record.loss)] = snapshot.memory.peak
-            self._predictor.submit(self.settings)
-        if (snapshot.state, snapshot.memory, snapshot.metrics) != (last.state, last.memory, last.metrics):
+        group, news = self._group, False
+        for record in group:
+            last = record.snapshot
+            shot = whole.lanes.get(str(record.number)) or Snapshot(state=whole.state, error=whole.error)
+            record.snapshot = shot
+            if shot.memory is not None and shot.memory is not last.memory and not shot.changes:
+                self._measured[_key(record.settings, record.loss)] = shot.memory.peak
+                self._predictor.submit(self.settings)
+            news |= (shot.state, shot.memory, shot.metrics) != (last.state, last.memory, last.metrics)
+            news |= len(shot.changes) != len(last.changes)
+        self._show_curves()
+        if news:
             self._show_table()
         self._show_status()
+        if not whole.active:
+            self._show_controls()
+            self._static.show(self.assessment, self.runs)
+            self.guesses.look()
+
+    def _show_curves(self) -> None:
+        """The newest run of each loss on the same data."""
+        newest = self.runs[-1] if self.runs else None
+        same = {r.loss: r for r in self.runs if newest and r.settings.source == newest.settings.source}
+        shots = {loss: record.snapshot for loss, record in same.items()}
+        histories = {loss: shot.history for loss, shot in shots.items()}
+        epochs = newest.settings.epochs if newest else None
+        ceiling = {name: newest.ceiling[name] for name in METRICS if newest and name in newest.ceiling}
+        self._training.show(
+            training_spec(
+                histories,
+                {loss: shot.milliseconds for loss, shot in shots.items() if shot.milliseconds},
+                ceiling=ceiling,
+                epochs=epochs,
+                changes={loss: shot.changes for loss, shot in shots.items() if shot.changes},
+            )
+        )
+        followed = shots["sce"].followed if "sce" in shots else None
+        self._insight.show(insight_spec(followed, histories, epochs=epochs))
+
+    def _show_table(self) -> None:
+        self.compare.show(self.runs)
+        self.challenges.check(self.runs, self.assessment)
+        self._numbers.value = numbers(self.assessment, self.runs)
+
+    def _show_runs(self) -> None:
+        """All that shows runs, after some came or went."""
+        self._show_curves()
+        self._show_table()
+        self._show_status()
+        self._static.show(self.assessment, self.runs)
+
+    def _bring_back(self, gone: list[RunRecord]) -> None:
+        with self._lock:
+            taken = {record.number for record in self.runs}
+            for record in gone:  # runs made since then may have the old numbers
+                if record.number in taken:
+                    record.number = max(taken) + 1
+                taken.add(record.number)
+            self.runs = sorted([*self.runs, *gone], key=lambda record: record.number)
+        for record in gone:
+            record.keep(shown=True)
+        self._show_runs()
 
     # ------------------------------------------------------------------------------------------------- what is going on
 
@@ -352,41 +502,41 @@ class Playground:
         with self._lock:
             state, problem = self._live.state, self.assessment.problem
             active = self._live.active
-            self.buttons["start"].disabled = active or bool(problem)
-            self.buttons["pause"].disabled = state not in (RUNNING, PAUSED)
-            self.buttons["pause"].description = "Resume" if state == PAUSED else "Pause"
-            self.buttons["pause"].icon = "play" if state == PAUSED else "pause"
-            self.buttons["stop"].disabled = state not in (RUNNING, PAUSED)
-            self.buttons["reset"].disabled = not self.runs
-            record = self.runs[-1] if self.runs else None
-            moved = record is not None and record.settings != self.settings
+            self._transport.show(
+                state,
+                active=active,
+                can_start=not problem,
+                has_runs=bool(self.runs),
+                can_undo=bool(self._undo),
+            )
+            settings, group = self.settings, self._group
+            moved = bool(group) and _asked(group[0].settings) != _asked(settings)
             if busy and not active:
                 sentence, level, share = busy, "", 0.0
-            elif record is not None and (active or (state != "idle" and not moved)):
-                sentence, level, share = _progress(record, self._live.state, moved and active)
+            elif group and (active or (state != IDLE and not moved)):
+                sentence, level, share = progress(group, state, bool(self._for_the_next_start(settings)))
             elif problem:
                 sentence, level, share = html.escape(problem), "sce-problem", 0.0
             else:
                 sentence, level, share = self._ready(), "", 0.0
             if self._message:
-                sentence = html.escape(self._message)
-            level = f' class="{level}"' if level else ""
-            self._status.value = (
-                f'<div class="sce-status-text"><div{level}>{sentence}</div></div>'
-                f'<div class="sce-progress"><div style="width: {share:.1%}"></div></div>'
-            )
+                sentence = html.escape(self._message) if not active else f"{sentence} {html.escape(self._message)}"
+            self._transport.say(sentence, level, share)
 
     def _ready(self) -> str:
-        settings = self.assessment.settings
-        peak = self.assessment.memory.set_index("loss")["peak"][settings.loss]
-        return f"Ready: <b>{label(settings.loss)}</b>, about {format_bytes(peak)} a step. Press Start."
+        assessment = self.assessment
+        peaks = assessment.memory.set_index("loss")["peak"]
+        peak = max(peaks[loss] for loss in assessment.fitting)
+        names = ", ".join(label(loss) for loss in assessment.fitting)
+        left_out = (
+            f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
+        )
+        return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step. Press Start.{left_out}"
 
-    def _show_table(self) -> None:
-        rows = [_table_row(record) for record in self.runs]
-        if rows:
-            self._table.value = table(rows, left=("#", "loss"), wrap=("settings",)) + _TABLE_KEY
-        else:
-            self._table.value = '<div class="sce-empty">The runs you make are compared here.</div>'
+
+def _asked(settings: Settings) -> Settings:
+    """Settings without what the lock on the paper's rule makes of them."""
+    return replace(settings, n_buckets=0, bucket_size_x=0) if settings.paper_rule else settings
 
 
 def _no_memory() -> pd.DataFrame:
@@ -397,105 +547,9 @@ def _no_memory() -> pd.DataFrame:
 
 def _key(settings: Settings, loss: str) -> tuple[Any, ...]:
     """What a measured peak belongs to."""
-    return settings.source, settings.batch_size, loss, tuple(settings.loss_settings(loss).items())
+    config = settings.config(loss)
+    model = (config.hidden_size, config.n_blocks, config.max_length, config.batch_size)
+    return settings.source, *model, loss, tuple(config.loss_settings.items())
 
-
-def _data_title(settings: Settings) -> str:
-    if settings.dataset == OWN_FILE:
-        return settings.path
-    return next(title for title, value in DATASETS if value == settings.dataset)
-
-
-def _progress(record: RunRecord, state: str, moved: bool) -> tuple[str, str, float]:
-    """Sentence, CSS class and share done."""
-    shot, name = record.snapshot, f"<b>{label(record.loss)}</b>"
-    share = min(1.0, shot.epochs / record.settings.epochs)
-    where = f"epoch {shot.epochs:.1f} of {record.settings.epochs}"
-    score = f", HR@10 {shot.metrics['HR@10']:.3f}" if shot.metrics else ""
-    later = " The changed settings are for the next run." if moved else ""
-    if state == FAILED:
-        return f"{name} failed: {html.escape(str(shot.error))}", "sce-problem", share
-    if shot.step == 0 and state == RUNNING:
-        return f"Preparing {html.escape(_data_title(record.settings))} for {name} ...{later}", "", share
-    if state in (FINISHED, STOPPED):
-        test = shot.finished.test if shot.finished else {}
-        score = f", test HR@10 {test['HR@10']:.3f}, NDCG@10 {test['NDCG@10']:.3f}" if test else score
-        how = "stopped" if state == STOPPED else "done"
-        return f"{name} {how}: {shot.epochs:.1f} epochs in {shot.seconds:.0f} s{score}.", "", share
-    doing = {PAUSED: "paused at", STOPPING: "stopping after this step,"}.get(state, "training:")
-    return f"{name} {doing} {where}{score}.{later}", "", share
-
-
-def _table_row(record: RunRecord) -> dict[str, str]:
-    shot, settings = record.snapshot, record.settings
-    metrics, which = (shot.finished.test, "") if shot.finished and shot.finished.test else (shot.metrics, "*")
-    parts = [_data_title(settings)]
-    parts += [f"C = {record.assessment.facts.catalog_size:,}"] if record.assessment.facts else []
-    parts += [part for part in (f"batch {settings.batch_size}", _loss_settings(settings)) if part]
-    parts += [f"seed {settings.seed}"] if settings.seed else []
-    milliseconds = sum(shot.milliseconds.values())
-    return {
-        "#": str(record.number),
-        "loss": f"{swatch(record.loss)}{label(record.loss)}",
-        "settings": html.escape(", ".join(parts)),
-        "peak memory": format_bytes(shot.memory.peak) if shot.memory else "",
-        "ms/step": f"{milliseconds:.0f}" if milliseconds else "",
-        "epochs": f"{shot.epochs:.1f}".removesuffix(".0"),
-        **{name: f"{metrics[name]:.3f}{which}" if name in metrics else "" for name in (*METRICS, "COV@10")},
-    }
-
-
-def _loss_settings(settings: Settings) -> str:
-    match settings.loss:
-        case "sampled":
-            return f"{settings.n_negatives:,} negatives"
-        case "sce":
-            size = f"{settings.bucket_size_x:,} × {settings.bucket_size_y:,}"
-            return f"{settings.n_buckets:,} buckets of {size}" + (", Mix" if settings.mix_x else "")
-    return ""
-
-
-def swatch(loss: str) -> str:
-    """The loss's line and marker, as a small picture for text and tables."""
-    style = look(loss)
-    dash = {"dash": "6 3", "dot": "2 2"}.get(style.dash, "none")
-    marker = {
-        "square": '<rect x="9" y="2" width="8" height="8"/>',
-        "triangle-up": '<path d="M13 1 L18 10 L8 10 Z"/>',
-    }.get(style.symbol, '<circle cx="13" cy="6" r="4.2"/>')
-    return (
-        f'<svg width="26" height="12" fill="{style.color}" style="margin-right: 6px" aria-hidden="true">'
-        f'<line x1="0" x2="26" y1="6" y2="6" stroke="{style.color}" stroke-width="2" stroke-dasharray="{dash}"/>'
-        f"{marker}</svg>"
-    )
-
-
-def _patch(fill: str, extra: str = "") -> str:
-    square = f'<rect width="12" height="12" rx="2" fill="{fill}"/>'
-    return f'<svg width="12" height="12" aria-hidden="true">{square}{extra}</svg>'
-
-
-_STRIPES = '<path d="M-2 8 L8 -2 M0 14 L14 0 M6 16 L16 6" stroke="white" stroke-opacity="0.75" stroke-width="2"/>'
-_MEMORY_KEY = (
-    '<div class="sce-caption">'
-    f"<span>{_patch('#808182b3')}weights, gradients, Adam</span><span>{_patch('#80818259')}encoder</span>"
-    f"<span>{_patch(LOOKS['ce'].color)}{_patch(LOOKS['sampled'].color)}{_patch(LOOKS['sce'].color)}the loss</span>"
-    '<span><svg width="14" height="12"><rect x="1" y="1" width="12" height="10" fill="none" stroke="currentColor" '
-    'stroke-dasharray="2 2"/></svg>before the last change</span>'
-    '<span><svg width="12" height="12"><path d="M6 1 L11 6 L6 11 L1 6 Z" fill="white" stroke="black"/></svg>'
-    "measured while training</span></div>"
-)
-LOSS_KEY = (
-    '<div class="sce-caption">'
-    + "".join(f"<span>{swatch(loss)}{label(loss)}</span>" for loss in LOOKS)
-    + f"<span>{_patch(LOOKS['sce'].color, _STRIPES)}forward</span><span>{_patch(LOOKS['sce'].color)}backward</span>"
-    f"<span>{_patch('#808182b3')}encoder, Adam</span>"
-    "<span>Training losses have scales of their own; HR and NDCG can be compared.</span></div>"
-)
-
-_TABLE_KEY = (
-    '<div class="sce-caption"><span>Peak memory as measured; HR, NDCG and COV on the test items, '
-    "* on the validation items so far.</span></div>"
-)
 
 __all__ = ["CONTROLS", "Playground", "RunRecord"]

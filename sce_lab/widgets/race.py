@@ -13,8 +13,9 @@ from sce_lab.data import open_split
 from sce_lab.figures import LOOKS, METRICS, label, training_spec
 from sce_lab.memory import measuring
 from sce_lab.training import Evaluated, Event, TrainingConfig, train
-from sce_lab.widgets.live import FINISHED, LiveRun, Snapshot, stop_all
-from sce_lab.widgets.playground import LOSS_KEY
+from sce_lab.widgets.legend import LOSS_KEY
+from sce_lab.widgets.live import LiveRun, stop_all
+from sce_lab.widgets.progress import FINISHED, Snapshot
 from sce_lab.widgets.stage import Canvas, stage, text
 
 

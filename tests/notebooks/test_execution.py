@@ -84,10 +84,10 @@ def test_the_buttons_of_start_here_pressed_from_python(tmp_path):
 
 
 def test_playground(tmp_path):
-    done = execute(BY_NAME["01_playground"], {"settings": {"loss": "ce", "seed": 2}}, tmp_path)
+    done = execute(BY_NAME["01_playground"], {"settings": {"losses": ["ce"], "seed": 2}}, tmp_path)
     check(done)
     (run,) = done.results["runs"]
-    assert (run["settings"]["loss"], run["settings"]["seed"]) == ("ce", 2)
+    assert (run["loss"], run["settings"]["seed"]) == ("ce", 2)
     assert run["state"] == "finished"
     assert run["loss_last"] < run["loss_first"] - 0.2
     assert 0.05 < run["validation"]["HR@10"] < run["ceiling"]["HR@10"] + 0.05
@@ -114,7 +114,15 @@ move(n_buckets=96)
 move(bucket_size_x=192)
 move(bucket_size_y=512)
 move(mix_x=False)
-move(loss="sampled")
+move(paper_rule=True)
+move(paper_rule=False)
+move(hidden_size=96)
+move(n_blocks=1)
+move(max_length=10)
+move(dropout=0.25)
+move(learning_rate=0.002)
+move(sampling="popularity")
+move(losses="sampled")
 move(epochs=1)
 move(seed=7)
 assert playground.start()
@@ -125,7 +133,7 @@ rows = [f"{u},{(u + i) % 40},{i}" for u in range(90) for i in range(8)]
 Path("mine.csv").write_text("\\n".join(["user,item,timestamp", *rows]))
 move(path="mine.csv")
 playground.controls["epochs"].value = 4
-move(loss="ce")
+move(losses="ce")
 playground.start()
 playground.wait(60)
 move(dataset="synthetic")
@@ -158,7 +166,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     assert change("n_negatives", "sampled") > 0 == change("n_negatives", "sce") == change("n_negatives", "ce")
     for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
         assert change(name, "sce") > 0 == change(name, "ce") == change(name, "sampled")
-    for name in ("loss", "epochs", "seed"):
+    for name in ("losses", "epochs", "seed", "learning_rate"):
         assert all(change(name, loss) == 0 for loss in LOOKS)
     assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
     assert moves["path"]["problem"] == ""
@@ -166,11 +174,13 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     assert told["paused"] == "paused"
     first, sampled, file, stopped = done.results["runs"]
     assert first["settings"]["mix_x"] is True
-    assert sampled["settings"] == {
-        **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 96,
-        "bucket_size_x": 192, "bucket_size_y": 512, "mix_x": False, "loss": "sampled", "epochs": 1, "seed": 7,
+    assert sampled["settings"] == {  # the buckets stayed where the paper's rule had put them
+        **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 80,
+        "bucket_size_x": 80, "bucket_size_y": 512, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
+        "hidden_size": 96, "n_blocks": 1, "max_length": 10, "dropout": 0.25, "learning_rate": 0.002,
+        "sampling": "popularity",
     }  # fmt: skip
-    assert (file["catalog_size"], file["settings"]["loss"]) == (40, "ce")
+    assert (file["catalog_size"], file["loss"]) == (40, "ce")
     assert stopped["state"] == "stopped"
     for run in (first, sampled, file):
         assert run["state"] == "finished"

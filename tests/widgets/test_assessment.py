@@ -8,7 +8,8 @@ from sce_lab.data import load_dataset
 from sce_lab.figures import LOOKS
 from sce_lab.memory import predict_memory
 from sce_lab.widgets import assessment
-from sce_lab.widgets.assessment import Facts, Settings, assess, open_data
+from sce_lab.widgets.assessment import Facts, assess, open_data
+from sce_lab.widgets.settings import Settings
 
 PLENTY = 2**45
 SMALL = Settings(catalog_size=1000, batch_size=32, n_buckets=32, bucket_size_x=32, bucket_size_y=64)
@@ -56,12 +57,12 @@ def test_more_items_cost_cross_entropy_most():
 
 
 def test_too_large_is_a_problem_that_says_what_would_fit():
-    settings = changed(loss="ce", catalog_size=1_000_000)
+    settings = changed(losses="ce", catalog_size=1_000_000)
     answer = assess(settings, 2**31)
     assert answer.problem.startswith("Cross-entropy over 1,000,000 items needs ")
     assert "2 GiB are free. Sampled softmax and SCE would fit." in answer.problem
     assert answer.notes["loss"].level == "problem"
-    assert assess(dataclasses.replace(settings, loss="sce"), 2**31).problem == ""
+    assert assess(dataclasses.replace(settings, losses="sce"), 2**31).problem == ""
     assert "Try fewer items or a smaller batch" in assess(settings, 2**20).problem
 
 
@@ -75,7 +76,7 @@ def test_the_copy_of_the_best_weights_counts_too():
 @pytest.mark.parametrize(
     ("settings", "card", "sentence"),
     [
-        ({"loss": "sampled", "n_negatives": 2048}, "loss", "More negatives than items"),
+        ({"losses": "sampled", "n_negatives": 2048}, "loss", "More negatives than items"),
         ({"bucket_size_x": 1024}, "sce", "A step has 544 positions: a bucket takes all of them"),
         ({"bucket_size_y": 2048}, "sce", "There are 1,000 items: a bucket takes all of them"),
         ({"n_buckets": 2, "bucket_size_x": 17}, "sce", "At most 6% of the positions learn in a step"),
@@ -98,7 +99,7 @@ def test_unwise_settings_are_warned_of_beside_the_control_and_allowed(settings, 
     ],
 )
 def test_notes_say_how_many_scores_a_step_takes(loss, sentence):
-    answer = assess(changed(loss=loss), PLENTY)
+    answer = assess(changed(losses=loss), PLENTY)
     assert sentence in answer.notes["loss"].text
     assert answer.notes["sce"].text == "32 × 32 × 64 = 65,536 scores, 12% of CE's"
 

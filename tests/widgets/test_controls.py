@@ -1,8 +1,8 @@
 import pytest
 import traitlets
 
-from sce_lab.widgets.assessment import Settings
 from sce_lab.widgets.controls import CONTROLS, StepSlider, make_controls, octaves, round_steps
+from sce_lab.widgets.settings import Settings
 
 
 @pytest.fixture

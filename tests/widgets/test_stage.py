@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sce_lab.figures import LOOKS, training_spec
+from sce_lab.widgets.plot import Engine
 from sce_lab.widgets.results import write_results
-from sce_lab.widgets.stage import CSS, Canvas, machine, stage, table, text
+from sce_lab.widgets.stage import Canvas, machine, stage, table, text
+from sce_lab.widgets.style import CSS
 
 
 def spec(y, color="red", title="one"):
@@ -16,30 +18,46 @@ def spec(y, color="red", title="one"):
 
 
 def sent(canvas, new):
-    """What showing ``new`` sends to the front end."""
+    """What showing ``new`` sends to the front end, as it arrives there."""
     messages = []
-    canvas.widget.observe(lambda change: messages.append(change.new), "_py2js_update")
+    canvas.widget.send = lambda content, buffers=None: messages.append(json.loads(json.dumps(content, allow_nan=False)))
     canvas.show(new)
-    return [m for m in messages if m is not None]
+    return messages
 
 
 def test_a_canvas_takes_on_the_new_look_and_stays_the_same_widget():
     canvas = Canvas(spec([1, 2]))
-    widget, trace = canvas.widget, canvas.widget.data[0]
+    widget = canvas.widget
     canvas.show(spec([3, 4, 5], title="two"))
     assert canvas.widget is widget
-    assert canvas.widget.data[0] is trace
-    assert list(trace.y) == [3, 4, 5]
-    assert list(trace.x) == [0, 1, 2]
+    assert list(widget.data[0].y) == [3, 4, 5]
+    assert list(widget.data[0].x) == [0, 1, 2]
     assert widget.layout.title.text == "two"
 
 
 def test_only_what_changed_is_sent_in_one_message():
     canvas = Canvas(spec([1, 2, np.nan]))
     assert sent(canvas, spec([1, 2, np.nan])) == []
-    messages = sent(Canvas(spec([1, 2])), spec([1, 3]))
-    assert len(messages) == 1
-    assert set(messages[0]["style_data"]) == {"y"}
+    assert sent(canvas, spec([1, np.nan, np.inf])) == [{"data": {"0": {"y": [1, None, None]}}, "layout": {}}]
+    assert sent(canvas, spec([1, np.nan, np.inf], title="two")) == [{"data": {}, "layout": {"title": {"text": "two"}}}]
+
+
+def test_a_page_that_is_opened_later_gets_the_figure_as_it_is_now():
+    canvas = Canvas(spec([1, 2]))
+    canvas.show(spec([5, 6], title="two"))
+    state = canvas.widget.get_state()["spec"]
+    assert state["data"][0]["y"] == [5, 6]
+    assert state["layout"]["title"] == {"text": "two"}
+    assert "font" in state["layout"]["template"]["layout"]
+    json.dumps(state, allow_nan=False)
+
+
+def test_plotly_is_brought_once_however_many_figures_there_are():
+    boxes = [stage(Canvas(spec([1])).widget) for _ in range(3)]
+    engines = {child for box in boxes for child in box.children if isinstance(child, Engine)}
+    assert len(engines) == 1
+    assert len(engines.pop().source) > 1_000_000
+    assert len(json.dumps(Canvas(spec([1])).widget.get_state(), default=str)) < 20_000
 
 
 def test_a_canvas_refuses_another_number_of_traces():

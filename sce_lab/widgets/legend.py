@@ -1,0 +1,44 @@
+"""Small pictures for text and tables, and the lines that explain what a figure's colours mean."""
+
+from __future__ import annotations
+
+from sce_lab.figures import LOOKS, label, look
+
+
+def swatch(loss: str) -> str:
+    """The loss's line and marker."""
+    style = look(loss)
+    dash = {"dash": "6 3", "dot": "2 2"}.get(style.dash, "none")
+    marker = {
+        "square": '<rect x="9" y="2" width="8" height="8"/>',
+        "triangle-up": '<path d="M13 1 L18 10 L8 10 Z"/>',
+    }.get(style.symbol, '<circle cx="13" cy="6" r="4.2"/>')
+    return (
+        f'<svg width="26" height="12" fill="{style.color}" style="margin-right: 6px" aria-hidden="true">'
+        f'<line x1="0" x2="26" y1="6" y2="6" stroke="{style.color}" stroke-width="2" stroke-dasharray="{dash}"/>'
+        f"{marker}</svg>"
+    )
+
+
+def _patch(fill: str, extra: str = "") -> str:
+    square = f'<rect width="12" height="12" rx="2" fill="{fill}"/>'
+    return f'<svg width="12" height="12" aria-hidden="true">{square}{extra}</svg>'
+
+
+_STRIPES = '<path d="M-2 8 L8 -2 M0 14 L14 0 M6 16 L16 6" stroke="white" stroke-opacity="0.75" stroke-width="2"/>'
+MEMORY_KEY = (
+    '<div class="sce-caption">'
+    f"<span>{_patch('#808182b3')}weights, gradients, Adam</span><span>{_patch('#80818259')}encoder</span>"
+    f"<span>{_patch(LOOKS['ce'].color)}{_patch(LOOKS['sampled'].color)}{_patch(LOOKS['sce'].color)}the loss</span>"
+    '<span><svg width="14" height="12"><rect x="1" y="1" width="12" height="10" fill="none" stroke="currentColor" '
+    'stroke-dasharray="2 2"/></svg>before the last change</span>'
+    '<span><svg width="12" height="12"><path d="M6 1 L11 6 L6 11 L1 6 Z" fill="white" stroke="black"/></svg>'
+    "measured while training</span></div>"
+)
+LOSS_KEY = (
+    '<div class="sce-caption">'
+    + "".join(f"<span>{swatch(loss)}{label(loss)}</span>" for loss in LOOKS)
+    + f"<span>{_patch(LOOKS['sce'].color, _STRIPES)}forward</span><span>{_patch(LOOKS['sce'].color)}backward</span>"
+    f"<span>{_patch('#808182b3')}encoder, Adam</span>"
+    "<span>Training losses have scales of their own; HR and NDCG can be compared.</span></div>"
+)

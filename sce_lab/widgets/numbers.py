@@ -1,0 +1,95 @@
+"""What the figures show, as tables: for those who want digits, and for pages that cannot draw."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from sce_lab.figures import LOOKS, label
+from sce_lab.memory import format_bytes
+from sce_lab.widgets.assessment import Assessment, needed, short_count
+from sce_lab.widgets.compare import QUALITY, table_row
+from sce_lab.widgets.records import RunRecord
+from sce_lab.widgets.stage import table
+from sce_lab.widgets.status import run_words
+
+_PARTS = {
+    "weights": "parameters",
+    "gradients": "gradients",
+    "Adam": "optimizer_state",
+    "encoder": "activations",
+    "the loss": "loss_workspace",
+    "peak of a step": "peak",
+}
+
+
+def memory_table(assessment: Assessment) -> str:
+    """Predicted memory, part by part, and the work of a step."""
+    if assessment.memory.empty:
+        return f"<p>{html.escape(assessment.problem)}</p>"
+    rows = [
+        {"loss": label(use["loss"])}
+        | {name: format_bytes(use[part]) for name, part in _PARTS.items()}
+        | {"scores a step": short_count(assessment.scores[use["loss"]])}
+        for use in assessment.memory.to_dict("records")
+    ]
+    return table(rows, left=("loss",))
+
+
+def fits_line(assessment: Assessment, free: int) -> str:
+    """Which losses fit into ``free`` bytes, and by how much, as a line of HTML."""
+    if assessment.memory.empty:
+        return ""
+    parts = []
+    for use in assessment.memory.to_dict("records"):
+        need = needed(use)
+        words = f"{_times(free / need)} over" if need <= free else f"needs {_times(need / free)} that"
+        sign, css = ("✓", "") if need <= free else ("✗", ' class="sce-problem"')
+        parts.append(f"<span{css}>{sign} {label(use['loss'])} {words}</span>")
+    return f'<div class="sce-caption"><span>Fits into the {format_bytes(free)} free here?</span>{"".join(parts)}</div>'
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"
+
+
+def curve_table(records: Sequence[RunRecord], points: int = 8) -> str:
+    """Ranking quality over epochs of the newest runs, a column a run: the curves in a few lines."""
+    columns = {}
+    for record in records:
+        history = record.snapshot.history
+        scored = history[history["kind"] == "evaluation"]
+        if len(scored):
+            values = zip(scored["epochs"].round(2), scored["HR@10"], scored["NDCG@10"])
+            columns[f"{record.number}. {label(record.loss)}"] = {x: f"{hr:.3f} / {ndcg:.3f}" for x, hr, ndcg in values}
+    epochs = sorted({epoch for values in columns.values() for epoch in values})
+    every = max(1, -(-len(epochs) // points))
+    shown = [*epochs[every - 1 :: every]]
+    shown += [epochs[-1]] if epochs and epochs[-1] not in shown else []
+    rows = [
+        {"epoch": f"{epoch:g}"} | {name: values.get(epoch, "") for name, values in columns.items()} for epoch in shown
+    ]
+    return table(rows, left=("epoch",)) if rows else ""
+
+
+def run_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """A plain row a run, without pictures."""
+    rows = []
+    for record in records:
+        cells = table_row(record)
+        names = ("peak memory", "loss memory", "ms/step", "epochs", *QUALITY)
+        first = {"#": str(record.number), "loss": label(record.loss), "settings": html.escape(run_words(record))}
+        rows.append(first | {name: cells[name].html for name in names})
+    return rows
+
+
+def numbers(assessment: Assessment, records: Sequence[RunRecord]) -> str:
+    """All of it, with headings."""
+    latest = list({record.loss: record for record in records}.values())
+    latest.sort(key=lambda record: list(LOOKS).index(record.loss) if record.loss in LOOKS else len(LOOKS))
+    pieces = [("Predicted memory", memory_table(assessment))]
+    if curves := curve_table(latest):
+        pieces.append(("HR@10 / NDCG@10 on the validation items, the newest run of each loss", curves))
+    if records:
+        pieces.append(("All runs", table(run_rows(records), left=("#", "loss"), wrap=("settings",))))
+    return "".join(f'<div class="sce-heading">{title}</div>{content}' for title, content in pieces)

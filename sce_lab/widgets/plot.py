@@ -1,0 +1,200 @@
+"""Figures on screen that change often: plotly.js is brought to the page once, and only what changed is sent.
+
+``plotly.graph_objects.FigureWidget`` brings its own five megabytes of script for every figure. On a slow machine that
+takes longer than the two seconds that anywidget waits, and such a figure then never changes again.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any
+
+import anywidget
+import numpy as np
+import plotly.graph_objects as go
+import traitlets
+from plotly.offline import get_plotlyjs
+
+from sce_lab.figures import Spec, figure
+from sce_lab.figures.style import TEMPLATE
+
+_ENGINE = """
+const waiting = (globalThis.sceLabPlotly ??= {});
+waiting.ready ??= new Promise((resolve) => { waiting.resolve = resolve; });
+export default {
+  initialize({ model }) {
+    if (waiting.loaded) return;
+    waiting.loaded = true;
+    // The script is written for CommonJS, AMD or a global; as a module it leaves the page's globals alone.
+    const head = "const module = { exports: {} }, exports = module.exports, define = undefined;\\n";
+    const parts = [head, model.get("source"), "\\nexport default module.exports;"];
+    const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
+    import(url).then((loaded) => { URL.revokeObjectURL(url); waiting.resolve(loaded.default); });
+  },
+  render({ el }) { el.style.display = "none"; },
+};
+"""
+
+_PLOT = """
+const waiting = (globalThis.sceLabPlotly ??= {});
+waiting.ready ??= new Promise((resolve) => { waiting.resolve = resolve; });
+export default {
+  initialize({ model }) {
+    model.on("msg:custom", ({ data, layout }) => {
+      const spec = model.get("spec");
+      for (const [index, changes] of Object.entries(data)) spec.data[index] = { ...spec.data[index], ...changes };
+      Object.assign(spec.layout, layout);
+    });
+  },
+  render({ model, el }) {
+    const place = document.createElement("div");
+    let alive = true, pending = false, plotly = null;
+    place.style.width = "100%";
+    el.style.width = "100%";
+    el.style.minHeight = model.get("spec").layout.height + "px";  // nothing below it moves when it is drawn
+    el.append(place);
+    const draw = () => {
+      pending = false;
+      if (!alive || !plotly || !el.clientWidth) return;
+      const { data, layout } = model.get("spec");
+      el.style.minHeight = layout.height + "px";
+      plotly.react(place, [...data], { ...layout, width: el.clientWidth }, model.get("config"));
+    };
+    const soon = () => {
+      if (!pending) { pending = true; requestAnimationFrame(draw); }
+    };
+    const watcher = new ResizeObserver(soon);
+    model.on("msg:custom", soon);
+    waiting.ready.then((loaded) => { plotly = loaded; watcher.observe(el); soon(); });
+    return () => {
+      alive = false;
+      watcher.disconnect();
+      model.off("msg:custom", soon);
+      plotly?.purge(place);
+    };
+  },
+};
+"""
+
+#: Of plotly's tools only the camera, which saves a figure as PNG; it shows while the pointer is on the figure.
+CONFIG = {
+    "displaylogo": False,
+    "displayModeBar": "hover",
+    "modeBarButtons": [["toImage"]],
+    "toImageButtonOptions": {"format": "png", "scale": 2, "filename": "sce-lab"},
+}
+
+
+class Engine(anywidget.AnyWidget):
+    """plotly.js for all figures of a page; see :func:`engine`."""
+
+    _esm = _ENGINE
+    source = traitlets.Unicode("").tag(sync=True)
+
+
+@functools.cache
+def engine() -> Engine:
+    """The one of this kernel."""
+    return Engine(source=get_plotlyjs())
+
+
+class Plot(anywidget.AnyWidget):
+    """A figure made of a spec; :meth:`change` sends what is new of another one with as many traces."""
+
+    _esm = _PLOT
+    spec = traitlets.Dict().tag(sync=True)
+    config = traitlets.Dict(CONFIG).tag(sync=True)
+
+    def __init__(self, spec: Spec) -> None:
+        self.current = spec
+        layout = {"template": TEMPLATE.to_plotly_json(), **spec["layout"]}
+        super().__init__(spec=_plain({"data": spec["data"], "layout": layout}))
+        self.add_class("sce-plot")
+
+    def change(self, spec: Spec) -> None:
+        """Look like ``spec`` from now on; sends one message, or none if nothing differs.
+
+        Raises:
+            ValueError: another number of traces.
+        """
+        if len(spec["data"]) != len(self.current["data"]):
+            raise ValueError(f"{len(spec['data'])} traces for a figure of {len(self.current['data'])}")
+        data = {str(i): new for i, pair in enumerate(zip(spec["data"], self.current["data"])) if (new := _new(*pair))}
+        layout = _new(spec["layout"], self.current["layout"])
+        self.current = spec
+        if data or layout:
+            self.send({"data": _plain(data), "layout": _plain(layout)})
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """As of any widget; a page that is opened later gets the figure as it is now."""
+        state = super().get_state(key, drop_defaults)
+        if "spec" in state and self.spec:
+            layout = {**self.spec["layout"], **_plain(self.current["layout"])}
+            state["spec"] = {"data": _plain(self.current["data"]), "layout": layout}
+        return state
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """The traces as plotly objects, as they are now."""
+        return figure(self.current).data
+
+    @property
+    def layout(self) -> go.Layout:
+        """The layout as a plotly object, as it is now."""
+        return figure(self.current).layout
+
+
+class Canvas:
+    """A figure on screen that is made once and then changed into what it shall look like.
+
+    Only what differs from the last time is sent. ``show`` may be called from any thread; calls wait for one another.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.widget = Plot(spec)
+        self._lock = threading.Lock()
+
+    def show(self, spec: Spec) -> None:
+        """Make the figure look like ``spec``, which has the same traces in the same order.
+
+        Raises:
+            ValueError: another number of traces.
+        """
+        with self._lock:
+            self.widget.change(spec)
+
+
+def _new(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """What of ``now`` is not so in ``before``."""
+    return {key: value for key, value in now.items() if not _same(value, before.get(key))}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, also for arrays, not-a-numbers and dicts of them."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        one, other = np.asarray(one), np.asarray(other)
+        numeric = one.dtype.kind == other.dtype.kind == "f"
+        return one.shape == other.shape and np.array_equal(one, other, equal_nan=numeric)
+    return one is other or one == other or (one != one and other != other)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say; not-a-number becomes null, which plotly leaves out."""
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case np.ndarray() if value.dtype.kind == "f" and np.isfinite(value).all():
+            return value.tolist()
+        case list() | tuple() | np.ndarray():
+            return [_plain(each) for each in value]
+        case np.generic():
+            return _plain(value.item())
+        case float() if value != value or value in (float("inf"), float("-inf")):
+            return None
+        case _:
+            return value

@@ -1,0 +1,92 @@
+"""A notebook open in JupyterLab, as a person uses it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .conftest import CHROMIUM_ARGUMENTS, SCREENSHOTS, find_chromium
+
+CHROMIUM = find_chromium()
+
+
+class Notebook:
+    """A notebook open in JupyterLab."""
+
+    def __init__(self, page: Any, lab: Any, name: str, reset: bool = True) -> None:
+        self.page, self.name, self.errors = page, name, []
+        page.set_default_timeout(60_000)
+        page.on("console", lambda m: self.errors.append(m.text) if "Error displaying widget" in m.text else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(f"{lab.url}/lab/tree/notebooks/{name}.ipynb?{'reset&' if reset else ''}token={lab.token}")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+        # Before the session is ready "run all" would ask which kernel to use.
+        session = "jupyterapp.shell.currentWidget?.sessionContext"
+        page.wait_for_function(f"() => {session}?.isReady && {session}.session?.kernel?.status === 'idle'")
+        if reset:
+            self.command("application:toggle-left-area")
+
+    def command(self, name: str, arguments: Any = None) -> None:
+        """Execute one of JupyterLab's commands."""
+        script = "([name, args]) => { jupyterapp.commands.execute(name, args); return null }"
+        self.page.evaluate(script, [name, arguments or {}])
+
+    def button(self, name: str) -> Any:
+        """One of the lab's own buttons."""
+        return self.page.locator(f".jupyter-button:has-text('{name}')")
+
+    def status(self) -> str:
+        """The sentence beside the buttons."""
+        return self.page.locator(".sce-status").first.inner_text()
+
+    def theme(self, name: str) -> None:
+        """Switch to "Light" or "Dark"."""
+        self.command("apputils:change-theme", {"theme": f"JupyterLab {name}"})
+        self.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(name == 'Light').lower()}'")
+        self.page.wait_for_timeout(500)
+
+    def run_all(self) -> None:
+        """Run every cell and wait for the last one."""
+        self.command("notebook:run-all-cells")
+        cells = "jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code')"
+        self.page.wait_for_function(f"() => {cells}.every(c => c.model.executionCount)", timeout=90_000)
+        self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
+
+    def points(self) -> int:
+        """How many finite numbers the traces of all figures hold."""
+        return self.page.evaluate(
+            """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot._fullData || [])
+                .reduce((n, trace) => n + Array.from(trace.y || []).filter(Number.isFinite).length, 0)"""
+        )
+
+    def bars(self) -> list[str]:
+        """The texts of the figures, among them the predicted peaks."""
+        return self.page.locator(".js-plotly-plot text").all_text_contents()
+
+    def handle(self, title: str) -> Any:
+        """The handle of the slider with this name."""
+        control = self.page.locator(f".sce-control:has(.widget-label:text-matches('^{title}'))")
+        return control.locator(".noUi-handle").first
+
+    def screenshot(self, name: str, **options: Any) -> None:
+        """Keep what a person would see."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{self.name}-{name}.png", **options)
+
+    def check(self) -> None:
+        """Nothing failed: no cell, no widget, no script."""
+        assert self.errors == []
+        failed = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+        assert self.page.locator(failed).count() == 0
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
+    """Poll ``condition`` until it is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+__all__ = ["CHROMIUM", "CHROMIUM_ARGUMENTS", "Notebook", "wait_until"]
