@@ -24,7 +24,7 @@ from sce_lab.memory import (
 from sce_lab.training import TrainingConfig
 from sce_lab.widgets.controls import StepSlider, octaves, round_steps
 from sce_lab.widgets.latest import Latest
-from sce_lab.widgets.playground import swatch
+from sce_lab.widgets.legend import swatch
 from sce_lab.widgets.stage import Canvas, stage, table, text
 
 CATALOGS = tuple(10**e for e in range(3, 10))
