@@ -161,7 +161,7 @@ def _sentence(error: BaseException, settings: Settings) -> str:
 
 
 def needed(use: Mapping[str, float]) -> float:
-    """Bytes a run takes: its largest step, and a copy of the best weights so far."""
+    """:attr:`sce_lab.memory.MemoryUse.needed` of a row of a table."""
     return float(use["peak"] + use["parameters"])
 
 

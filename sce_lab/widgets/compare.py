@@ -147,9 +147,9 @@ class Compare:
         self.buttons["page"].disabled = not any(r.folder and r.snapshot.finished for r in self._records)
         shown = picked[-1:] or self._records[-1:]
         self._code.value = "".join(
-            f'<pre class="sce-code">{html.escape(as_code(record))}</pre>' for record in shown
+            f'<pre class="sce-run-code">{html.escape(as_code(record))}</pre>' for record in shown
         ) and '<div class="sce-heading">The same in code</div>' + "".join(
-            f'<pre class="sce-code">{html.escape(as_code(record))}</pre>' for record in shown
+            f'<pre class="sce-run-code">{html.escape(as_code(record))}</pre>' for record in shown
         )
         self._link.value = _csv_link(self._records)
 

@@ -170,7 +170,7 @@ class Guesses:
     def ask(self) -> None:
         """Put the chosen question, at the present settings."""
         question = QUESTIONS[self.choice.value].ask(self._settings())
-        self._ask.value = f'<div class="sce-question"><b>Guess first.</b> {html.escape(question)}</div>'
+        self._ask.value = f'<div class="sce-ask"><b>Guess first.</b> {html.escape(question)}</div>'
 
     def commit(self) -> Guess | None:
         """Commit what stands in the field; None, with a sentence, if it is not a number above 0."""
@@ -231,7 +231,7 @@ class Guesses:
         ]
 
     def _say(self, sentence: str, level: str = "") -> None:
-        self._said.value = f'<div class="sce-answer {level}">{html.escape(sentence)}</div>'
+        self._said.value = f'<div class="sce-told {level}">{html.escape(sentence)}</div>'
 
 
 def _row(guess: Guess) -> dict[str, str]:

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from sce_lab.figures import LOOKS, label
-from sce_lab.memory import format_bytes
+from sce_lab.memory import DEVICES, format_bytes
 from sce_lab.widgets.assessment import Assessment, needed, short_count
 from sce_lab.widgets.compare import QUALITY, table_row
 from sce_lab.widgets.records import RunRecord
@@ -37,7 +37,7 @@ def memory_table(assessment: Assessment) -> str:
 
 
 def fits_line(assessment: Assessment, free: int) -> str:
-    """Which losses fit into ``free`` bytes, and by how much, as a line of HTML."""
+    """Which losses fit into ``free`` bytes, by how much, and onto which well-known machines, as a line of HTML."""
     if assessment.memory.empty:
         return ""
     parts = []
@@ -45,8 +45,31 @@ def fits_line(assessment: Assessment, free: int) -> str:
         need = needed(use)
         words = f"{_times(free / need)} over" if need <= free else f"needs {_times(need / free)} that"
         sign, css = ("✓", "") if need <= free else ("✗", ' class="sce-problem"')
-        parts.append(f"<span{css}>{sign} {label(use['loss'])} {words}</span>")
+        parts.append(f"<span{css}>{sign} {label(use['loss'])} {words} ({_smallest_device(need)})</span>")
     return f'<div class="sce-caption"><span>Fits into the {format_bytes(free)} free here?</span>{"".join(parts)}</div>'
+
+
+def _smallest_device(need: float) -> str:
+    """Onto which machines ``need`` bytes fit, in a few words."""
+    enough = [device for device in DEVICES.values() if need <= device.usable]
+    if len(enough) == len(DEVICES):
+        return "also on Binder"
+    return f"from {min(enough, key=lambda device: device.usable).name} on" if enough else "on no single GPU"
+
+
+def device_table(assessment: Assessment) -> str:
+    """Well-known machines, and what of their memory a run would take with each loss."""
+    if assessment.memory.empty:
+        return ""
+    rows, needs = [], {use["loss"]: needed(use) for use in assessment.memory.to_dict("records")}
+    for device in DEVICES.values():
+        row = {"machine": html.escape(device.name), "for training": format_bytes(device.usable)}
+        for loss, need in needs.items():
+            share = need / device.usable
+            words = f"{share:.0%}" if share >= 0.01 else "below 1%"
+            row[label(loss)] = words if share <= 1 else f'<span class="sce-problem">✗ {_times(share)}</span>'
+        rows.append(row)
+    return table(rows, left=("machine",))
 
 
 def _times(factor: float) -> str:
@@ -88,6 +111,8 @@ def numbers(assessment: Assessment, records: Sequence[RunRecord]) -> str:
     latest = list({record.loss: record for record in records}.values())
     latest.sort(key=lambda record: list(LOOKS).index(record.loss) if record.loss in LOOKS else len(LOOKS))
     pieces = [("Predicted memory", memory_table(assessment))]
+    if devices := device_table(assessment):
+        pieces.append(("Share of the memory of well-known machines that a run takes", devices))
     if curves := curve_table(latest):
         pieces.append(("HR@10 / NDCG@10 on the validation items, the newest run of each loss", curves))
     if records:

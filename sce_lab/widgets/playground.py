@@ -27,7 +27,7 @@ from sce_lab.widgets.controls import CONTROLS, make_controls
 from sce_lab.widgets.deck import Deck, Transport
 from sce_lab.widgets.guesses import Guesses
 from sce_lab.widgets.latest import Latest
-from sce_lab.widgets.legend import LOSS_KEY, MEMORY_KEY
+from sce_lab.widgets.legend import LOSS_KEY, MEMORY_KEY, swatch
 from sce_lab.widgets.live import LiveRun, stop_all
 from sce_lab.widgets.numbers import fits_line, numbers
 from sce_lab.widgets.progress import IDLE, Snapshot
@@ -80,7 +80,7 @@ class Playground:
         self._steady: tuple[float, Settings | None] = (np.inf, None)
         self._message = ""
         self._free = free_memory()
-        self._live = LiveRun()
+        self._live = LiveRun(period=0.17)  # at least four times a second, a step or two included
         self._starting = threading.Lock()
         self._predictor: Latest[Settings] = Latest(self._predict)
         self.assessment = assess(first, self._free)
@@ -464,7 +464,8 @@ class Playground:
             )
         )
         followed = shots["sce"].followed if "sce" in shots else None
-        self._insight.show(insight_spec(followed, histories, epochs=epochs))
+        moments = {loss: (r.moments.live, r.moments.begins) for loss, r in same.items() if r.moments is not None}
+        self._insight.show(insight_spec(followed, histories, epochs=epochs, moments=moments))
 
     def _show_table(self) -> None:
         self.compare.show(self.runs)
@@ -552,4 +553,4 @@ def _key(settings: Settings, loss: str) -> tuple[Any, ...]:
     return settings.source, *model, loss, tuple(config.loss_settings.items())
 
 
-__all__ = ["CONTROLS", "Playground", "RunRecord"]
+__all__ = ["CONTROLS", "LOSS_KEY", "Playground", "RunRecord", "swatch"]

@@ -47,6 +47,7 @@ class Snapshot:
         statistics: of the last step that has any, such as SCE's coverage.
         followed: columns ``epochs`` and :data:`FOLLOWED`: the statistics over time.
         changes: settings that were changed while it ran, as (epochs, {name: value}).
+        metrics: of the last evaluation, on the validation items; empty before it.
         finished: the last event, if it came.
         error: what the run failed with.
         lanes: of runs that take turns, each by its name; this snapshot then is that of the whole.
@@ -65,6 +66,7 @@ class Snapshot:
     statistics: Any = None
     followed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["epochs", *FOLLOWED], dtype=float))
     changes: tuple[tuple[float, dict[str, Any]], ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
     finished: Finished | None = None
     error: BaseException | None = None
     lanes: Mapping[str, Snapshot] = field(default_factory=dict)
@@ -73,12 +75,6 @@ class Snapshot:
     def active(self) -> bool:
         """Is the worker busy with it?"""
         return self.state in (RUNNING, PAUSED, STOPPING)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Validation metrics of the last evaluation; empty before it."""
-        rows = self.history[self.history["kind"] == "evaluation"]
-        return rows.iloc[-1].filter(like="@").astype(float).to_dict() if len(rows) else {}
 
 
 class Progress:
@@ -91,6 +87,7 @@ class Progress:
         self.step = self._n_positions = 0
         self._steps, self._losses = array("d"), array("d")
         self._evaluations: list[dict[str, Any]] = []
+        self._metrics: dict[str, float] = {}
         self._recent: deque[dict[str, float]] = deque(maxlen=64)
         self._memory: MemoryUse | None = None
         self._statistics: Any = None
@@ -117,6 +114,7 @@ class Progress:
                     self._changes.append((event.step, dict(event.settings)))
             case Evaluated():
                 self._evaluations.append(history_row(event))
+                self._metrics = dict(event.metrics)
                 self._seconds += event.seconds
             case Finished():
                 self.finished = event
@@ -162,6 +160,7 @@ class Progress:
             statistics=self._statistics,
             followed=pd.DataFrame({"epochs": step / every, **dict(zip(FOLLOWED, means))}),
             changes=tuple((at / every, dict(settings)) for at, settings in self._changes),
+            metrics=self._metrics,
             finished=self.finished,
             error=self.error or error,
         )
@@ -180,14 +179,19 @@ def _thinned(max_points: int, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
 def _history(
     steps: array[float], losses: array[float], evaluations: list[dict[str, Any]], length: int, max_points: int
 ) -> pd.DataFrame:
-    """Steps thinned to at most ``max_points`` means, then the evaluations."""
+    """Steps thinned to at most ``max_points`` means, then the evaluations. Made several times a second: no concat."""
     step, loss = _thinned(max_points, np.array(steps), np.array(losses))
     length = max(length, 1)
-    columns = {"kind": ["step"] * len(step), "step": step, "epoch": step // length, "loss": loss}
-    rows = pd.DataFrame(columns)
-    if evaluations:
-        rows = pd.concat([rows, pd.DataFrame(evaluations)], ignore_index=True)
-    return rows.assign(epochs=rows["step"] / length)
+    n, m = len(step), len(evaluations)
+    columns: dict[str, Any] = {
+        "kind": ["step"] * n + ["evaluation"] * m,
+        "step": np.append(step, [row["step"] for row in evaluations]),
+        "epoch": np.append(step // length, [row["epoch"] for row in evaluations]),
+        "loss": np.append(loss, np.full(m, np.nan)),
+    }
+    for name in (name for name in (evaluations[0] if evaluations else ()) if name not in columns):
+        columns[name] = np.append(np.full(n, np.nan), [float(row[name]) for row in evaluations])
+    return pd.DataFrame(columns | {"epochs": columns["step"] / length})
 
 
 def _medians(recent: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from sce_lab.data import Split
-from sce_lab.memory import MemoryUse, measuring
+from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
 from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
 from sce_lab.training import Event, Finished, Trainer
 from sce_lab.widgets.progress import FAILED, FINISHED, FOLLOWED, RUNNING, STOPPED, Snapshot
 from sce_lab.widgets.settings import WORLD_SEED, Settings, read_line
-from sce_lab.widgets.turns import looking_inside
+from sce_lab.widgets.turns import Moments, looking_inside, measuring_moments
 
 #: What the playground adds to a run's folder.
 FILE = "playground.json"
@@ -40,6 +40,7 @@ class RunRecord:
     snapshot: Snapshot = field(default_factory=Snapshot)
     folder: Path | None = None
     live: dict[str, Any] = field(default_factory=dict)  # the loss's settings as they are now
+    moments: Moments | None = None  # of the last measured step
 
     def __post_init__(self) -> None:
         self.live = self.live or self.settings.loss_settings(self.loss)
@@ -95,10 +96,18 @@ class RunRecord:
 
         Raises:
             OSError: its folder cannot be written.
+            RanOutOfMemoryError: memory ran out all the same; the message says what would fit.
         """
         large = split.catalog_size > 100_000
-        step = looking_inside(measuring(), every=50 if large else 10)
-        trainer = Trainer(self.settings.config(self.loss), split, step=step, stop=stop)
+        step = looking_inside(measuring_moments(self._keep_moments), every=50 if large else 10)
+        config = self.settings.config(self.loss)
+        with explaining_out_of_memory(config, split.catalog_size, typical_length(config, split)):
+            yield from self._events(Trainer(config, split, step=step, stop=stop), wanted)
+
+    def _keep_moments(self, moments: Moments) -> None:
+        self.moments = moments
+
+    def _events(self, trainer: Trainer, wanted: Callable[[RunRecord], Mapping[str, Any]]) -> Iterable[Event]:
         events: Iterable[Event] = trainer.events()
         if self.folder is not None:
             self.keep()
@@ -200,6 +209,7 @@ def snapshot_of(run: Run) -> Snapshot:
         memory=MemoryUse(**memory) if memory else None,
         followed=followed,
         changes=tuple(changes),
+        metrics=scored.iloc[-1].filter(like="@").astype(float).to_dict() if len(scored) else {},
         finished=Finished(**summary) if summary else None,
     )
 

@@ -149,7 +149,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-soft { color: var(--sce-soft); font-size: 13px; }
 .sce-said { height: 18px; line-height: 18px; font-size: 12.5px; color: var(--sce-soft); overflow: hidden; }
 .sce-said-box, .sce-said-box .widget-html-content { margin: 0; height: 18px; }
-.sce-code {
+.sce-run-code {
   font-family: var(--jp-code-font-family, monospace); font-size: 12px; line-height: 1.45; margin: 4px 0;
   padding: 8px 10px; border-radius: 6px; background: var(--sce-fill); color: var(--sce-ink); overflow-x: auto;
   white-space: pre; user-select: all;
@@ -164,15 +164,15 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-tour .sce-tour-says { flex: 1 1 auto; margin: 0; min-width: 0; }
 .sce-tour-text { font-size: 13.5px; line-height: 19px; white-space: normal; }
 .sce-tour .jupyter-button { width: auto; min-width: 74px; margin: 0; border-radius: 6px; }
-.sce-here { border-radius: 6px; outline: 3px solid var(--sce-accent); outline-offset: 3px; }
-.sce-bar .jupyter-button.sce-here:disabled { opacity: 1; }
+.sce-touch { border-radius: 6px; outline: 3px solid var(--sce-accent); outline-offset: 3px; }
+.sce-bar .jupyter-button.sce-touch:disabled { opacity: 1; }
 .sce-challenge { border: 1px solid var(--sce-edge); border-radius: 8px; padding: 8px 12px; margin: 0 0 8px;
   font-size: 13px; line-height: 19px; white-space: normal; }
 .sce-challenge .sce-progress { margin: 6px 0; }
 .sce-solved { border-color: var(--sce-accent); }
 .sce-solved b { color: var(--sce-accent); }
-.sce-question { font-size: 14px; line-height: 20px; padding: 2px 0 4px; white-space: normal; }
-.sce-answer { min-height: 22px; line-height: 22px; font-size: 14px; font-weight: 600; }
+.sce-ask { font-size: 14px; line-height: 20px; padding: 2px 0 4px; white-space: normal; }
+.sce-told { min-height: 22px; line-height: 22px; font-size: 14px; font-weight: 600; }
 .sce-guesses .sce-share .widget-text { flex: 0 0 180px; }
 """
 )

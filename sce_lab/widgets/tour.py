@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from sce_lab.widgets.settings import Settings
 from sce_lab.widgets.stage import text
 
-HERE = "sce-here"
+HERE = "sce-touch"
 
 
 class Stop(Protocol):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from sce_lab.data.batches import Batch
-from sce_lab.training import Event, Phase, Started, StepDone, StepFunction, StepResult
+from sce_lab.memory import LiveBytes, measured_step
+from sce_lab.training import Event, Phase, Started, StepDone, StepFunction, StepResult, training_step
 from sce_lab.widgets.progress import Failed
 
 
@@ -46,7 +49,7 @@ def looking_inside(step: StepFunction, every: int = 10) -> StepFunction:
     """A step function that lets a loss which can (SCE) collect its statistics at every ``every``-th step.
 
     They cost a softmax over the whole catalog at a few hundred positions. What is learned is the same. The steps are
-    chosen so that :func:`sce_lab.memory.measuring` measures others, if its own interval is a multiple of this one.
+    chosen so that :func:`measuring_moments` measures others, if its own interval is a multiple of this one.
     """
     count = 0
 
@@ -58,3 +61,44 @@ def looking_inside(step: StepFunction, every: int = 10) -> StepFunction:
         return step(model, loss, optimizer, batch, phase)
 
     return looked
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Bytes alive through one measured step.
+
+    Attributes:
+        live: at each moment, when a tensor came or went; parameters and optimizer state included.
+        begins: by phase of :func:`sce_lab.training.training_step`, in their order, its first moment.
+    """
+
+    live: np.ndarray
+    begins: dict[str, int]
+
+
+def measuring_moments(
+    keep: Callable[[Moments], None], step: StepFunction = training_step, every: int = 50
+) -> StepFunction:
+    """As :func:`sce_lab.memory.measuring`, and what each measured step held from moment to moment goes to ``keep``."""
+    count = 0
+
+    def maybe_measured(model: nn.Module, loss: nn.Module, optimizer: Any, batch: Batch, phase: Phase) -> StepResult:
+        nonlocal count
+        count += 1
+        if count % every != 2 % every or not optimizer.state:
+            return step(model, loss, optimizer, batch, phase)
+        counter, begins = LiveBytes(), {}
+
+        @contextmanager
+        def noted(name: str) -> Iterator[None]:
+            begins[name] = len(counter.log)
+            with phase(name):
+                yield
+
+        result = measured_step(model, loss, optimizer, batch, noted, step, counter=counter)
+        use = result.memory
+        changes = np.array([nbytes for _, nbytes in counter.log], dtype=np.float64)
+        keep(Moments(use.parameters + use.optimizer_state + np.cumsum(changes), begins))
+        return result
+
+    return maybe_measured
