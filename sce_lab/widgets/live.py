@@ -112,7 +112,8 @@ class LiveRun:
         """Do one step more, of each run that takes turns, and pause. Without a run nothing happens."""
         with self._lock:
             if self._state in (RUNNING, PAUSED):
-                self._hold_at = self._least_step() + 1
+                # One that was held in the middle of a round is finished on the way.
+                self._hold_at = 1 + max((lane.step for lane in self._lanes.values()), default=self._progress.step)
                 if self._state == PAUSED:
                     self._state, self._since = RUNNING, time.monotonic()
                     self._go.set()

@@ -71,6 +71,7 @@ class Playground:
         self.controls = make_controls(asdict(first))
         self.runs: list[RunRecord] = restore()
         self._group: list[RunRecord] = []  # what the last Start trains
+        self._ended_with = first  # what the controls said when that ended: how it ended stands there until they move
         self._lock = threading.RLock()
         self._measured: dict[tuple[Any, ...], int] = {}
         self._gesture: tuple[str, float] = ("", -np.inf)
@@ -440,6 +441,8 @@ class Playground:
         self._show_curves()
         if news:
             self._show_table()
+        if not whole.active:
+            self._ended_with = self.settings
         self._show_status()
         if not whole.active:
             self._show_controls()
@@ -511,7 +514,7 @@ class Playground:
                 can_undo=bool(self._undo),
             )
             settings, group = self.settings, self._group
-            moved = bool(group) and _asked(group[0].settings) != _asked(settings)
+            moved = _asked(self._ended_with) != _asked(settings)
             if busy and not active:
                 sentence, level, share = busy, "", 0.0
             elif group and (active or (state != IDLE and not moved)):

@@ -12,29 +12,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from .lab_page import CHROMIUM, CHROMIUM_ARGUMENTS, Notebook
+
 ROOT = Path(__file__).resolve().parents[2]
-SCREENSHOTS = ROOT / "build" / "screenshots"
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-def find_chromium() -> str | None:
-    """The browser to test with: ``SCE_LAB_CHROMIUM``, or one of the usual names on PATH."""
-    named = os.environ.get("SCE_LAB_CHROMIUM")
-    names = [named] if named else ["chromium", "chromium-browser", "google-chrome"]
-    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @dataclass(frozen=True)
@@ -96,3 +83,23 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
         log.close()
+
+
+@pytest.fixture
+def open_notebook(lab: Lab) -> Iterator[Callable[..., Notebook]]:
+    """Open a notebook of the lab in a browser of its own; ``copy`` names a copy with its own kernel and runs."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    os.environ.pop("DISPLAY", None)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+
+        def opened(name: str, copy: str = "", **options: Any) -> Notebook:
+            if copy:
+                folder = lab.root / "notebooks" / copy
+                folder.mkdir(exist_ok=True)
+                shutil.copy(lab.root / "notebooks" / f"{name}.ipynb", folder)
+                name = f"{copy}/{name}"
+            return Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), lab, name, **options)
+
+        yield opened
+        browser.close()

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from .conftest import CHROMIUM_ARGUMENTS, SCREENSHOTS, find_chromium
+import pytest
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+def find_chromium() -> str | None:
+    """The browser to test with: ``SCE_LAB_CHROMIUM``, or one of the usual names on PATH."""
+    named = os.environ.get("SCE_LAB_CHROMIUM")
+    names = [named] if named else ["chromium", "chromium-browser", "google-chrome"]
+    return next((path for name in names if (path := shutil.which(name))), None)
+
 
 CHROMIUM = find_chromium()
+needs_chromium = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
+]
 
 
 class Notebook:
@@ -16,6 +41,7 @@ class Notebook:
 
     def __init__(self, page: Any, lab: Any, name: str, reset: bool = True) -> None:
         self.page, self.name, self.errors = page, name, []
+        self.path = lab.root / "notebooks" / f"{name}.ipynb"
         page.set_default_timeout(60_000)
         page.on("console", lambda m: self.errors.append(m.text) if "Error displaying widget" in m.text else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -36,9 +62,25 @@ class Notebook:
         """One of the lab's own buttons."""
         return self.page.locator(f".jupyter-button:has-text('{name}')")
 
+    def text(self, selector: str) -> str:
+        """What the first element of this kind says."""
+        return self.page.locator(selector).first.inner_text()
+
     def status(self) -> str:
         """The sentence beside the buttons."""
-        return self.page.locator(".sce-status").first.inner_text()
+        return self.text(".sce-status")
+
+    def save(self) -> None:
+        """Save the notebook."""
+        self.command("docmanager:save")
+        self.page.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
+
+    def restart(self) -> None:
+        """A new kernel, and no outputs."""
+        self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        self.command("notebook:clear-all-cell-outputs")
+        kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+        self.page.wait_for_function(f"() => {kernel}.status === 'idle'")
 
     def theme(self, name: str) -> None:
         """Switch to "Light" or "Dark"."""
@@ -72,7 +114,7 @@ class Notebook:
     def screenshot(self, name: str, **options: Any) -> None:
         """Keep what a person would see."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{self.name}-{name}.png", **options)
+        self.page.screenshot(path=SCREENSHOTS / f"{Path(self.name).name}-{name}.png", **options)
 
     def check(self) -> None:
         """Nothing failed: no cell, no widget, no script."""
@@ -89,4 +131,4 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
         time.sleep(0.05)
 
 
-__all__ = ["CHROMIUM", "CHROMIUM_ARGUMENTS", "Notebook", "wait_until"]
+__all__ = ["CHROMIUM", "CHROMIUM_ARGUMENTS", "SCREENSHOTS", "Notebook", "find_chromium", "needs_chromium", "wait_until"]

@@ -1,97 +1,8 @@
 """The notebooks in a real JupyterLab in a real Chromium, with keyboard and mouse. Pictures go to build/screenshots."""
 
-import os
-import re
-import time
+from .lab_page import needs_chromium, wait_until
 
-import pytest
-
-from .conftest import CHROMIUM_ARGUMENTS, SCREENSHOTS, find_chromium
-
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = find_chromium()
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
-]
-
-
-class Notebook:
-    """A notebook open in JupyterLab."""
-
-    def __init__(self, page, lab, name):
-        self.page, self.name, self.errors = page, name, []
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: self.errors.append(m.text) if "Error displaying widget" in m.text else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(f"{lab.url}/lab/tree/notebooks/{name}.ipynb?reset&token={lab.token}")
-        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-        # Before the session is ready "run all" would ask which kernel to use.
-        session = "jupyterapp.shell.currentWidget?.sessionContext"
-        page.wait_for_function(f"() => {session}?.isReady && {session}.session?.kernel?.status === 'idle'")
-        self.command("application:toggle-left-area")
-
-    def command(self, name, arguments=None):
-        """Execute one of JupyterLab's commands."""
-        script = "([name, args]) => { jupyterapp.commands.execute(name, args); return null }"
-        self.page.evaluate(script, [name, arguments or {}])
-
-    def button(self, name):
-        """One of the lab's own buttons."""
-        return self.page.locator(f".jupyter-button:has-text('{name}')")
-
-    def theme(self, name):
-        """Switch to "Light" or "Dark"."""
-        self.command("apputils:change-theme", {"theme": f"JupyterLab {name}"})
-        self.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(name == 'Light').lower()}'")
-        self.page.wait_for_timeout(500)
-
-    def run_all(self):
-        """Run every cell and wait for the last one."""
-        self.command("notebook:run-all-cells")
-        cells = "jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code')"
-        self.page.wait_for_function(f"() => {cells}.every(c => c.model.executionCount)", timeout=90_000)
-        self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
-
-    def points(self):
-        """How many finite numbers the traces of all figures hold."""
-        return self.page.evaluate(
-            """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot._fullData || [])
-                .reduce((n, trace) => n + Array.from(trace.y || []).filter(Number.isFinite).length, 0)"""
-        )
-
-    def bars(self):
-        """The texts of the memory figure, among them the predicted peaks."""
-        return self.page.locator(".js-plotly-plot text").all_text_contents()
-
-    def screenshot(self, name):
-        """Keep what a person would see."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{self.name}-{name}.png")
-
-    def check(self):
-        """Nothing failed: no cell, no widget, no script."""
-        assert self.errors == []
-        failed = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
-        assert self.page.locator(failed).count() == 0
-
-
-@pytest.fixture
-def open_notebook(lab):
-    """Open a notebook of the lab in a browser of its own."""
-    os.environ.pop("DISPLAY", None)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
-        yield lambda name: Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), lab, name)
-        browser.close()
-
-
-def wait_until(condition, seconds, what):
-    """Poll ``condition`` until it is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+pytestmark = needs_chromium
 
 
 def test_start_here(open_notebook):
@@ -106,51 +17,6 @@ def test_start_here(open_notebook):
     for theme in ("Light", "Dark"):
         notebook.theme(theme)
         notebook.screenshot(theme.lower())
-    notebook.check()
-
-
-def test_playground(open_notebook):
-    notebook = open_notebook("01_playground")
-    page = notebook.page
-    notebook.run_all()
-    page.wait_for_selector(".js-plotly-plot")
-    notebook.button("Start").scroll_into_view_if_needed()
-
-    # A slider, moved by keyboard, changes the prediction.
-    wait_until(lambda: any(re.search(r"[KMG]iB", text) for text in notebook.bars()), 20, "no prediction is shown")
-    before = notebook.bars()
-    page.locator(".noUi-handle").first.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    wait_until(lambda: notebook.bars() != before, 20, "the prediction did not follow the slider")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-
-    # Start: points arrive while the kernel stays free. Pause holds them, Stop ends it.
-    begun = notebook.points()
-    notebook.button("Start").click()
-    wait_until(lambda: notebook.points() > begun + 20, 40, "no points arrived after Start")
-    notebook.button("Pause").click()
-    notebook.button("Resume").wait_for()
-    page.wait_for_timeout(500)
-    held = notebook.points()
-    page.wait_for_timeout(1000)
-    assert notebook.points() == held
-    notebook.button("Resume").click()
-    wait_until(lambda: notebook.points() > held, 20, "Resume did not go on")
-    for theme in ("Dark", "Light"):
-        notebook.theme(theme)
-        notebook.screenshot(theme.lower())
-    clicked = time.monotonic()
-    notebook.button("Stop").click()
-    wait_until(lambda: "stopped" in page.locator(".sce-status").first.inner_text(), 10, "Stop did not stop")
-    stopping = time.monotonic() - clicked
-    print(f"Stop took {stopping:.2f} s")
-    assert page.locator("table").first.inner_text().count("SCE") >= 1
-    page.locator("table").first.scroll_into_view_if_needed()
-    notebook.screenshot("stopped")
-    notebook.button("Reset").click()
-    wait_until(lambda: page.get_by_text("The runs you make are compared here.").count() == 1, 20, "Reset kept runs")
     notebook.check()
 
 

@@ -44,7 +44,14 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     assert runs[0]["coverage"] is None
     covered = page._insight.widget.data[0]
     assert len(covered.y) == 9  # at every tenth of 94 steps, from the fifth on
-    assert [len(trace.y) for trace in page._insight.widget.data[2:]] == [2, 2, 2]
+    assert [len(trace.y) for trace in page._insight.widget.data[2:5]] == [2, 2, 2]
+    for record, trace in zip(
+        page.runs, page._insight.widget.data[5:]
+    ):  # from moment to moment of the last one measured
+        assert 0 < trace.x[0] < trace.x[-1] < 5
+        assert max(trace.y) == record.moments.live.max()
+        assert max(trace.y) <= record.snapshot.memory.peak
+        assert list(record.moments.begins) == ["forward", "loss_forward", "loss_backward", "backward", "optimizer"]
 
 
 def test_a_setting_changed_while_it_trains_is_taken_over_and_marked(page):

@@ -1,0 +1,198 @@
+"""The playground as a person uses it: controls, live training, comparing, sharing, challenges, themes, coming back."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from .lab_page import needs_chromium, wait_until
+
+pytestmark = needs_chromium
+
+SMALL = {
+    "losses": ["sampled", "sce"], "catalog_size": 500, "epochs": 2, "hidden_size": 16, "n_blocks": 1, "max_length": 20,
+    "n_buckets": 24, "bucket_size_x": 24, "bucket_size_y": 32, "n_negatives": 32, "batch_size": 96,
+}  # fmt: skip
+
+
+@pytest.fixture
+def playground(open_notebook, request):
+    """The notebook, run, with the buttons in sight."""
+    notebook = open_notebook("01_playground", copy=request.node.name.removeprefix("test_"))
+    notebook.run_all()
+    notebook.page.wait_for_selector(".js-plotly-plot")
+    notebook.button("Start").scroll_into_view_if_needed()
+    yield notebook
+    notebook.check()
+
+
+def paste(notebook, state):
+    """Paste a state and wait until the controls have it."""
+    field = notebook.page.locator(".sce-state input")
+    field.fill(json.dumps(state))
+    field.press("Enter")
+    wait_until(lambda: "on the controls now" in notebook.text(".sce-said"), 20, "the state was not taken")
+
+
+def train(notebook, state=None):
+    """Train to the end."""
+    if state:
+        paste(notebook, state)
+    notebook.button("Start").click()
+    wait_until(lambda: " done" in notebook.status(), 90, "the run did not end")
+
+
+def test_slider_to_prediction(playground):
+    page = playground.page
+    wait_until(lambda: any(re.search(r"[KMG]iB", t) for t in playground.bars()), 20, "no prediction is shown")
+    before = playground.bars()
+    playground.handle("Catalog size").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    wait_until(lambda: playground.bars() != before, 20, "the prediction did not follow the slider")
+    assert playground.text(".sce-control:has-text('Catalog size') .widget-readout") == "100,000"
+    wait_until(lambda: "times over" in playground.text(".sce-lab"), 20, "nothing says where it fits")
+    page.locator(".sce-control:has-text('As in the paper') input").check()
+    wait_until(lambda: playground.text(".sce-control:has-text('Buckets') .widget-readout") == "65", 20, "no lock")
+    playground.button("Undo").click()
+    playground.button("Undo").click()
+    wait_until(lambda: playground.bars()[:3] == before[:3], 20, "Undo did not bring the prediction back")
+    assert not page.locator(".sce-control:has-text('As in the paper') input").is_checked()
+
+
+def test_start_pause_step_stop_and_live_sliders(playground):
+    page = playground.page
+    paste(playground, SMALL | {"epochs": 200})
+    begun = playground.points()
+    heights = page.evaluate("() => document.querySelector('.sce-deck').getBoundingClientRect().top")
+    playground.button("Start").click()
+    wait_until(lambda: playground.points() > begun + 20, 60, "no points arrived after Start")
+
+    playground.button("Pause").click()
+    playground.button("Resume").wait_for()
+    wait_until(lambda: "paused" in playground.status(), 10, "Pause did not hold")
+    page.wait_for_timeout(400)
+    held, at = playground.points(), playground.status()
+    page.wait_for_timeout(700)
+    assert playground.points() == held
+    playground.button("Step").click()
+    wait_until(lambda: playground.status() != at and "paused" in playground.status(), 20, "Step did nothing")
+    assert int(re.search(r"step ([\d,]+)", playground.status())[1].replace(",", "")) == 1 + int(
+        re.search(r"step ([\d,]+)", at)[1].replace(",", "")
+    )
+    playground.button("Resume").click()
+
+    # What can change live does, with a mark; what cannot says so beside the control.
+    playground.handle("Buckets").focus()
+    page.keyboard.press("ArrowRight")
+    playground.handle("Batch size").focus()
+    page.keyboard.press("ArrowRight")
+    marks = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => (p.layout.shapes || []).length)"
+    wait_until(lambda: 5 in page.evaluate(marks), 20, "no mark for the changed setting")  # two ceilings, three panels
+    wait_until(lambda: any("→ 32" in text for text in playground.bars()), 20, "the mark does not say what changed")
+    later = page.locator(".sce-later").all_inner_texts()
+    assert len(later) == 1
+    assert later[0].startswith("Batch size")
+    assert page.evaluate("() => document.querySelector('.sce-deck').getBoundingClientRect().top") == heights
+    for theme in ("Dark", "Light"):
+        playground.theme(theme)
+        playground.screenshot(theme.lower())
+    # Other code still runs at once.
+    kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+    execute = f"async () => (await {kernel}.requestExecute({{ code: 'assert playground.active' }}).done).content.status"
+    assert page.evaluate(execute) == "ok"
+    playground.button("Stop").click()
+    wait_until(lambda: "stopped" in playground.status(), 10, "Stop did not stop")
+
+
+def test_compare_two_runs_and_find_them_again(playground):
+    page = playground.page
+    train(playground, SMALL)
+    rows = page.locator(".sce-runs tbody tr")
+    assert rows.count() == 2
+    page.locator(".sce-runs th button", has_text="NDCG@10").focus()
+    page.keyboard.press("Enter")
+    scores = [float(text) for text in page.locator(".sce-runs tbody tr td:nth-last-child(2)").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+    page.locator(".sce-runs input").nth(0).focus()
+    page.keyboard.press("Space")
+    page.locator(".sce-runs input").nth(1).focus()
+    page.keyboard.press("Space")
+    wait_until(lambda: "first to second" in playground.text(".sce-tabs"), 20, "the two were not compared")
+    drawn = "() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(p => p._fullData)"
+    wait_until(
+        lambda: page.evaluate(f"{drawn}.filter(t => t.name === 'run 1' && t.x.length).length") == 3, 20, "no overlay"
+    )
+    assert "sce-lab train" in playground.text(".sce-tabs")
+    with page.expect_download() as download:
+        page.get_by_text("Download CSV").click()
+    assert "NDCG@10" in download.value.path().read_text().splitlines()[0]
+    page.locator(".sce-tabs").scroll_into_view_if_needed()
+    playground.screenshot("compared")
+    playground.button("Remove picked").click()
+    wait_until(lambda: rows.count() == 0, 20, "they are still there")
+    playground.button("Undo").click()
+    wait_until(lambda: rows.count() == 2, 20, "Undo did not bring them back")
+
+    # A new kernel, the page run twice over: the runs are still there.
+    playground.restart()
+    playground.run_all()
+    wait_until(lambda: rows.count() == 2, 30, "the runs did not survive the kernel")
+    assert sorted(page.locator(".sce-runs tbody td:nth-child(3)").all_inner_texts()) == ["SCE", "Sampled softmax"]
+    playground.save()
+    saved = nbformat.read(playground.path, as_version=4)
+    outputs = [o for cell in saved.cells for o in cell.get("outputs", []) if "sce-static" in str(o.get("data", ""))]
+    assert f"{scores[0]:.3f}" in outputs[-1]["data"]["text/html"]  # what is read without a kernel
+
+
+def test_presets_states_and_a_challenge(playground):
+    page = playground.page
+    page.locator(".sce-share select").first.select_option(label="The memory wall")
+    wait_until(lambda: "left out" in playground.status(), 60, "cross-entropy was not refused")
+    page.locator(".lm-TabBar-tab:has-text('Challenges')").click()
+    wait_until(lambda: "✓ Find the wall" in playground.text(".sce-tabs"), 20, "the challenge was not checked")
+    playground.screenshot("challenges")
+    line = page.locator(".sce-state input").input_value()
+    page.locator(".sce-share select").first.select_option(label="Tiny (10 s)")
+    wait_until(
+        lambda: playground.text(".sce-control:has-text('Catalog size') .widget-readout") == "500", 20, "no preset"
+    )
+    paste(playground, json.loads(line))
+    wait_until(lambda: page.locator(".sce-state input").input_value() == line, 20, "the state did not come back")
+    page.locator(".sce-state input").fill('{"n_bucket": 3}')
+    page.locator(".sce-state input").press("Enter")
+    wait_until(lambda: "There is no setting 'n_bucket'" in playground.text(".sce-said"), 20, "no sentence")
+
+    # A guess is answered after it was committed, not before.
+    page.locator(".lm-TabBar-tab:has-text('Guess first')").click()
+    page.locator(".sce-guesses input").fill("3")
+    playground.button("Commit").click()
+    wait_until(lambda: "times: " in playground.text(".sce-told"), 30, "the guess was not answered")
+
+    # The tour points at a control, and goes on when it is touched.
+    playground.button("Tour").click()
+    assert playground.text(".sce-touch").startswith("Catalog size")
+    playground.handle("Catalog size").focus()
+    page.keyboard.press("ArrowLeft")
+    wait_until(lambda: "Cross-entropy" in playground.text(".sce-touch"), 20, "the tour did not go on")
+    playground.screenshot("tour")
+
+
+def test_closing_the_tab_while_it_trains_and_coming_back(open_notebook):
+    notebook = open_notebook("01_playground", copy="closed")
+    notebook.run_all()
+    notebook.page.wait_for_selector(".js-plotly-plot")
+    paste(notebook, SMALL | {"epochs": 200})
+    notebook.button("Start").click()
+    wait_until(lambda: "training" in notebook.status(), 60, "it did not start")
+    notebook.save()
+    notebook.page.close()
+    again = open_notebook("closed/01_playground", reset=False)
+    again.page.wait_for_selector(".sce-status")
+    wait_until(lambda: again.points() > 20, 60, "the figures did not come back")
+    seen = again.points()
+    wait_until(lambda: again.points() > seen, 30, "training did not go on")
+    again.button("Stop").click()
+    wait_until(lambda: "stopped" in again.status(), 10, "Stop did not stop")
+    again.check()
