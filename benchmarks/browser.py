@@ -1,37 +1,207 @@
-"""A notebook in a real JupyterLab in a real Chromium, for measurements: started, run, and taken down again."""
+"""How quickly the playground answers, measured in JupyterLab in a headless Chromium.
+
+    python benchmarks/browser.py                 # about three minutes; leave the machine alone meanwhile
+
+- from a slider to the drawn prediction: milliseconds between a key press on the handle and the figure that shows the
+  new prediction; every position is new to the kernel, so nothing is remembered from before;
+- updates a second of the curves while three losses train side by side;
+- slowdown: the same training in the same kernel with the page watching and with nobody watching, in turns;
+- memory: what the kernel and the page grow by while a run is started and stopped many times.
+
+The result goes to ``benchmarks/results/browser.json``. It needs playwright (tests/requirements.txt) and a Chromium.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs as a script from anywhere
+
+from playwright.sync_api import sync_playwright
+
+from sce_lab.runs import environment, write_text
+from tests.browser.lab_page import CHROMIUM, CHROMIUM_ARGUMENTS, Notebook, wait_until
+from tests.browser.server import ROOT, jupyterlab
+
+#: Presses a key on a slider's handle and waits until the memory figure was drawn anew, again and again.
+LATENCY = """
+async ([handle, key, times, pause]) => {
+  const plot = document.querySelectorAll('.sce-lab .js-plotly-plot')[0];
+  const found = [];
+  for (let i = 0; i < times; i++) {
+    await new Promise((done) => setTimeout(done, pause));
+    const drawn = new Promise((done) => plot.once('plotly_afterplot', () => done(performance.now())));
+    const began = performance.now();
+    handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+    found.push(await Promise.race([drawn, new Promise((done) => setTimeout(() => done(NaN), 5000))]) - began);
+  }
+  return found;
+}
+"""
+#: Counts how often the curves are drawn.
+UPDATES = """
+async (seconds) => {
+  const plot = document.querySelectorAll('.sce-lab .js-plotly-plot')[1];
+  const times = [];
+  const note = () => times.push(performance.now());
+  plot.on('plotly_afterplot', note);
+  await new Promise((done) => setTimeout(done, 1000 * seconds));
+  plot.removeListener('plotly_afterplot', note);
+  return times;
+}
+"""
+#: In the kernel: seconds a step, watched by the page and by nobody, in turns.
+SLOWDOWN = """
+import json as _json, time as _time, torch as _torch
+from sce_lab.widgets.live import LiveRun as _LiveRun
+from sce_lab.widgets.turns import take_turns as _take_turns
+_torch.set_num_threads(1)
+
+def _seconds_per_step(watched):
+    records = playground._new_records(playground.assessment)
+    if watched:
+        playground._group = records
+        playground.runs.extend(records)
+    live = _LiveRun(period=0.17)
+    began = _time.perf_counter()
+    events = lambda stop: _take_turns({str(r.number): playground._events(r, stop) for r in records})
+    live.start(events, playground._show_run if watched else None)
+    shot = live.wait()
+    return (_time.perf_counter() - began) / sum(lane.step for lane in shot.lanes.values())
+
+_seconds_per_step(False)
+_found = {"watched": [], "alone": []}
+for _ in range(ROUNDS):
+    for _name in _found:
+        _found[_name].append(_seconds_per_step(_name == "watched"))
+print(_json.dumps(_found))
+"""
+#: In the kernel: resident bytes before and after many starts and stops.
+GROWTH = """
+import gc as _gc, json as _json, threading as _threading, psutil as _psutil
+
+def _start_and_stop(times):
+    for _ in range(times):
+        playground.start(steps=2)
+        while playground._live.state == "running":
+            pass
+        playground.stop()
+        playground.wait(60)
+        playground.reset()
+    _gc.collect()
+    return _psutil.Process().memory_info().rss
+
+_found = [_start_and_stop(TIMES // 5), _start_and_stop(TIMES)]
+print(_json.dumps({"bytes": _found, "threads": _threading.active_count()}))
+"""
 
 
-@contextmanager
-def open_notebook(name: str) -> Iterator[Any]:
-    """The page of the notebook, all of its cells run. What starts JupyterLab is what the browser tests use."""
-    sys.path.insert(0, str(ROOT))
-    from playwright.sync_api import sync_playwright
+def run_code(notebook: Notebook, code: str) -> Any:
+    """Run code in the notebook's kernel; returns what it printed, which is JSON."""
+    script = """async (code) => {
+      const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+      const future = kernel.requestExecute({ code });
+      let text = "";
+      future.onIOPub = (message) => {
+        if (message.header.msg_type === "stream" && message.content.name === "stdout") text += message.content.text;
+        if (message.header.msg_type === "error") text = message.content.traceback.join("\\n");
+      };
+      await future.done;
+      return text;
+    }"""
+    notebook.page.set_default_timeout(1_200_000)
+    text = notebook.page.evaluate(script, code)
+    try:
+        return json.loads(text.strip().splitlines()[-1])
+    except (json.JSONDecodeError, IndexError):
+        raise RuntimeError(f"the kernel answered: {text}") from None
 
-    from tests.browser.conftest import CHROMIUM_ARGUMENTS, find_chromium, lab
-    from tests.browser.test_lab import Notebook
 
-    with tempfile.TemporaryDirectory() as folder:
-        factory = SimpleNamespace(mktemp=lambda name: Path(folder))
-        servers = lab.__wrapped__(factory) if hasattr(lab, "__wrapped__") else lab.__pytest_wrapped__.obj(factory)
-        server = next(servers)
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(CHROMIUM_ARGUMENTS))
-                notebook = Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), server, name)
-                notebook.run_all()
-                yield notebook.page
-                browser.close()
-        finally:
-            next(servers, None)
+def apply(notebook: Notebook, **state: Any) -> None:
+    """Set the controls."""
+    run_code(notebook, f"playground.apply({state!r}); playground.results(); print(0)")
+
+
+def summary(milliseconds: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and count."""
+    ranked = sorted(milliseconds)
+    return {
+        "median_ms": round(statistics.median(ranked), 1),
+        "p95_ms": round(ranked[min(len(ranked) - 1, int(0.95 * len(ranked)))], 1),
+        "n": len(ranked),
+    }
+
+
+def latency(notebook: Notebook) -> dict[str, Any]:
+    """Slider to prediction: the catalog (all three losses change) and the buckets (one does)."""
+    found: dict[str, list[float]] = {"catalog_size": [], "n_buckets": []}
+    for repeat in range(3):
+        apply(notebook, batch_size=64 + repeat, catalog_size=100, n_buckets=1)
+        for name, title, times in (("catalog_size", "Catalog size", 15), ("n_buckets", "Buckets", 20)):
+            handle = notebook.handle(title).element_handle()
+            handle.focus()
+            found[name] += notebook.page.evaluate(LATENCY, [handle, "ArrowRight", times, 250])
+    return {name: summary(values) for name, values in found.items()} | {
+        "all": summary([ms for values in found.values() for ms in values])
+    }
+
+
+def updates(notebook: Notebook, seconds: float = 10.0) -> dict[str, float]:
+    """Drawn updates a second while three losses train."""
+    apply(notebook, losses=["ce", "sampled", "sce"], catalog_size=2_000, epochs=200, batch_size=64, n_buckets=64)
+    notebook.button("Start").click()
+    wait_until(lambda: notebook.points() > 30, 60, "it does not train")
+    times = notebook.page.evaluate(UPDATES, seconds)
+    notebook.button("Stop").click()
+    wait_until(lambda: "stopped" in notebook.status(), 20, "it does not stop")
+    return {"updates_per_second": round(len(times) / seconds, 2), "seconds": seconds}
+
+
+def slowdown(notebook: Notebook, rounds: int = 4) -> dict[str, Any]:
+    """Seconds a step with the page watching, relative to nobody watching."""
+    apply(notebook, losses=["sampled", "sce"], catalog_size=2_000, epochs=6, batch_size=64, n_buckets=64)
+    found = run_code(notebook, SLOWDOWN.replace("ROUNDS", str(rounds)))
+    ms = {name: round(1e3 * statistics.median(values), 3) for name, values in found.items()}
+    return {"ms_per_step": ms, "slowdown": round(ms["watched"] / ms["alone"] - 1, 4), "rounds": rounds}
+
+
+def growth(notebook: Notebook, times: int) -> dict[str, Any]:
+    """What is left of starts and stops."""
+    apply(notebook, losses=["sce"], catalog_size=200, epochs=5, batch_size=32, n_buckets=16, hidden_size=16)
+    found = run_code(notebook, GROWTH.replace("TIMES", str(times)))
+    before, after = found["bytes"]
+    return {"starts": times, "kernel_growth_bytes": after - before, "threads": found["threads"]}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--starts", type=int, default=200, help="starts and stops whose memory is looked at")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "browser.json")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+        notebook = Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), lab, "01_playground")
+        notebook.run_all()
+        notebook.page.wait_for_selector(".js-plotly-plot")
+        notebook.button("Start").scroll_into_view_if_needed()
+        result = {
+            "slider_to_prediction": latency(notebook),
+            "live": updates(notebook),
+            "training": slowdown(notebook),
+            "memory": growth(notebook, arguments.starts),
+        }
+        result |= {"browser": browser.version, "environment": environment()}
+        browser.close()
+    write_text(arguments.out, json.dumps(result, indent=2))
+    print(json.dumps({k: v for k, v in result.items() if k != "environment"}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

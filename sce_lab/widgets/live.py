@@ -70,7 +70,7 @@ class LiveRun:
             events: makes the events. An exception in it ends the run and is raised by :meth:`wait`.
             steps: pause after so many.
             publish: called in the worker with a snapshot: at the first event, at evaluations and at the end always,
-                otherwise every ``period`` seconds, and less often if it is slow: it never takes a tenth of the time.
+                otherwise every ``period`` seconds, less often if it is slow: it never takes a twentieth of the time.
                 An exception in it ends the run as one in the events does.
 
         Raises:
@@ -194,7 +194,7 @@ class LiveRun:
                     self._take(event)
                 self._hold_if_asked()
                 now = time.monotonic()
-                due = now - shown >= max(self._period, 10 * cost)
+                due = now - shown >= max(self._period, 20 * cost)
                 news = event.event if isinstance(event, Turn) else event
                 if publish and (due or not self._go.is_set() or not isinstance(news, StepDone | Finished)):
                     publish(self.snapshot())

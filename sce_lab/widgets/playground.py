@@ -80,6 +80,7 @@ class Playground:
         self._undo: deque[Callable[[], None]] = deque(maxlen=100)
         self._steady: tuple[float, Settings | None] = (np.inf, None)
         self._message = ""
+        self._table_is_old, self._table_due = False, -np.inf  # with many runs it takes a while to draw
         self._free = free_memory()
         self._live = LiveRun(period=0.17)  # at least four times a second, a step or two included
         self._starting = threading.Lock()
@@ -439,8 +440,12 @@ class Playground:
             news |= (shot.state, shot.memory, shot.metrics) != (last.state, last.memory, last.metrics)
             news |= len(shot.changes) != len(last.changes)
         self._show_curves()
-        if news:
+        self._table_is_old |= news
+        began = time.monotonic()
+        if self._table_is_old and (began > self._table_due or not whole.active):
             self._show_table()
+            self._table_is_old = False
+            self._table_due = began + max(1.0, 50 * (time.monotonic() - began))
         if not whole.active:
             self._ended_with = self.settings
         self._show_status()

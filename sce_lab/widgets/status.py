@@ -40,7 +40,7 @@ def run_words(record: RunRecord) -> str:
     parts += [f"batch {settings.batch_size:,}", loss_words(record)]
     for name, words in (
         ("hidden_size", "D = {:g}"),
-        ("n_blocks", "{:g} blocks"),
+        ("n_blocks", "blocks {:g}"),
         ("max_length", "length {:g}"),
         ("dropout", "dropout {:g}"),
         ("learning_rate", "rate {:g}"),
