@@ -11,8 +11,8 @@ import ipywidgets as widgets
 
 from sce_lab.data import open_split
 from sce_lab.figures import LOOKS, METRICS, label, training_spec
-from sce_lab.memory import measuring
-from sce_lab.training import Evaluated, Event, TrainingConfig, train
+from sce_lab.memory import guarded_train, measuring
+from sce_lab.training import Evaluated, Event, TrainingConfig
 from sce_lab.widgets.legend import LOSS_KEY
 from sce_lab.widgets.live import LiveRun, stop_all
 from sce_lab.widgets.progress import FINISHED, Snapshot
@@ -119,7 +119,7 @@ class Race:
             self.ceiling = {k: v for k, v in process.ceiling(split.validation).items() if k in METRICS}
         end, scored = time.monotonic() + self.seconds, False
         over = lambda: stop() or (scored and time.monotonic() > end)  # noqa: E731
-        for event in train(self.configs[loss], split, step=measuring(), stop=over):
+        for event in guarded_train(self.configs[loss], split, step=measuring(), stop=over):
             scored = scored or isinstance(event, Evaluated)
             yield event
 

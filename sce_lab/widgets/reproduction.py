@@ -11,9 +11,9 @@ import ipywidgets as widgets
 
 from sce_lab.data import open_split
 from sce_lab.figures import live_spec
-from sce_lab.memory import check_fits, measuring
+from sce_lab.memory import guarded_train, measuring
 from sce_lab.reproduce import PUBLISHED, Recipe
-from sce_lab.training import Event, train
+from sce_lab.training import Event
 from sce_lab.widgets.live import LiveRun, stop_all
 from sce_lab.widgets.stage import Canvas, stage, text
 
@@ -82,8 +82,7 @@ class Reproduction:
 
     def _events(self, stop: Callable[[], bool]) -> Iterable[Event]:
         split, _ = open_split(**self._source)
-        check_fits(self.config, split.catalog_size)
-        yield from train(self.config, split, step=measuring(), stop=stop)
+        yield from guarded_train(self.config, split, step=measuring(), stop=stop)
 
     def _show(self, shot: Any) -> None:
         self._figure.show(self._spec(shot))
