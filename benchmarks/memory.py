@@ -14,6 +14,8 @@ import argparse
 import itertools
 import json
 import statistics
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -135,9 +137,21 @@ def _spread(times: list[float]) -> dict[str, float]:
 
 def in_browser(repeats: int = 60) -> dict[str, Any]:
     """Milliseconds from the key on a slider of notebook 02 to the three peaks in the figure, in a real JupyterLab."""
-    from browser import open_notebook  # benchmarks/browser.py; Playwright is no dependency of the lab
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what starts JupyterLab is what the browser tests use
+    from playwright.sync_api import sync_playwright
 
-    with open_notebook("02_memory_wall") as page:
+    from tests.browser.lab_page import CHROMIUM, CHROMIUM_ARGUMENTS, Notebook
+    from tests.browser.server import jupyterlab
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        jupyterlab(Path(folder)) as lab,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS)) as browser,
+    ):
+        notebook = Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), lab, "02_memory_wall")
+        notebook.run_all()
+        page = notebook.page
         wall = page.locator(".sce-lab:has(.sce-devices)").last
         wall.scroll_into_view_if_needed()
         page.wait_for_timeout(20_000)  # the first real steps are made
