@@ -68,8 +68,8 @@ def streaming_topk(
         scores = torch.mm(queries, rows.T, out=buffer[: n_queries * len(rows)].view(n_queries, len(rows)))
         if allowed is not None:
             scores.masked_fill_(~allowed[part], -torch.inf)
-        filled = 0 < k == best.shape[1]
-        promising = _promising_blocks(scores, k, best.amin(dim=1, keepdim=True)) if filled else None
+        threshold = best.amin(dim=1, keepdim=True) if 0 < k == best.shape[1] else None
+        promising = _promising_blocks(scores, k, threshold)
         if promising is None:
             values, columns = _largest(scores, k)
         else:
@@ -84,18 +84,21 @@ def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
 
 
-def _promising_blocks(scores: Tensor, k: int, threshold: Tensor) -> Tensor | None:
+def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None) -> Tensor | None:
     """The few blocks of each row that hold all of its k largest scores above the ``threshold (Q, 1)``, if few do."""
     n_blocks = scores.shape[1] // BLOCK
-    if n_blocks == 0:
+    few = n_blocks // 4  # it is as quick to search all scores as to search more blocks than these
+    if few == 0 or (threshold is None and k > few):
         return None
     # Column j belongs to block j % n_blocks: taking the maxima then runs along contiguous memory.
     maxima = scores.view(-1, BLOCK, n_blocks).amax(dim=1)  # (Q, n_blocks)
-    n_promising = min(k, read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks))
-    if is_worst_case(scores):
-        n_promising = min(n_promising, n_blocks // 4)  # more are searched all together, which takes less
-    if n_promising > n_blocks // 4:  # then it is as quick to search them all
-        return None
+    n_promising = k
+    if threshold is not None:
+        n_promising = min(k, read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks))
+        if is_worst_case(scores):
+            n_promising = min(n_promising, few)
+        if n_promising > few:
+            return None
     return _largest(maxima, n_promising)[1]  # (Q, n_promising)
 
 
