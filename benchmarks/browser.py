@@ -84,13 +84,13 @@ print(_json.dumps(_found))
 """
 #: In the kernel: resident bytes before and after many starts and stops.
 GROWTH = """
-import gc as _gc, json as _json, threading as _threading, psutil as _psutil
+import gc as _gc, json as _json, time as _time, threading as _threading, psutil as _psutil
 
 def _start_and_stop(times):
     for _ in range(times):
         playground.start(steps=2)
         while playground._live.state == "running":
-            pass
+            _time.sleep(0.005)
         playground.stop()
         playground.wait(60)
         playground.reset()
@@ -104,19 +104,7 @@ print(_json.dumps({"bytes": _found, "threads": _threading.active_count()}))
 
 def run_code(notebook: Notebook, code: str) -> Any:
     """Run code in the notebook's kernel; returns what it printed, which is JSON."""
-    script = """async (code) => {
-      const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-      const future = kernel.requestExecute({ code });
-      let text = "";
-      future.onIOPub = (message) => {
-        if (message.header.msg_type === "stream" && message.content.name === "stdout") text += message.content.text;
-        if (message.header.msg_type === "error") text = message.content.traceback.join("\\n");
-      };
-      await future.done;
-      return text;
-    }"""
-    notebook.page.set_default_timeout(1_200_000)
-    text = notebook.page.evaluate(script, code)
+    text = notebook.execute(code, seconds=1_200)
     try:
         return json.loads(text.strip().splitlines()[-1])
     except (json.JSONDecodeError, IndexError):
@@ -191,16 +179,17 @@ def main() -> None:
         notebook.run_all()
         notebook.page.wait_for_selector(".js-plotly-plot")
         notebook.button("Start").scroll_into_view_if_needed()
-        result = {
-            "slider_to_prediction": latency(notebook),
-            "live": updates(notebook),
-            "training": slowdown(notebook),
-            "memory": growth(notebook, arguments.starts),
-        }
-        result |= {"browser": browser.version, "environment": environment()}
+        result = {"command": " ".join(sys.argv), "browser": browser.version, "environment": environment()}
+        for name, measure in (
+            ("slider_to_prediction", latency),
+            ("live", updates),
+            ("training", slowdown),
+            ("memory", lambda notebook: growth(notebook, arguments.starts)),
+        ):
+            result[name] = measure(notebook)
+            print(name, json.dumps(result[name]), flush=True)
         browser.close()
     write_text(arguments.out, json.dumps(result, indent=2))
-    print(json.dumps({k: v for k, v in result.items() if k != "environment"}, indent=2))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,12 @@ def insight_spec(
         "xaxis": {"domain": [0, 0.28], **x_axis},
         "yaxis": {"range": [0, 1.02], "tickformat": ".0%", "nticks": 5},
         "xaxis2": {"domain": [0.345, 0.6], "anchor": "y2", **x_axis},
-        "yaxis2": {"anchor": "x2", "range": [0, nice_ceiling(1.1 * (top or 0.5))], "tickformat": ".0%", "nticks": 5},
+        "yaxis2": {
+            "anchor": "x2",
+            "range": [0, nice_ceiling(max(1.1 * top, 0.05) if top else 0.5)],
+            "tickformat": ".0%",
+            "nticks": 5,
+        },
         "xaxis3": {"domain": [0.68, 1], "anchor": "y3", "range": [0, len(PHASES)], "tickvals": np.arange(5) + 0.5}
         | {"ticktext": list(PHASES.values()), "showgrid": False},
         "yaxis3": {"anchor": "x3", **bytes_axis(1.05 * largest if largest > 1 else 2.0**26)},

@@ -95,6 +95,28 @@ class Notebook:
         self.page.wait_for_function(f"() => {cells}.every(c => c.model.executionCount)", timeout=90_000)
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
 
+    def execute(self, code: str, seconds: float = 60) -> str:
+        """Run code in the notebook's kernel; returns what it printed, or the traceback.
+
+        Raises:
+            RuntimeError: the kernel was not done in time.
+        """
+        script = """async ([code, seconds]) => {
+          const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+          const future = kernel.requestExecute({ code });
+          let text = "";
+          future.onIOPub = (message) => {
+            if (message.header.msg_type === "stream" && message.content.name === "stdout") text += message.content.text;
+            if (message.header.msg_type === "error") text = message.content.traceback.join("\\n");
+          };
+          const late = new Promise((done) => setTimeout(() => done("late"), 1000 * seconds));
+          return (await Promise.race([future.done, late])) === "late" ? null : text;
+        }"""
+        text = self.page.evaluate(script, [code, seconds])
+        if text is None:
+            raise RuntimeError(f"the kernel was not done within {seconds} s")
+        return text
+
     def points(self) -> int:
         """How many finite numbers the traces of all figures hold."""
         return self.page.evaluate(
