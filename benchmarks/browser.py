@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs as a script from anywhere
 
+import psutil
 from playwright.sync_api import sync_playwright
 
 from sce_lab.runs import environment, write_text
@@ -173,6 +175,8 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=200, help="starts and stops whose memory is looked at")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "browser.json")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or JupyterLab and its kernel would be left running
+    busy = psutil.cpu_percent(interval=2)
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
         notebook = Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), lab, "01_playground")
@@ -180,6 +184,7 @@ def main() -> None:
         notebook.page.wait_for_selector(".js-plotly-plot")
         notebook.button("Start").scroll_into_view_if_needed()
         result = {"command": " ".join(sys.argv), "browser": browser.version, "environment": environment()}
+        result["processors_busy_before_percent"] = busy
         for name, measure in (
             ("slider_to_prediction", latency),
             ("live", updates),
