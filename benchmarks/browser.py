@@ -1,6 +1,6 @@
 """How quickly the playground answers, measured in JupyterLab in a headless Chromium.
 
-    python benchmarks/browser.py                 # about three minutes; leave the machine alone meanwhile
+    python benchmarks/browser.py                 # about nine minutes; leave the machine alone meanwhile
 
 - from a slider to the drawn prediction: milliseconds between a key press on the handle and the figure that shows the
   new prediction; every position is new to the kernel, so nothing is remembered from before;

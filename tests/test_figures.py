@@ -11,6 +11,7 @@ from sce_lab.figures import (
     INK,
     LOOKS,
     comparison_page,
+    insight_spec,
     label,
     look,
     memory_figure,
@@ -233,6 +234,14 @@ def test_training_curves_run_over_epochs_in_the_look_of_their_loss(histories):
     assert shown.layout.yaxis2.range[1] > 0.6
     assert [s.y0 for s in shown.layout.shapes] == [0.6, 0.3]
     assert "best possible 0.60" in [a.text for a in shown.layout.annotations]
+
+
+@pytest.mark.parametrize(("cov", "least", "most"), [(0.002, 0.05, 0.05), (0.3, 0.3, 0.6)])
+def test_the_axis_of_cov_holds_what_is_drawn_and_has_ticks_that_differ(cov, least, most):
+    """Its ticks are whole per cent: of a catalog hardly recommended they would all say 0 %."""
+    history = pd.DataFrame({"kind": ["evaluation"], "epochs": [1.0], "COV@10": [cov]})
+    _, high = insight_spec(None, {"sce": history})["layout"]["yaxis2"]["range"]
+    assert least <= high <= most
 
 
 def test_without_a_ceiling_no_line_is_drawn(histories):

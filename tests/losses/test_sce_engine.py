@@ -64,14 +64,15 @@ class TestSearch:
         torch.testing.assert_close(scores.gather(1, chosen).sort(dim=1, descending=True).values, best)
 
     @pytest.mark.parametrize("order", ["random", "rising", "falling"])
-    def test_agrees_with_topk_over_many_chunks(self, order):
+    @pytest.mark.parametrize("workspace_bytes", [30_000, 2**24], ids=["many chunks", "one chunk"])
+    def test_agrees_with_topk(self, order, workspace_bytes):
         generator = torch.Generator().manual_seed(0)
         table = torch.randn(20_011, 8, generator=generator)
         queries = torch.randn(7, 8, generator=generator)
         if order != "random":
             table = table * torch.linspace(0.5, 2, 20_011).unsqueeze(1) ** (1 if order == "rising" else -1)
         for k in (1, 50, 400):
-            chosen = streaming_topk(queries, table, k, workspace_bytes=30_000)
+            chosen = streaming_topk(queries, table, k, workspace_bytes=workspace_bytes)
             assert torch.equal(chosen.sort().values, (queries @ table.T).topk(k).indices.sort().values)
 
     @pytest.mark.parametrize("k", [1, 64])
