@@ -183,7 +183,7 @@ def main() -> None:
         notebook.run_all()
         notebook.page.wait_for_selector(".js-plotly-plot")
         notebook.button("Start").scroll_into_view_if_needed()
-        result = {"command": " ".join(sys.argv), "browser": browser.version, "environment": environment()}
+        result = {"browser": browser.version, "environment": environment()}
         result["processors_busy_before_percent"] = busy
         for name, measure in (
             ("slider_to_prediction", latency),

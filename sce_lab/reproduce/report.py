@@ -134,7 +134,7 @@ def results_markdown(records: list[dict[str, Any]]) -> str:
         parts += [f"**{DATASETS[name].title}**", markdown(for_readers(rows[~rows["trial"]]))]
         if rows["trial"].any():
             parts += [
-                f"{DATASETS[name].title}: what was tried, one seed each, chosen by validation",
+                f"{DATASETS[name].title}: what was tried, best validation first; without ± it is one seed",
                 markdown(for_trials(rows)),
             ]
     return "\n\n".join(parts) or "Nothing has been recorded yet."
