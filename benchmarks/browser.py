@@ -66,16 +66,16 @@ from sce_lab.widgets.turns import take_turns as _take_turns
 _torch.set_num_threads(1)
 
 def _seconds_per_step(watched):
-    records = playground._new_records(playground.assessment)
-    if watched:
-        playground._group = records
-        playground.runs.extend(records)
-    live = _LiveRun(period=0.17)
     began = _time.perf_counter()
-    events = lambda stop: _take_turns({str(r.number): playground._events(r, stop) for r in records})
-    live.start(events, playground._show_run if watched else None)
-    shot = live.wait()
-    return (_time.perf_counter() - began) / sum(lane.step for lane in shot.lanes.values())
+    if watched:
+        playground.start()
+        playground.wait()
+        lanes = [record.snapshot for record in playground._group]
+    else:
+        records, live = playground._new_records(playground.assessment), _LiveRun()
+        live.start(lambda stop: _take_turns({str(r.number): playground._events(r, stop) for r in records}))
+        lanes = live.wait().lanes.values()
+    return (_time.perf_counter() - began) / sum(lane.step for lane in lanes)
 
 _seconds_per_step(False)
 _found = {"watched": [], "alone": []}

@@ -10,6 +10,7 @@ from sce_lab import figures
 from sce_lab.figures import (
     INK,
     LOOKS,
+    Curves,
     comparison_page,
     insight_spec,
     label,
@@ -174,7 +175,7 @@ def test_specs_keep_their_traces_whatever_is_known(memory):
     plain, full = memory_spec(memory), memory_spec(memory, before=memory * 1, measured={"ce": 1e9}, free=1e9)
     assert [t["type"] for t in plain["data"]] == [t["type"] for t in full["data"]]
     assert len(plain["layout"]["shapes"]) == len(full["layout"]["shapes"])
-    empty, some = figures.training_spec({}, {}), figures.training_spec({"ce": Snapshot().history}, {})
+    empty, some = figures.training_spec({}, {}), figures.training_spec({"ce": Snapshot().curves}, {})
     assert len(empty["data"]) == len(some["data"])
 
 
@@ -239,8 +240,8 @@ def test_training_curves_run_over_epochs_in_the_look_of_their_loss(histories):
 @pytest.mark.parametrize(("cov", "least", "most"), [(0.002, 0.05, 0.05), (0.3, 0.3, 0.6)])
 def test_the_axis_of_cov_holds_what_is_drawn_and_has_ticks_that_differ(cov, least, most):
     """Its ticks are whole per cent: of a catalog hardly recommended they would all say 0 %."""
-    history = pd.DataFrame({"kind": ["evaluation"], "epochs": [1.0], "COV@10": [cov]})
-    _, high = insight_spec(None, {"sce": history})["layout"]["yaxis2"]["range"]
+    curves = Curves(scored=np.ones(1), metrics={"COV@10": np.array([cov])})
+    _, high = insight_spec(None, {"sce": curves})["layout"]["yaxis2"]["range"]
     assert least <= high <= most
 
 

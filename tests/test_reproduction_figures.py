@@ -1,9 +1,10 @@
 """Figures of reproductions show the table's and the records' numbers, in the losses' looks."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from sce_lab.figures import curves_figure, live_spec, look, results_figure
+from sce_lab.figures import Curves, curves_figure, live_spec, look, results_figure
 from sce_lab.figures.style import GREY
 
 NAN = float("nan")
@@ -81,8 +82,8 @@ def test_curves_have_their_best_epoch_marked():
 
 def test_a_live_run_is_drawn_over_the_recorded_one():
     recorded = {"epoch": [1, 2, 3], "NDCG@10": [0.1, 0.2, 0.3]}
-    rows = pd.DataFrame({"epoch": [1, 2], "NDCG@10": [0.15, 0.4]})
-    spec = live_spec("sce", rows, recorded=recorded, epochs=22)
+    curves = Curves(scored=np.array([1.0, 2.0]), metrics={"NDCG@10": np.array([0.15, 0.4])})
+    spec = live_spec("sce", curves, recorded=recorded, epochs=22)
     before, now = spec["data"]
     assert (list(before["x"]), list(before["y"])) == (recorded["epoch"], recorded["NDCG@10"])
     assert (list(now["x"]), list(now["y"])) == ([1, 2], [0.15, 0.4])
@@ -90,6 +91,6 @@ def test_a_live_run_is_drawn_over_the_recorded_one():
     assert spec["layout"]["xaxis"]["range"] == [0, 22]
     assert spec["layout"]["yaxis"]["range"][1] >= 0.4
     assert spec["layout"]["showlegend"]
-    empty = live_spec("sce", (), epochs=22)
+    empty = live_spec("sce", Curves(), epochs=22)
     assert not empty["layout"]["showlegend"]
     assert [len(trace["x"]) for trace in empty["data"]] == [0, 0]

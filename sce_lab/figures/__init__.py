@@ -8,6 +8,7 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 """
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
+from sce_lab.figures.curves import Curves
 from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
@@ -23,6 +24,7 @@ __all__ = [
     "TEMPLATE",
     "THEME_CSS",
     "TIME_PARTS",
+    "Curves",
     "Look",
     "Spec",
     "comparison_page",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
+from sce_lab.figures.curves import Curves
 from sce_lab.figures.style import LOOKS, Spec, bytes_axis, label, look, nice_ceiling, panel_title
 
 #: Phases of a step and their names for people.
@@ -22,8 +22,8 @@ _POINTS = 40
 
 
 def insight_spec(
-    followed: pd.DataFrame | None,
-    histories: Mapping[str, pd.DataFrame],
+    followed: Mapping[str, np.ndarray] | None,
+    curves: Mapping[str, Curves],
     *,
     epochs: float | None = None,
     moments: Mapping[str, tuple[np.ndarray, Mapping[str, int]]] | None = None,
@@ -34,31 +34,28 @@ def insight_spec(
     last measured step held from moment to moment.
 
     Args:
-        followed: columns ``epochs``, ``coverage``, ``captured_mass``; None or empty without SCE.
-        histories: by loss, with a column ``epochs``; ``COV@10`` of the evaluations is drawn.
+        followed: arrays ``epochs``, ``coverage``, ``captured_mass``; None or empty without SCE.
+        curves: by loss; ``COV@10`` of the evaluations is drawn.
         epochs: where the epoch axes should end.
         moments: by loss, bytes alive at each moment of a step, and by phase its first moment.
         losses: which have a place.
     """
     data: list[Spec] = []
-    empty = followed is None or followed.empty
-    x = np.zeros(0) if empty else followed["epochs"].to_numpy(float)
+    known = followed or {}
+    x = known.get("epochs", np.zeros(0))
     style = look("sce")
     for column, name, dash in (
         ("coverage", "positions in a bucket", "solid"),
         ("captured_mass", "softmax mass captured", "dot"),
     ):
-        y = np.zeros(0) if empty else followed[column].to_numpy(float)
+        y = known.get(column, np.zeros(0))
         data.append({"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "xaxis": "x", "yaxis": "y"})
         data[-1] |= {"line": {"color": style.color, "dash": dash, "width": 2.2}, "showlegend": False}
         data[-1] |= {"hovertemplate": f"{name}, epoch %{{x:.1f}}: %{{y:.1%}}<extra></extra>", "cliponaxis": False}
     reached, top = float(x[-1]) if len(x) else 1.0, 0.0
     for loss in losses:
-        style, history = look(loss), histories.get(loss)
-        epoch = cov = np.zeros(0)
-        if history is not None and "COV@10" in history:
-            rows = history[history["kind"] == "evaluation"]
-            epoch, cov = rows["epochs"].to_numpy(float), rows["COV@10"].to_numpy(float)
+        style = look(loss)
+        epoch, cov = curves.get(loss, Curves()).of_panel("COV@10")
         data.append({"type": "scatter", "mode": "lines+markers", "name": label(loss), "x": epoch, "y": cov})
         data[-1] |= {"xaxis": "x2", "yaxis": "y2", "showlegend": False, "cliponaxis": False}
         data[-1] |= {"line": {"color": style.color, "dash": style.dash, "width": 2.2}}
@@ -75,7 +72,7 @@ def insight_spec(
         data[-1] |= {"line": {"color": style.color, "dash": style.dash, "width": 1.8}}
         data[-1] |= {"hovertemplate": f"{label(loss)}: %{{y:.3s}}B<extra></extra>"}
         largest = max(largest, alive.max(initial=0.0))
-    last = {column: "" if empty else f" {followed[column].iloc[-1]:.0%}" for column in ("coverage", "captured_mass")}
+    last = {name: f" {known[name][-1]:.0%}" if len(x) else "" for name in ("coverage", "captured_mass")}
     x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 6}
     layout = {
         "height": 212,

@@ -12,6 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sce_lab.figures.comparison import html_page
+from sce_lab.figures.curves import Curves
 from sce_lab.figures.style import GREY, INK, Spec, figure, log_bytes_axis, look, nice_ceiling, panel_title
 from sce_lab.figures.training import training_figure
 from sce_lab.memory import format_bytes
@@ -118,19 +119,17 @@ def curves_figure(records: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     return figure({"data": data, "layout": layout})
 
 
-def live_spec(
-    loss: str, evaluations: pd.DataFrame, *, recorded: Mapping[str, Any] | None = None, epochs: float = 1.0
-) -> Spec:
+def live_spec(loss: str, curves: Curves, *, recorded: Mapping[str, Any] | None = None, epochs: float = 1.0) -> Spec:
     """Validation NDCG@10 of a run as it goes, over the recorded curve of the same recipe (grey, dotted).
 
     Args:
         loss: what is trained.
-        evaluations: rows with the columns ``epoch`` and ``NDCG@10``; may be empty.
+        curves: of it, as far as it is.
         recorded: ``curve`` of a record's seed: lists ``epoch`` and ``NDCG@10``.
         epochs: where the axis should end.
     """
     before = recorded or {"epoch": [], "NDCG@10": []}
-    x, y = (evaluations[name].to_numpy(float) if len(evaluations) else np.empty(0) for name in ("epoch", "NDCG@10"))
+    x, y = curves.of_panel("NDCG@10")
     style = look(loss)
     data = [
         {"type": "scatter", "mode": "lines", "name": "recorded", "x": np.asarray(before["epoch"], float)},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sce_lab.figures.curves import Curves
 from sce_lab.figures.style import (
     CLEAR,
     INK,
@@ -44,8 +45,9 @@ def pareto_spec(runs: pd.DataFrame, *, selected: Collection[int] = (), losses: S
         losses: which have a place.
     """
     data: list[Spec] = []
-    known = runs.dropna(subset=["NDCG@10"]) if len(runs) else runs
-    top = nice_ceiling(1.15 * max(known["NDCG@10"], default=0.0) or 0.1)
+    number, of_loss = runs["number"].to_numpy(), runs["loss"].to_numpy()
+    gains = runs["NDCG@10"].to_numpy(float)
+    top = nice_ceiling(1.15 * max(gains[np.isfinite(gains)], default=0.0) or 0.1)
     layout: Spec = {
         "height": 300,
         "margin": {"l": 12, "r": 12, "t": 30, "b": 48},
@@ -53,16 +55,17 @@ def pareto_spec(runs: pd.DataFrame, *, selected: Collection[int] = (), losses: S
         "annotations": [panel_title("NDCG@10 for the memory"), panel_title("NDCG@10 for the time", "2")],
     }
     for panel, column in (("", "peak_memory"), ("2", "seconds")):
-        rows = known.dropna(subset=[column]) if len(known) else known
-        cost, gain = (rows[name].to_numpy(float) if len(rows) else np.zeros(0) for name in (column, "NDCG@10"))
+        costs_of_all = runs[column].to_numpy(float)
+        known = np.isfinite(gains) & np.isfinite(costs_of_all)
+        cost, gain = costs_of_all[known], gains[known]
         axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "showlegend": False, "cliponaxis": False}
         best = frontier(cost, gain)
         line = {"color": LINE, "width": 1.5, "shape": "hv", "dash": "dot"}
         data.append({"type": "scatter", "mode": "lines", "x": cost[best], "y": gain[best], "line": line, **axes})
         data[-1] |= {"hoverinfo": "skip", "name": "the best for their cost"}
         for loss in losses:
-            mine = (rows["loss"] == loss).to_numpy() if len(rows) else np.zeros(0, bool)
-            numbers = rows["number"].to_numpy()[mine] if len(rows) else np.zeros(0, int)
+            mine = of_loss[known] == loss
+            numbers = number[known][mine]
             style = look(loss)
             ringed = [INK if number in selected else CLEAR for number in numbers]
             marker = {"color": style.color, "symbol": style.symbol, "size": 13}
@@ -91,11 +94,11 @@ def log_seconds_axis(smallest: float, largest: float) -> Spec:
     return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": [f"{tick:g} s" for tick in ticks]}
 
 
-def overlay_spec(runs: Sequence[tuple[str, str, pd.DataFrame]]) -> Spec:
+def overlay_spec(runs: Sequence[tuple[str, str, Curves]]) -> Spec:
     """At most two runs over one another: training loss, HR@10 and NDCG@10 over epochs, the second one thin and pale.
 
     Args:
-        runs: name, loss and history (with a column ``epochs``) of each.
+        runs: name, loss and curves of each.
 
     Raises:
         ValueError: more than two runs.
@@ -109,11 +112,8 @@ def overlay_spec(runs: Sequence[tuple[str, str, pd.DataFrame]]) -> Spec:
     for number, panel in enumerate(panels):
         suffix = str(number + 1) if number else ""
         for place in range(2):
-            name, loss, history = runs[place] if place < len(runs) else ("", "sce", None)
-            x = y = np.zeros(0)
-            if history is not None and panel in history:
-                rows = history[(history["kind"] == ("step" if panel == "loss" else "evaluation")).to_numpy()]
-                x, y = rows["epochs"].to_numpy(float), rows[panel].to_numpy(float)
+            name, loss, curves = runs[place] if place < len(runs) else ("", "sce", Curves())
+            x, y = curves.of_panel(panel)
             style = look(loss)
             color = style.faded(0.55) if place else style.color
             line = {"color": color, "dash": "dot" if place else "solid", "width": 1.6 if place else 2.4}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from sce_lab.figures.curves import Curves
 from sce_lab.figures.style import (
     GREY,
     INK,
@@ -45,18 +46,8 @@ SYMBOLS = {
 }
 
 
-def _epochs(history: pd.DataFrame) -> np.ndarray:
-    """The step numbers of a history, in epochs. Before the first evaluation an epoch's length is unknown: 0 to 1."""
-    evaluated = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
-    if len(evaluated):
-        length = evaluated["step"].iloc[-1] / evaluated["epoch"].iloc[-1]
-    else:
-        length = max(1, history["step"].max())
-    return history["step"].to_numpy(float) / length
-
-
 def training_spec(
-    histories: Mapping[str, pd.DataFrame],
+    curves: Mapping[str, Curves],
     milliseconds: Mapping[str, Mapping[str, float]],
     *,
     ceiling: Mapping[str, float] | None = None,
@@ -64,26 +55,19 @@ def training_spec(
     losses: Sequence[str] = tuple(LOOKS),
     changes: Mapping[str, Changes] | None = None,
 ) -> Spec:
-    """See :func:`training_figure`."""
-    panels: dict[str, dict[str, tuple[Any, Any]]] = {"loss": {}, **{metric: {} for metric in METRICS}}
-    for loss, history in histories.items():
-        x = history["epochs"].to_numpy(float) if "epochs" in history else _epochs(history)
-        step, scored = ((history["kind"] == kind).to_numpy() for kind in ("step", "evaluation"))
-        panels["loss"][loss] = x[step], history["loss"].to_numpy(float)[step] if step.any() else []
-        for metric in METRICS:
-            if metric in history:
-                panels[metric][loss] = x[scored], history[metric].to_numpy(float)[scored]
+    """See :func:`training_figure`; ``curves`` by loss."""
+    panels = {name: {loss: each.of_panel(name) for loss, each in curves.items()} for name in ("loss", *METRICS)}
     data: list[Spec] = []
-    for number, (panel, curves) in enumerate(panels.items()):
+    for number, (panel, drawn) in enumerate(panels.items()):
         axes = {"xaxis": f"x{number + 1}".replace("x1", "x"), "yaxis": f"y{number + 1}".replace("y1", "y")}
         for loss in losses:
-            x, y = curves.get(loss, ((), ()))
+            x, y = drawn.get(loss, (np.zeros(0), np.zeros(0)))
             style = look(loss)
             line = {"color": style.color, "dash": style.dash, "width": 1.8 if panel == "loss" else 2.2}
             marker = {"color": style.color, "symbol": style.symbol, "size": 6}
             mode = "lines" if panel == "loss" else "lines+markers"
             hover = f"{label(loss)}, epoch %{{x:.1f}}: %{{y:.4f}}<extra></extra>"
-            data.append({"type": "scatter", "mode": mode, "name": label(loss), "x": np.asarray(x), "y": np.asarray(y)})
+            data.append({"type": "scatter", "mode": mode, "name": label(loss), "x": x, "y": y})
             data[-1] |= {**axes, "line": line, "marker": marker, "hovertemplate": hover}
             data[-1] |= {"showlegend": False, "cliponaxis": panel == "loss"}
     totals = {loss: sum(parts.values()) for loss, parts in milliseconds.items()}
@@ -91,8 +75,9 @@ def training_spec(
         y = [sum(milliseconds.get(loss, {}).get(phase, 0.0) for phase in phases) for loss in losses]
         strong = name.endswith("forward")  # forward hatched, backward plain
         colors = [look(loss).color if is_loss else GREY if strong else LIGHT_GREY for loss in losses]
+        # "overlay" would look at one colour for all bars, and complain in the page's console of several.
         pattern = {"shape": "/" if strong else "", "size": 5, "solidity": 0.35}
-        pattern |= {"fillmode": "overlay", "fgcolor": "rgba(255, 255, 255, 0.75)"}
+        pattern |= {"fillmode": "replace", "fgcolor": "rgba(255, 255, 255, 0.75)", "bgcolor": colors}
         data.append({"type": "bar", "name": name, "x": np.arange(len(losses)), "y": np.array(y), "width": 0.6})
         data[-1] |= {
             "xaxis": "x4",
@@ -197,10 +182,10 @@ def training_figure(
     """A run a loss, side by side: training loss, HR@10 and NDCG@10 over epochs, and the time of a step.
 
     Args:
-        histories: by loss, tables as :func:`sce_lab.runs.history_row` makes them; a column ``epochs`` (step number in
-            epochs) is used if it is there.
+        histories: by loss, tables as :func:`sce_lab.runs.history_row` makes them.
         milliseconds: by loss, median milliseconds by phase (:func:`sce_lab.runs.summarize_history`).
         options: ``ceiling``: best reachable metrics, drawn as lines; ``epochs``: where the epoch axis should end;
             ``losses``: which have a place; ``changes``: by loss, settings changed while it ran, drawn as lines.
     """
-    return figure(training_spec(histories, milliseconds, **options))
+    curves = {loss: Curves.of(history) for loss, history in histories.items()}
+    return figure(training_spec(curves, milliseconds, **options))

@@ -56,8 +56,11 @@ class Facts:
             raise ValueError("type the path of a CSV, TSV or parquet file with the columns user, item, timestamp")
         if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
             raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
-        if source == SYNTHETIC:  # how many users there are and how much they do does not depend on the catalog
-            facts = cls._read(SYNTHETIC, min(settings.catalog_size, 1000), settings.max_length)
+        if source == SYNTHETIC:
+            # How many users there are and how much they do depends on the catalog only while it is too small for the
+            # longest of histories: one world need not be made for each place of the slider.
+            ample = settings.catalog_size >= 4 * SyntheticProcess.max_length
+            facts = cls._read(SYNTHETIC, 1000 if ample else settings.catalog_size, settings.max_length)
             return replace(facts, catalog_size=settings.catalog_size)
         return cls._read(source, catalog_size, settings.max_length)
 

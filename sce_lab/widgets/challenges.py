@@ -87,8 +87,8 @@ def same_quality(runs: Sequence[RunRecord], assessment: Assessment) -> Verdict:
 
 
 def _lowest_coverage(run: RunRecord) -> float | None:
-    followed = run.snapshot.followed
-    return float(followed["coverage"].min()) if len(followed) else None
+    coverage = run.snapshot.followed["coverage"]
+    return float(coverage.min()) if len(coverage) else None
 
 
 def collapse_and_repair(runs: Sequence[RunRecord], assessment: Assessment) -> Verdict:

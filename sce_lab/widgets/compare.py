@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import html
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
@@ -60,9 +63,9 @@ def table_row(record: RunRecord) -> dict[str, Cell]:
     }
 
 
-def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
+def plain_rows(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """A row a run, plain numbers with their units in the names: what the CSV holds."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for record in records:
         shot = record.snapshot
         metrics, tested = record.metrics
@@ -84,7 +87,7 @@ def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
                 "folder": str(record.folder or ""),
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 class Compare:
@@ -141,7 +144,7 @@ class Compare:
     def _show_picked(self) -> None:
         picked = self.picked
         self.pareto.show(pareto_spec(_points(self._records), selected=self.table.selected))
-        self.overlay.show(overlay_spec([(f"run {r.number}", r.loss, r.snapshot.history) for r in picked]))
+        self.overlay.show(overlay_spec([(f"run {r.number}", r.loss, r.snapshot.curves) for r in picked]))
         self._difference.value = _difference(picked)
         self.buttons["remove"].disabled = not picked
         self.buttons["page"].disabled = not any(r.folder and r.snapshot.finished for r in self._records)
@@ -194,5 +197,9 @@ _COMPARED = ("peak memory", "loss memory", "ms/step", "epochs", *QUALITY)
 def _csv_link(records: Sequence[RunRecord]) -> str:
     if not records:
         return ""
-    content = base64.b64encode(run_frame(records).to_csv(index=False).encode()).decode()
+    rows, written = plain_rows(records), io.StringIO()
+    writer = csv.DictWriter(written, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    content = base64.b64encode(written.getvalue().encode()).decode()
     return f'<a class="sce-link" download="sce-lab-runs.csv" href="data:text/csv;base64,{content}">Download CSV</a>'

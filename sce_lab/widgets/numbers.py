@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from sce_lab.figures import LOOKS, label
+from sce_lab.figures import LOOKS, METRICS, label
 from sce_lab.memory import DEVICES, format_bytes
 from sce_lab.widgets.assessment import Assessment, needed, short_count
 from sce_lab.widgets.compare import QUALITY, table_row
@@ -80,10 +80,9 @@ def curve_table(records: Sequence[RunRecord], points: int = 8) -> str:
     """Ranking quality over epochs of the newest runs, a column a run: the curves in a few lines."""
     columns = {}
     for record in records:
-        history = record.snapshot.history
-        scored = history[history["kind"] == "evaluation"]
-        if len(scored):
-            values = zip(scored["epochs"].round(2), scored["HR@10"], scored["NDCG@10"])
+        curves = record.snapshot.curves
+        if len(curves.scored):
+            values = zip(curves.scored.round(2), *(curves.metrics[name] for name in METRICS))
             columns[f"{record.number}. {label(record.loss)}"] = {x: f"{hr:.3f} / {ndcg:.3f}" for x, hr, ndcg in values}
     epochs = sorted({epoch for values in columns.values() for epoch in values})
     every = max(1, -(-len(epochs) // points))

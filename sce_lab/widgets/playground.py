@@ -459,12 +459,12 @@ class Playground:
         newest = self.runs[-1] if self.runs else None
         same = {r.loss: r for r in self.runs if newest and r.settings.source == newest.settings.source}
         shots = {loss: record.snapshot for loss, record in same.items()}
-        histories = {loss: shot.history for loss, shot in shots.items()}
+        curves = {loss: shot.curves for loss, shot in shots.items()}
         epochs = newest.settings.epochs if newest else None
         ceiling = {name: newest.ceiling[name] for name in METRICS if newest and name in newest.ceiling}
         self._training.show(
             training_spec(
-                histories,
+                curves,
                 {loss: shot.milliseconds for loss, shot in shots.items() if shot.milliseconds},
                 ceiling=ceiling,
                 epochs=epochs,
@@ -473,7 +473,7 @@ class Playground:
         )
         followed = shots["sce"].followed if "sce" in shots else None
         moments = {loss: (r.moments.live, r.moments.begins) for loss, r in same.items() if r.moments is not None}
-        self._insight.show(insight_spec(followed, histories, epochs=epochs, moments=moments))
+        self._insight.show(insight_spec(followed, curves, epochs=epochs, moments=moments))
 
     def _show_table(self) -> None:
         self.compare.show(self.runs)

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from sce_lab.figures import Curves
 from sce_lab.memory import MemoryUse
-from sce_lab.runs import history_row
 from sce_lab.training import Changed, Evaluated, Event, Finished, Started, StepDone, TrainingConfig
 
 IDLE, RUNNING, PAUSED, STOPPING = "idle", "running", "paused", "stopping"
@@ -40,12 +39,11 @@ class Snapshot:
         step, epochs: steps done, and epochs done as a fraction.
         steps_per_epoch: 0 before the first event.
         seconds: spent on it, pauses not counted.
-        history: rows as :func:`sce_lab.runs.history_row` makes them, with ``epochs`` (fractional) besides; of the steps
-            a few hundred, each the mean loss of its neighbourhood, and all evaluations.
+        curves: all evaluations, and of the steps a few hundred, each the mean loss of its neighbourhood.
         milliseconds: by phase, median over the last steps that were neither measured nor looked into.
         memory: of the measured steps, the one with the highest peak.
         statistics: of the last step that has any, such as SCE's coverage.
-        followed: columns ``epochs`` and :data:`FOLLOWED`: the statistics over time.
+        followed: arrays named ``epochs`` and as in :data:`FOLLOWED`: the statistics over time.
         changes: settings that were changed while it ran, as (epochs, {name: value}).
         metrics: of the last evaluation, on the validation items; empty before it.
         finished: the last event, if it came.
@@ -60,11 +58,13 @@ class Snapshot:
     steps_per_epoch: int = 0
     positions: float = 0.0
     seconds: float = 0.0
-    history: pd.DataFrame = field(default_factory=lambda: _history(array("d"), array("d"), [], 0, 1))
+    curves: Curves = field(default_factory=Curves)
     milliseconds: dict[str, float] = field(default_factory=dict)
     memory: MemoryUse | None = None
     statistics: Any = None
-    followed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["epochs", *FOLLOWED], dtype=float))
+    followed: Mapping[str, np.ndarray] = field(
+        default_factory=lambda: {name: np.zeros(0) for name in ("epochs", *FOLLOWED)}
+    )
     changes: tuple[tuple[float, dict[str, Any]], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     finished: Finished | None = None
@@ -86,7 +86,8 @@ class Progress:
         self.error: BaseException | None = None
         self.step = self._n_positions = 0
         self._steps, self._losses = array("d"), array("d")
-        self._evaluations: list[dict[str, Any]] = []
+        self._scored = array("d")  # steps
+        self._scores: dict[str, array[float]] = {}
         self._metrics: dict[str, float] = {}
         self._recent: deque[dict[str, float]] = deque(maxlen=64)
         self._memory: MemoryUse | None = None
@@ -113,7 +114,9 @@ class Progress:
                 else:
                     self._changes.append((event.step, dict(event.settings)))
             case Evaluated():
-                self._evaluations.append(history_row(event))
+                self._scored.append(event.step)
+                for name, value in event.metrics.items():
+                    self._scores.setdefault(name, array("d")).append(value)
                 self._metrics = dict(event.metrics)
                 self._seconds += event.seconds
             case Finished():
@@ -144,8 +147,9 @@ class Progress:
             state = FAILED if self.error is not None else STOPPED if reason == "stopped" else FINISHED
         length = self.started.n_steps_per_epoch if self.started else 0
         every = max(length, 1)
-        followed = {name: np.array(column) for name, column in self._followed.items()}
-        step, *means = _thinned(max_points, followed["step"], *(followed[name] for name in FOLLOWED))
+        steps, losses = _thinned(max_points, np.array(self._steps), np.array(self._losses))
+        scores = {name: np.array(values) for name, values in self._scores.items()}
+        step, *means = _thinned(max_points, *map(np.array, self._followed.values()))
         return Snapshot(
             state=state,
             config=self.started.config if self.started else None,
@@ -154,11 +158,11 @@ class Progress:
             steps_per_epoch=length,
             positions=self._n_positions / len(self._steps) if self._steps else 0.0,
             seconds=self._seconds if seconds is None else seconds,
-            history=_history(self._steps, self._losses, self._evaluations, length, max_points),
+            curves=Curves(steps / every, losses, np.array(self._scored) / every, scores),
             milliseconds=_medians(self._recent),
             memory=self._memory,
             statistics=self._statistics,
-            followed=pd.DataFrame({"epochs": step / every, **dict(zip(FOLLOWED, means))}),
+            followed={"epochs": step / every, **dict(zip(FOLLOWED, means))},
             changes=tuple((at / every, dict(settings)) for at, settings in self._changes),
             metrics=self._metrics,
             finished=self.finished,
@@ -174,24 +178,6 @@ def _thinned(max_points: int, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
     starts = np.linspace(0, length, max_points + 1).astype(int)[:-1]
     counts = np.diff(np.append(starts, length))
     return tuple(np.add.reduceat(column, starts) / counts for column in columns)
-
-
-def _history(
-    steps: array[float], losses: array[float], evaluations: list[dict[str, Any]], length: int, max_points: int
-) -> pd.DataFrame:
-    """Steps thinned to at most ``max_points`` means, then the evaluations. Made several times a second: no concat."""
-    step, loss = _thinned(max_points, np.array(steps), np.array(losses))
-    length = max(length, 1)
-    n, m = len(step), len(evaluations)
-    columns: dict[str, Any] = {
-        "kind": ["step"] * n + ["evaluation"] * m,
-        "step": np.append(step, [row["step"] for row in evaluations]),
-        "epoch": np.append(step // length, [row["epoch"] for row in evaluations]),
-        "loss": np.append(loss, np.full(m, np.nan)),
-    }
-    for name in (name for name in (evaluations[0] if evaluations else ()) if name not in columns):
-        columns[name] = np.append(np.full(n, np.nan), [float(row[name]) for row in evaluations])
-    return pd.DataFrame(columns | {"epochs": columns["step"] / length})
 
 
 def _medians(recent: Iterable[dict[str, float]]) -> dict[str, float]:

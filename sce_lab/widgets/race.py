@@ -92,14 +92,14 @@ class Race:
         """What each loss has reached, as plain data that can be written as JSON."""
         losses = {}
         for loss, shot in self.snapshots.items():
-            steps = shot.history[shot.history["kind"] == "step"]["loss"]
+            steps = shot.curves.loss
             losses[loss] = {
                 "state": shot.state,
                 "steps": shot.step,
                 "epochs": shot.epochs,
                 "seconds": shot.seconds,
-                "loss_first": float(steps.iloc[0]) if len(steps) else None,
-                "loss_last": float(steps.iloc[-1]) if len(steps) else None,
+                "loss_first": float(steps[0]) if len(steps) else None,
+                "loss_last": float(steps[-1]) if len(steps) else None,
                 "milliseconds": dict(shot.milliseconds),
                 "measured_memory": shot.memory.as_dict() if shot.memory else None,
                 "validation": shot.metrics,
@@ -134,9 +134,9 @@ class Race:
         self._show_status()
 
     def _spec(self) -> dict[str, Any]:
-        histories = {loss: shot.history for loss, shot in self.snapshots.items()}
+        curves = {loss: shot.curves for loss, shot in self.snapshots.items()}
         milliseconds = {loss: shot.milliseconds for loss, shot in self.snapshots.items() if shot.milliseconds}
-        return training_spec(histories, milliseconds, ceiling=self.ceiling)
+        return training_spec(curves, milliseconds, ceiling=self.ceiling)
 
     def _show_status(self) -> None:
         active = self.active

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sce_lab.data import Split
+from sce_lab.figures import Curves
 from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
 from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
 from sce_lab.training import Event, Finished, Trainer
@@ -59,8 +60,7 @@ class RunRecord:
     def as_dict(self) -> dict[str, Any]:
         """Everything that is known of it, JSON-able."""
         shot = self.snapshot
-        steps = shot.history[shot.history["kind"] == "step"]["loss"].astype(float)
-        followed = shot.followed
+        steps, followed = shot.curves.loss, shot.followed
         return {
             "number": self.number,
             "loss": self.loss,
@@ -71,8 +71,8 @@ class RunRecord:
             "steps": shot.step,
             "epochs": shot.epochs,
             "seconds": shot.seconds,
-            "loss_first": float(steps.iloc[0]) if len(steps) else None,
-            "loss_last": float(steps.iloc[-1]) if len(steps) else None,
+            "loss_first": float(steps[0]) if len(steps) else None,
+            "loss_last": float(steps[-1]) if len(steps) else None,
             "milliseconds": dict(shot.milliseconds),
             "predicted_memory": dict(self.predicted),
             "measured_memory": shot.memory.as_dict() if shot.memory else None,
@@ -80,7 +80,7 @@ class RunRecord:
             "test": dict(shot.finished.test) if shot.finished else {},
             "ceiling": dict(self.ceiling),
             "changes": [{"epochs": epochs, **settings} for epochs, settings in shot.changes],
-            **{name: float(followed[name].mean()) if len(followed) else None for name in FOLLOWED},
+            **{name: float(followed[name].mean()) if len(followed[name]) else None for name in FOLLOWED},
             "folder": str(self.folder) if self.folder else "",
         }
 
@@ -187,9 +187,10 @@ def snapshot_of(run: Run) -> Snapshot:
     scored = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
     every = scored["step"].iloc[-1] / scored["epoch"].iloc[-1] if len(scored) else history["step"].max()
     history = history.assign(epochs=history["step"] / max(every, 1))
-    followed = pd.DataFrame(columns=["epochs", *FOLLOWED], dtype=float)
+    followed = {}
     if set(FOLLOWED) <= set(history):
-        followed = history.dropna(subset=list(FOLLOWED))[["epochs", *FOLLOWED]].astype(float)
+        looked = history.dropna(subset=list(FOLLOWED))
+        followed = {"followed": {name: looked[name].to_numpy(float) for name in ("epochs", *FOLLOWED)}}
     changed = [name for name in history if name.startswith("changed_")]
     changes = [
         (row["epochs"], {name.removeprefix("changed_"): row[name] for name in changed if pd.notna(row[name])})
@@ -204,10 +205,10 @@ def snapshot_of(run: Run) -> Snapshot:
         steps_per_epoch=int(every),
         positions=float(history["n_positions"].mean()),
         seconds=float(summary.get("seconds", history.filter(like="seconds").sum().sum())),
-        history=history[history["kind"] != "change"],
+        curves=Curves.of(history),
         milliseconds=ms,
         memory=MemoryUse(**memory) if memory else None,
-        followed=followed,
+        **followed,
         changes=tuple(changes),
         metrics=scored.iloc[-1].filter(like="@").astype(float).to_dict() if len(scored) else {},
         finished=Finished(**summary) if summary else None,

@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from sce_lab.data import open_split
-from sce_lab.figures import live_spec
+from sce_lab.figures import Curves, live_spec
 from sce_lab.memory import guarded_train, measuring
 from sce_lab.reproduce import PUBLISHED, Recipe
 from sce_lab.training import Event
@@ -91,10 +91,9 @@ class Reproduction:
         self._status.value = f'<div class="sce-status-text"><div>{self._sentence(shot)}</div></div>'
 
     def _spec(self, shot: Any = None) -> dict[str, Any]:
-        history = shot.history if shot else None
-        evaluations = history[history["kind"] == "evaluation"] if history is not None else ()
-        curve = self._recorded["curve"] if self._recorded else None
-        return live_spec(self.config.loss, evaluations, recorded=curve, epochs=self.config.max_epochs)
+        recorded = self._recorded["curve"] if self._recorded else None
+        curves = shot.curves if shot else Curves()
+        return live_spec(self.config.loss, curves, recorded=recorded, epochs=self.config.max_epochs)
 
     def _sentence(self, shot: Any) -> str:
         if shot.error is not None:

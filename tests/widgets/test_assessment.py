@@ -41,7 +41,7 @@ def test_a_synthetic_catalog_is_not_drawn_to_answer():
 
 
 def test_the_facts_of_a_synthetic_world_are_those_of_the_data_it_makes():
-    for size in (100, 2000):
+    for size in (100, 199, 200, 2000):
         facts = Facts.of(changed(catalog_size=size))
         split, _ = open_data("synthetic", size)
         assert facts.catalog_size == split.catalog_size == size

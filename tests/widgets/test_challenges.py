@@ -32,7 +32,8 @@ NOTHING = Assessment(Settings(), None, pd.DataFrame())
 def run(number, loss, ndcg, memory=1000, coverage=0.9, changes=(), state="finished", **settings):
     """A run that ended as told."""
     use = MemoryUse(1, 1, 1, 1, memory, memory + 4)
-    followed = pd.DataFrame({"epochs": [1.0, 2.0], "coverage": [1.0, coverage], "captured_mass": 0.1})
+    followed = {"epochs": [1.0, 2.0], "coverage": [1.0, coverage], "captured_mass": [0.1, 0.1]}
+    followed = {name: np.array(values) for name, values in followed.items()}
     shot = Snapshot(
         state=state,
         step=10,

@@ -34,12 +34,10 @@ def test_a_run_ends_with_everything_that_happened(run):
     run.start(fake_events(epochs=3, steps=10))
     shot = run.wait(5)
     assert (shot.state, shot.step, shot.epochs, shot.steps_per_epoch) == ("finished", 30, 3.0, 10)
-    steps = shot.history[shot.history["kind"] == "step"]
-    assert steps["loss"].tolist() == [100.0 - i for i in range(30)]
-    assert steps["epochs"].iloc[-1] == 3.0
-    evaluated = shot.history[shot.history["kind"] == "evaluation"]
-    assert evaluated["epochs"].tolist() == [1.0, 2.0, 3.0]
-    assert evaluated["HR@10"].tolist() == [0.1, 0.2, 0.3]
+    assert shot.curves.loss.tolist() == [100.0 - i for i in range(30)]
+    assert shot.curves.epochs[-1] == 3.0
+    assert shot.curves.scored.tolist() == [1.0, 2.0, 3.0]
+    assert shot.curves.metrics["HR@10"].tolist() == [0.1, 0.2, 0.3]
     assert shot.metrics == {"HR@10": 0.3, "NDCG@10": 0.15}
     assert shot.milliseconds == pytest.approx(
         {"forward": 1, "loss_forward": 2, "loss_backward": 3, "backward": 4, "optimizer": 5}
@@ -53,8 +51,7 @@ def test_a_run_ends_with_everything_that_happened(run):
 def test_before_the_first_run_there_is_an_empty_snapshot(run):
     shot = run.snapshot()
     assert (shot.state, shot.step, shot.active, shot.metrics, shot.memory) == ("idle", 0, False, {}, None)
-    assert shot.history.empty
-    assert {"kind", "epochs", "loss"} <= set(shot.history)
+    assert [len(x) for x in (shot.curves.loss, shot.curves.scored, *shot.followed.values())] == [0, 0, 0, 0, 0]
     assert run.wait(0.1).state == "idle"
 
 
@@ -183,20 +180,20 @@ def test_a_slow_view_is_asked_less_often():
 
 def test_a_long_history_is_thinned_to_means(run):
     run.start(fake_events(epochs=2, steps=2500))
-    steps = run.wait(20).history.query("kind == 'step'")
-    assert len(steps) == 300
-    assert np.average(steps["loss"]) == pytest.approx(101 - 5001 / 2, rel=0.01)
-    assert steps["step"].is_monotonic_increasing
-    assert steps["epochs"].iloc[-1] == pytest.approx(2, abs=0.01)
+    curves = run.wait(20).curves
+    assert len(curves.loss) == len(curves.epochs) == 300
+    assert np.average(curves.loss) == pytest.approx(101 - 5001 / 2, rel=0.01)
+    assert (np.diff(curves.epochs) > 0).all()
+    assert curves.epochs[-1] == pytest.approx(2, abs=0.01)
 
 
 def test_a_snapshot_does_not_change_afterwards(run):
     run.start(fake_events(epochs=1000, seconds=0.001))
     until(lambda: run.snapshot().step > 5)
     shot = run.snapshot()
-    rows = len(shot.history)
+    rows = len(shot.curves.loss)
     until(lambda: run.snapshot().step > shot.step + 5)
-    assert len(shot.history) == rows
+    assert len(shot.curves.loss) == rows
 
 
 def test_reset_stops_and_forgets(run):

@@ -9,6 +9,8 @@ import traitlets
 from events import fake_events
 
 from sce_lab.figures import LOOKS
+from sce_lab.losses import CrossEntropyLoss
+from sce_lab.memory import RanOutOfMemoryError
 from sce_lab.training import TrainingConfig, train
 from sce_lab.widgets import Playground, Race, playground
 from sce_lab.widgets.assessment import open_data
@@ -332,3 +334,24 @@ def test_a_race_raises_what_failed(monkeypatch):
     with pytest.raises(FloatingPointError):
         race.wait(10)
     assert "Cross-entropy failed" in race._status.value
+
+
+def test_a_loss_that_runs_out_of_memory_says_what_would_fit_and_the_others_go_on(page, monkeypatch):
+    forward = CrossEntropyLoss.forward
+
+    def full(self, input, *others):
+        if not input.is_meta:  # predictions go on
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1000 bytes")
+        return forward(self, input, *others)
+
+    monkeypatch.setattr(CrossEntropyLoss, "forward", full)
+    page.apply({"losses": ["ce", "sce"]})
+    page.start()
+    with pytest.raises(RanOutOfMemoryError, match=r"ce over .* would fit"):
+        page.wait(60)
+    assert [(run["loss"], run["state"]) for run in page.results()["runs"]] == [("ce", "failed"), ("sce", "finished")]
+    assert "would fit" in page._transport.status.value
+    monkeypatch.undo()
+    assert page.start()
+    page.wait(60)
+    assert {run["state"] for run in page.results()["runs"][2:]} == {"finished"}

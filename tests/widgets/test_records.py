@@ -1,7 +1,10 @@
 """Runs are folders: they come back after a kernel restart, go and come again, and can be repeated in code."""
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +15,6 @@ import pytest
 
 from sce_lab.runs import Run, compare_runs, list_runs
 from sce_lab.widgets import Playground
-from sce_lab.widgets.compare import run_frame
 from sce_lab.widgets.records import FILE, restore
 from sce_lab.widgets.repeat import as_code, command, python_call
 from sce_lab.widgets.settings import Settings
@@ -155,11 +157,15 @@ def test_the_pareto_chart_holds_every_run_and_its_frontier(page):
 
 
 def test_the_csv_holds_what_the_table_shows(page):
-    frame = run_frame(page.runs)
+    link = page.compare._link.value
+    content = re.search(r'href="data:text/csv;base64,([^"]+)"', link)[1]
+    frame = pd.read_csv(io.BytesIO(base64.b64decode(content)))
     assert list(frame["loss"]) == ["sampled", "sce"]
     assert list(frame["peak_bytes"]) == [record.snapshot.memory.peak for record in page.runs]
     assert frame["NDCG@10"][1] == pytest.approx(page.runs[1].metrics[0]["NDCG@10"], abs=1e-6)
-    assert "data:text/csv;base64," in page.compare._link.value
+    assert frame["run"].tolist() == [1, 2]
+    assert frame["mix_x"].dtype == bool
+    assert 'download="sce-lab-runs.csv"' in link
 
 
 def test_the_page_is_written_beside_the_runs(page, runs_folder):

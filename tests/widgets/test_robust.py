@@ -65,7 +65,7 @@ def test_an_hour_of_steps_takes_little_memory():
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert shot.step == 200_000
-    assert len(shot.history) == 300
+    assert len(shot.curves.loss) == 300
     assert held < 10 * 2**20
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from sce_lab.figures import LOOKS, training_spec
+from sce_lab.figures import LOOKS, Curves, training_spec
 from sce_lab.widgets.plot import Engine
 from sce_lab.widgets.results import write_results
 from sce_lab.widgets.stage import Canvas, machine, stage, table, text
@@ -67,14 +67,12 @@ def test_a_canvas_refuses_another_number_of_traces():
 
 def test_a_live_update_is_small():
     y = {loss: np.random.default_rng(0).random(300) for loss in LOOKS}
-    import pandas as pd
 
-    def history(scale):
-        steps = {"kind": "step", "step": np.arange(300), "epochs": np.arange(300) / 100}
-        return {loss: pd.DataFrame({**steps, "loss": scale * y[loss]}) for loss in LOOKS}
+    def curves(scale):
+        return {loss: Curves(np.arange(300) / 100, scale * y[loss]) for loss in LOOKS}
 
-    canvas = Canvas(training_spec(history(1), {}))
-    (message,) = sent(canvas, training_spec(history(2), {}))
+    canvas = Canvas(training_spec(curves(1), {}))
+    (message,) = sent(canvas, training_spec(curves(2), {}))
     assert len(json.dumps(message, default=str)) < 60_000  # a few hundred numbers, not the whole figure
 
 
