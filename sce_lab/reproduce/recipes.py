@@ -111,8 +111,8 @@ def _bce(**settings: Any) -> dict[str, Any]:
     return {"loss": "bce", "loss_settings": settings}
 
 
-def _sampled(n_negatives: int) -> dict[str, Any]:
-    return {"loss": "sampled", "loss_settings": {"n_negatives": n_negatives}}
+def _sampled(n_negatives: int, **settings: Any) -> dict[str, Any]:
+    return {"loss": "sampled", "loss_settings": {"n_negatives": n_negatives, **settings}}
 
 
 def _comparison(dataset: str, losses: tuple[str, ...], **settings: Any) -> Iterator[Recipe]:
@@ -161,6 +161,13 @@ _RECIPES = (
         "sampled",
         TrainingConfig(**_sampled(256), **_BEAUTY),
         "as SCE but for the loss: 256 uniform negatives, shared by the batch, with correction",
+    ),
+    Recipe(
+        "amazon_beauty",
+        "sampled-own-negatives",
+        TrainingConfig(**_sampled(256, shared_negatives=False), averaging=0.995, **_BEAUTY_QUICK),
+        "256 uniform negatives for each position anew, as RecTools draws them, with correction; batches, epochs and "
+        "averaging of the quick recipe",
     ),
     Recipe(
         "amazon_beauty",

@@ -336,7 +336,7 @@ def test_a_race_raises_what_failed(monkeypatch):
     assert "Cross-entropy failed" in race._status.value
 
 
-def test_a_loss_that_runs_out_of_memory_says_what_would_fit_and_the_others_go_on(page, monkeypatch):
+def test_a_loss_that_runs_out_of_memory_says_what_it_needs_and_the_others_go_on(page, monkeypatch):
     forward = CrossEntropyLoss.forward
 
     def full(self, input, *others):
@@ -347,10 +347,10 @@ def test_a_loss_that_runs_out_of_memory_says_what_would_fit_and_the_others_go_on
     monkeypatch.setattr(CrossEntropyLoss, "forward", full)
     page.apply({"losses": ["ce", "sce"]})
     page.start()
-    with pytest.raises(RanOutOfMemoryError, match=r"ce over .* would fit"):
+    with pytest.raises(RanOutOfMemoryError, match=r"ce over 200 items needs about .* batch_size=32 needs less"):
         page.wait(60)
     assert [(run["loss"], run["state"]) for run in page.results()["runs"]] == [("ce", "failed"), ("sce", "finished")]
-    assert "would fit" in page._transport.status.value
+    assert "Cross-entropy</b> failed: memory ran out" in page._transport.status.value
     monkeypatch.undo()
     assert page.start()
     page.wait(60)

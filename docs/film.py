@@ -1,8 +1,8 @@
-"""The pictures of the README: the playground in JupyterLab, as a still and as a short film.
+"""The film of the README: the playground in JupyterLab.
 
-    python docs/pictures.py                      # about two minutes
+    python docs/film.py                      # about two minutes
 
-Needs playwright and pillow (tests/requirements.txt) and a Chromium. Writes docs/playground.png and docs/playground.gif.
+Needs playwright and pillow (tests/requirements.txt) and a Chromium. Writes docs/playground.gif.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ STATE = {
     "losses": ["ce", "sampled", "sce"], "catalog_size": 2_000, "epochs": 12, "batch_size": 128, "hidden_size": 32,
     "n_blocks": 1, "max_length": 20, "n_buckets": 8, "bucket_size_x": 32, "bucket_size_y": 64, "n_negatives": 64,
 }  # fmt: skip
+#: Of the window: all figures are to be seen.
+HEIGHT = 1_256
 #: Size of the film, relative to the screen, and its number of colours.
-SCALE, COLOURS = 0.72, 80
+SCALE, COLOURS = 0.68, 255
 
 
 class Film:
@@ -37,7 +39,8 @@ class Film:
     def __init__(self, notebook: Notebook) -> None:
         self._notebook, self._frames, self._times = notebook, [], []
         box = notebook.page.locator(".sce-lab").first.bounding_box()
-        self._clip = {"x": box["x"] - 8, "y": 92, "width": box["width"] + 16, "height": 800}
+        top = notebook.page.locator(".sce-bar").first.bounding_box()["y"] - 10
+        self._clip = {"x": box["x"] - 8, "y": top, "width": box["width"] + 16, "height": HEIGHT - 32 - top}
 
     def take(self, milliseconds: int) -> None:
         """One picture of what there is to see now."""
@@ -49,7 +52,10 @@ class Film:
 
     def write(self, path: Path) -> None:
         """As an animated GIF, written whole or not at all. With one palette for all what rests does not flicker."""
-        palette = self._frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+        first, last = self._frames[0], self._frames[-1]
+        both = Image.new("RGB", (first.width, 2 * first.height))
+        both.paste(first), both.paste(last, (0, first.height))
+        palette = both.quantize(COLOURS, dither=Image.Dither.NONE)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in self._frames]
         part = path.with_suffix(".part")
         frames[0].save(
@@ -82,7 +88,7 @@ def tell(notebook: Notebook, film: Film) -> None:
         if not moved and "epoch 3" in notebook.status():
             handle = notebook.handle("Buckets")
             handle.focus()
-            for _ in range(12):
+            for _ in range(8):
                 page.keyboard.press("ArrowRight")
             moved = True
     page.wait_for_timeout(1_000)
@@ -90,21 +96,19 @@ def tell(notebook: Notebook, film: Film) -> None:
 
 
 def main() -> None:
-    """Play it and write the pictures."""
+    """Play it and write the film."""
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
-        notebook = Notebook(browser.new_page(viewport={"width": 1280, "height": 900}), lab, "01_playground")
+        notebook = Notebook(browser.new_page(viewport={"width": 1280, "height": HEIGHT}), lab, "01_playground")
         notebook.run_all()
         notebook.page.wait_for_selector(".js-plotly-plot")
         notebook.execute(f"playground.apply({STATE!r}); playground.results()")
-        notebook.button("Start").scroll_into_view_if_needed()
         notebook.page.evaluate("() => document.querySelector('.sce-lab').scrollIntoView()")
         wait_until(lambda: "Ready" in notebook.status(), 20, "no prediction")
         notebook.page.wait_for_timeout(1_500)
         film = Film(notebook)
         tell(notebook, film)
         film.write(HERE / "playground.gif")
-        notebook.page.screenshot(path=HERE / "playground.png")
         browser.close()
 
 
