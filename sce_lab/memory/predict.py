@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch, Packed
 from sce_lab.losses.common import given_decisions
-from sce_lab.memory.live import LiveBytes
-from sce_lab.memory.measure import measured_step
+from sce_lab.memory.live import LiveBytes, largest_workspace
+from sce_lab.memory.measure import measured_step, resident_tensors
 from sce_lab.memory.shapes import shapes_only
 from sce_lab.memory.use import MemoryUse
 from sce_lab.training import TrainingConfig, make_model, make_optimizer, make_training_loss
@@ -95,8 +95,80 @@ _NO_SHAPE = ("seed", "learning_rate", "betas", "max_epochs", "patience", "evalua
 @functools.lru_cache(maxsize=4096)
 def _predict(settings: str, catalog_size: int, n_sequences: int, length: int) -> MemoryUse:
     config = TrainingConfig(**json.loads(settings))
-    with shaped_step(config, catalog_size, n_sequences, length) as (model, loss, optimizer, batch, counter):
+    sizes = catalog_size, n_sequences, length
+    # A row-sparse gradient of the table has as many rows as the loss gives it, and the rest of the step depends on it.
+    whole = config.sparse_gradients or config.device != "cpu"
+    return _whole_step(config, *sizes) if whole else _step_in_parts(config, *sizes)
+
+
+def _whole_step(config: TrainingConfig, *sizes: int) -> MemoryUse:
+    with shaped_step(config, *sizes) as (model, loss, optimizer, batch, counter):
         return measured_step(model, loss, optimizer, batch, counter=counter).memory
+
+
+def _step_in_parts(config: TrainingConfig, *sizes: int) -> MemoryUse:
+    """As :func:`_whole_step`, but what does not depend on the loss is remembered: losses share an encoder."""
+    encoder = _encoder(json.dumps(dataclasses.asdict(dataclasses.replace(config, loss="ce", loss_settings={}))), *sizes)
+    with shaped_step(config, *sizes) as (model, loss, optimizer, batch, counter):
+        like = {"dtype": encoder.head_dtype, "device": model.item_embedding.device}
+        head = torch.empty(encoder.head_shape, **like, requires_grad=True)
+        counter.know([*resident_tensors(model, loss, optimizer), head])
+        with counter:
+            value = loss(head, model.item_embedding, batch.targets)
+            value.backward()
+            left, workspace = counter.live, largest_workspace(counter.log)
+        model.item_embedding.grad = None
+    use = encoder.use
+    peak = max(encoder.forward_peak, use.activations + max(counter.peak, left + encoder.rise))
+    peak += use.parameters + use.optimizer_state
+    return dataclasses.replace(use, loss_workspace=workspace, peak=peak)
+
+
+class _Encoder(NamedTuple):
+    """A step but for the loss, in bytes."""
+
+    use: MemoryUse
+    forward_peak: int  # beyond parameters and optimizer state
+    rise: int  # of the encoder's backward and the optimizer, above what is alive when the loss is done
+    head_shape: tuple[int, ...]  # what the loss is given
+    head_dtype: torch.dtype
+
+
+@functools.lru_cache(maxsize=512)
+def _encoder(settings: str, *sizes: int) -> _Encoder:
+    began, highest = {}, {}
+    with shaped_step(TrainingConfig(**json.loads(settings)), *sizes) as (model, _, optimizer, batch, counter):
+
+        @contextmanager
+        def noted(name: str) -> Iterator[None]:
+            began[name] = counter.live
+            yield
+            highest[name] = counter.peak
+
+        nothing = _OnlyGradients()
+        use = measured_step(model, nothing, optimizer, batch, noted, counter=counter).memory
+    rise = max(highest["backward"], highest["optimizer"]) - began["backward"]
+    shape, dtype = nothing.given
+    return _Encoder(use, highest["forward"], rise, shape, dtype)
+
+
+class _OnlyGradients(nn.Module):
+    """In place of a loss: takes nothing, and leaves the gradients that every loss leaves."""
+
+    def forward(self, head: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        self.given = tuple(head.shape), head.dtype
+        return _LeaveGradients.apply(head, table)
+
+
+class _LeaveGradients(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, head: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(head, table)
+        return head.new_empty(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(t) for t in ctx.saved_tensors)
 
 
 #: One prediction at a time: they are all Python, and two threads at once would only make each other late.

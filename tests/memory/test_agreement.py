@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from contextlib import contextmanager
 
 import pytest
@@ -70,14 +71,26 @@ def test_the_quick_way_is_the_way_of_fake_tensors(variant, catalog_size, monkeyp
     quick = [predict_memory(config, catalog_size), predict_memory(config, catalog_size, length=1)]
     monkeypatch.setattr(predict, "shapes_only", fake_tensors)
     predict._predict.cache_clear()
+    predict._encoder.cache_clear()
     slow = [predict_memory(config, catalog_size), predict_memory(config, catalog_size, length=1)]
     predict._predict.cache_clear()
+    predict._encoder.cache_clear()
     if config.sparse_gradients:  # FakeTensorMode's sparse tensors lose their rows when they are cloned
         quick, slow = ([use.loss_workspace // 2**12 for use in uses] for uses in (quick, slow))
     elif config.dtype == "bfloat16":  # on a CPU the statistics of a layer norm are kept in 16 bits, not 32
         quick, slow = ([n for use in uses for n in use.as_dict().values()] for uses in (quick, slow))
         slow = pytest.approx(slow, rel=0.01)
     assert quick == slow
+
+
+@pytest.mark.filterwarnings("ignore:bucket_size_:RuntimeWarning")
+@pytest.mark.parametrize("sizes", [(60, 5, 1), (20_000, 9, 30)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_share_an_encoder_and_the_whole_step_is_the_sum_of_its_parts(variant, sizes):
+    config = configuration(variant, (8, 10, 32))
+    for hidden_size in (16, 256):  # the peak is in the loss, or in the encoder
+        config, *whole = predict.arguments_of(dataclasses.replace(config, hidden_size=hidden_size), *sizes)
+        assert predict._predict(json.dumps(dataclasses.asdict(config)), *whole) == predict._whole_step(config, *whole)
 
 
 def test_what_was_kept_does_not_leak_into_the_next_prediction():
@@ -90,6 +103,7 @@ def test_what_was_kept_does_not_leak_into_the_next_prediction():
         predict_memory(dataclasses.replace(config, loss="sce", loss_settings={"n_buckets": -1}), 500)
     shapes_module._RESULTS.clear()
     predict._predict.cache_clear()
+    predict._encoder.cache_clear()
     assert predict_memory(config, 500) == first
 
 
