@@ -26,6 +26,11 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-lab .widget-html-content, .sce-lab .widget-html > div { line-height: 1.4; }
 .sce-plot { width: 100%; margin: 0; overflow: hidden; }
 
+/* Notebook 7 puts every tall output into a small box with a scroll bar of its own */
+[data-notebook="notebooks"] .jp-mod-outputsScrolled:has(.sce-lab) .jp-Cell-outputArea {
+  max-height: none; overflow: visible; box-shadow: none; resize: none;
+}
+
 /* transport: the buttons and what is going on */
 .sce-bar { align-items: center; gap: 6px; flex-flow: row wrap; padding-bottom: 6px; }
 .sce-bar .jupyter-button { border-radius: 6px; width: auto; min-width: 84px; margin: 0; }
