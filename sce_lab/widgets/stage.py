@@ -18,9 +18,16 @@ from sce_lab.widgets.style import CSS
 
 
 class Stage(anywidget.AnyWidget):
-    """An empty line that brings the style."""
+    """An empty line that brings the style, and marks the cell that it stands in."""
 
-    _esm = "export default { render({ el }) { el.style.height = '0'; } };"
+    _esm = """
+    export default {
+      render({ el }) {
+        el.style.height = "0";
+        requestAnimationFrame(() => el.closest(".jp-CodeCell")?.classList.add("sce-cell"));
+      },
+    };
+    """
     _css = CSS
 
 
