@@ -1,8 +1,8 @@
 """What a training step would take, without allocating a byte of it.
 
 The same :func:`sce_lab.training.training_step` runs as when it is measured, on tensors that have shapes and lifetimes
-but no data. There is no formula beside the code that could drift from it. Where it can be, the loss is run by itself and added
-to the rest, so that losses which are compared share the encoder's part.
+but no data. There is no formula beside the code that could drift from it. Where it can be, the loss is run alone and
+added to the rest: losses that are compared share the part of the encoder.
 """
 
 from __future__ import annotations
