@@ -34,7 +34,7 @@ class Curves:
             return cls()
         kind = history["kind"].to_numpy()
         step, scored = kind == "step", kind == "evaluation"
-        epochs = history["step"].to_numpy(float) / _epoch_length(history)
+        epochs = history["step"].to_numpy(float) / epoch_length(history)
         return cls(
             epochs=epochs[step],
             loss=history["loss"].to_numpy(float)[step] if step.any() else _nothing(),
@@ -50,7 +50,7 @@ class Curves:
         return (_nothing(), _nothing()) if values is None else (self.scored, values)
 
 
-def _epoch_length(history: pd.DataFrame) -> float:
+def epoch_length(history: pd.DataFrame) -> float:
     """Steps of an epoch. Before the first evaluation it is unknown, and all there is counts as one."""
     evaluated = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
     if len(evaluated):
@@ -58,4 +58,4 @@ def _epoch_length(history: pd.DataFrame) -> float:
     return max(1.0, float(history["step"].max()))
 
 
-__all__ = ["Curves"]
+__all__ = ["Curves", "epoch_length"]

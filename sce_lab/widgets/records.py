@@ -13,6 +13,7 @@ import pandas as pd
 
 from sce_lab.data import Split
 from sce_lab.figures import Curves
+from sce_lab.figures.curves import epoch_length
 from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
 from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
 from sce_lab.training import Event, Finished, Trainer
@@ -185,8 +186,8 @@ def snapshot_of(run: Run) -> Snapshot:
     if history.empty:
         return Snapshot(state=FAILED, config=run.config, error=InterruptedError("it ended before its first evaluation"))
     scored = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
-    every = scored["step"].iloc[-1] / scored["epoch"].iloc[-1] if len(scored) else history["step"].max()
-    history = history.assign(epochs=history["step"] / max(every, 1))
+    every = epoch_length(history)
+    history = history.assign(epochs=history["step"] / every)
     followed = {}
     if set(FOLLOWED) <= set(history):
         looked = history.dropna(subset=list(FOLLOWED))

@@ -26,7 +26,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-lab .widget-html-content, .sce-lab .widget-html > div { line-height: 1.4; }
 .sce-plot { width: 100%; margin: 0; overflow: hidden; }
 
-/* Notebook 7 puts every tall output into a small box with a scroll bar of its own; :has() would slow every drawing */
+/* Notebook 7 puts every tall output into a small box with a scroll bar of its own */
 [data-notebook="notebooks"] .sce-cell.jp-mod-outputsScrolled .jp-Cell-outputArea {
   max-height: none; overflow: visible; box-shadow: none; resize: none;
 }
