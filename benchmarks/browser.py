@@ -38,10 +38,11 @@ async ([handle, key, times, pause]) => {
   const found = [];
   for (let i = 0; i < times; i++) {
     await new Promise((done) => setTimeout(done, pause));
-    const drawn = new Promise((done) => plot.once('plotly_afterplot', () => done(performance.now())));
+    const drawn = new Promise((done) => plot.addEventListener('sce-drawn', done, { once: true }));
     const began = performance.now();
     handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
-    found.push(await Promise.race([drawn, new Promise((done) => setTimeout(() => done(NaN), 5000))]) - began);
+    const came = await Promise.race([drawn, new Promise((done) => setTimeout(done, 5000))]);
+    found.push(came ? performance.now() - began : NaN);
   }
   return found;
 }
@@ -49,12 +50,12 @@ async ([handle, key, times, pause]) => {
 #: Counts how often the curves are drawn.
 UPDATES = """
 async (seconds) => {
-  const plot = document.querySelectorAll('.sce-lab .js-plotly-plot')[1];
+  const plot = document.querySelectorAll('.sce-lab .sce-plot')[1].querySelector('.js-plotly-plot');
   const times = [];
   const note = () => times.push(performance.now());
-  plot.on('plotly_afterplot', note);
+  plot.addEventListener('sce-drawn', note);
   await new Promise((done) => setTimeout(done, 1000 * seconds));
-  plot.removeListener('plotly_afterplot', note);
+  plot.removeEventListener('sce-drawn', note);
   return times;
 }
 """

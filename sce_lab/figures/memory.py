@@ -72,6 +72,8 @@ def memory_spec(
             "name": name,
         }
 
+    ghost_x, ghost_y = _outlines(rows, old_peak)
+    ghost = {"type": "scatter", "mode": "lines", "name": "before", "x": ghost_x, "y": ghost_y, "hoverinfo": "skip"}
     symbols = [look(loss).symbol for loss in losses]
     filled = {"symbol": symbols, "size": 13, "color": colors}
     hollow = {"symbol": symbols, "size": 13, "color": CLEAR, "line": {"color": LINE, "width": 1.5}}
@@ -80,13 +82,14 @@ def memory_spec(
         bar("weights, gradients, Adam", weights, GREY),
         bar("encoder", encoder, LIGHT_GREY),
         bar("the loss", peak - weights - encoder, colors),
+        ghost | {"line": {"color": LINE, "width": 1.5, "dash": "dot"}, "showlegend": False},
         dots("measured peak", np.array(taken, float), "", diamond),
         text(np.fmax(peak, taken), "", bold=True),
         dots("before", old_workspace, "2", hollow),
         dots("the loss", workspace, "2", filled),
         text(workspace, "2", bold=False),
     ]
-    shapes = [_ghost(row, size) for row, size in zip(rows, old_peak)]
+    shapes = []
     end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
     low = max(1.0, np.nanmin([*workspace, *old_workspace]))
     high = np.nanmax([*workspace, *old_workspace])
@@ -103,7 +106,8 @@ def memory_spec(
         "height": 70 + 38 * len(losses),
         "barmode": "stack",
         "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
-        "xaxis": {"domain": [0, 0.56], **bytes_axis(end)},
+        # Coarse steps: while the axes stay as they are, moving a slider moves the bars, and little is drawn anew.
+        "xaxis": {"domain": [0, 0.56], **bytes_axis(end, (1, 2, 5, 10))},
         "yaxis": {**line, "ticktext": [f"{label(loss)}  " for loss in losses]},
         "xaxis2": {"domain": [0.63, 1], "anchor": "y2", **log_bytes_axis(low / 1.5, high, room=0.4)},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
@@ -114,11 +118,11 @@ def memory_spec(
     return {"data": data, "layout": layout}
 
 
-def _ghost(row: float, size: float) -> Spec:
-    """The outline of a bar as it was; invisible if it was not."""
-    there = bool(np.isfinite(size))
-    where = {"x0": 0, "x1": size if there else 0, "y0": row - 0.38, "y1": row + 0.38}
-    return {"type": "rect", **where, "line": {"color": LINE, "width": 1.5, "dash": "dot"}, "visible": there}
+def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Around the bars as they were, one line with gaps; nothing where they were not."""
+    x = np.outer(sizes, [0, 1, 1, 0, 0, np.nan])
+    y = rows[:, None] + 0.38 * np.array([-1, -1, 1, 1, -1, np.nan])
+    return x.ravel(), y.ravel()
 
 
 def _free_label(free: float, panel: str) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,26 +93,26 @@ def figure(spec: Spec) -> go.Figure:
 # ----------------------------------------------------------------------------------------------------------- axes
 
 
-def nice_ceiling(value: float) -> float:
-    """The next 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten: an axis that grows in steps does not jitter."""
+def nice_ceiling(value: float, steps: Sequence[float] = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)) -> float:
+    """The next of ``steps`` times a power of ten: an axis that grows in steps does not jitter."""
     if not 0 < value < math.inf:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
+    return next(step * power for step in steps if step * power >= value * (1 - 1e-9))
 
 
-def bytes_axis(largest: float) -> Spec:
-    """A linear axis from 0 to at least ``largest`` bytes, ticks at round binary sizes."""
+def bytes_axis(largest: float, *steps: Sequence[float]) -> Spec:
+    """A linear axis from 0 to at least ``largest`` bytes, ticks at round binary sizes; ``steps``: of its end."""
     unit = 1024.0 ** math.floor(math.log(max(largest, 1), 1024))
-    end = nice_ceiling(largest / unit) * unit
+    end = nice_ceiling(largest / unit, *steps) * unit
     step = nice_ceiling(end / unit / 4) * unit
     ticks = np.arange(0, end, step)
     return {"range": [0, end], "tickvals": ticks, "ticktext": ["0", *(format_bytes(t) for t in ticks[1:])]}
 
 
 def log_bytes_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
-    """A logarithmic axis with a few ticks at powers of two. ``room`` is the share left free for text at its end."""
-    low, high = math.log2(max(smallest, 1.0)), math.log2(max(largest, 2.0))
+    """A logarithmic axis from one power of two to another. ``room`` is the share left free for text at its end."""
+    low, high = math.floor(math.log2(max(smallest, 1.0))), math.ceil(math.log2(max(largest, 2.0)))
     high = max(high, low + 3)
     end = high + (high - low) * room / (1 - room)
     step = next(s for s in (1, 2, 3, 5, 10, 20) if (end - low) / s <= 5 or s == 20)

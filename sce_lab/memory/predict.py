@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -107,10 +108,10 @@ def _whole_step(config: TrainingConfig, *sizes: int) -> MemoryUse:
         return measured_step(model, loss, optimizer, batch, counter=counter).memory
 
 
-def _step_in_parts(config: TrainingConfig, *sizes: int) -> MemoryUse:
-    """As :func:`_whole_step`, but what does not depend on the loss is remembered: losses share an encoder."""
-    encoder = _encoder(json.dumps(dataclasses.asdict(dataclasses.replace(config, loss="ce", loss_settings={}))), *sizes)
-    with shaped_step(config, *sizes) as (model, loss, optimizer, batch, counter):
+def _step_in_parts(config: TrainingConfig, catalog_size: int, *shape: int) -> MemoryUse:
+    """As :func:`_whole_step`, but the encoder's part is remembered: losses and catalogs share it."""
+    encoder = _encoder(json.dumps(dataclasses.asdict(dataclasses.replace(config, loss="ce", loss_settings={}))), *shape)
+    with shaped_step(config, catalog_size, *shape) as (model, loss, optimizer, batch, counter):
         like = {"dtype": encoder.head_dtype, "device": model.item_embedding.device}
         head = torch.empty(encoder.head_shape, **like, requires_grad=True)
         counter.know([*resident_tensors(model, loss, optimizer), head])
@@ -119,38 +120,54 @@ def _step_in_parts(config: TrainingConfig, *sizes: int) -> MemoryUse:
             value.backward()
             left, workspace = counter.live, largest_workspace(counter.log)
         model.item_embedding.grad = None
-    use = encoder.use
-    peak = max(encoder.forward_peak, use.activations + max(counter.peak, left + encoder.rise))
-    peak += use.parameters + use.optimizer_state
-    return dataclasses.replace(use, loss_workspace=workspace, peak=peak)
+    parameters, gradients, state, activations = map(int, encoder.kept @ (catalog_size, 1))
+    forward_peak = int((encoder.forward @ (catalog_size, 1)).max())
+    end = encoder.end @ (catalog_size, 1)
+    peak = max(forward_peak, activations + max(counter.peak, left + int((end - end[0]).max())))
+    return MemoryUse(parameters, gradients, state, activations, workspace, peak + parameters + state)
 
 
 class _Encoder(NamedTuple):
-    """A step but for the loss, in bytes."""
+    """A step but for the loss. Its bytes are rows of two: those for each item of the catalog, and those beside it."""
 
-    use: MemoryUse
-    forward_peak: int  # beyond parameters and optimizer state
-    rise: int  # of the encoder's backward and the optimizer, above what is alive when the loss is done
+    kept: np.ndarray  # parameters, gradients, state of the optimizer, activations
+    forward: np.ndarray  # alive from moment to moment of the forward pass, beyond parameters and optimizer state
+    end: np.ndarray  # the same from the encoder's backward to the end
     head_shape: tuple[int, ...]  # what the loss is given
     head_dtype: torch.dtype
 
 
+#: So many items that the bytes which grow with them stand out from those that do not, whatever these are.
+_ENDLESS = 2**40
+
+
+def _by_item(nbytes: Sequence[int]) -> np.ndarray:
+    """Bytes of a step over :data:`_ENDLESS` items as in :class:`_Encoder`."""
+    each, rest = np.divmod(np.array(nbytes, dtype=np.int64) + _ENDLESS // 2, _ENDLESS)
+    return np.stack([each, rest - _ENDLESS // 2], axis=1)
+
+
 @functools.lru_cache(maxsize=512)
-def _encoder(settings: str, *sizes: int) -> _Encoder:
-    began, highest = {}, {}
-    with shaped_step(TrainingConfig(**json.loads(settings)), *sizes) as (model, _, optimizer, batch, counter):
+def _encoder(settings: str, n_sequences: int, length: int) -> _Encoder:
+    began, ended = {}, {}
+    config = TrainingConfig(**json.loads(settings))
+    with shaped_step(config, _ENDLESS, n_sequences, length) as (model, _, optimizer, batch, counter):
 
         @contextmanager
         def noted(name: str) -> Iterator[None]:
-            began[name] = counter.live
+            began[name] = len(counter.log)
             yield
-            highest[name] = counter.peak
+            ended[name] = len(counter.log)
 
         nothing = _OnlyGradients()
         use = measured_step(model, nothing, optimizer, batch, noted, counter=counter).memory
-    rise = max(highest["backward"], highest["optimizer"]) - began["backward"]
-    shape, dtype = nothing.given
-    return _Encoder(use, highest["forward"], rise, shape, dtype)
+    alive = np.cumsum(_by_item([0, *(nbytes for _, nbytes in counter.log)]), axis=0)
+    return _Encoder(
+        _by_item([use.parameters, use.gradients, use.optimizer_state, use.activations]),
+        alive[began["forward"] : ended["forward"] + 1],
+        alive[began["backward"] : ended["optimizer"] + 1],
+        *nothing.given,
+    )
 
 
 class _OnlyGradients(nn.Module):

@@ -44,6 +44,13 @@ class StepSlider(widgets.SelectionSlider):
         self._round, self._whole = tuple(steps), whole
         super().__init__(options=[(_step_label(step), step) for step in steps], value=value, **keywords)
 
+    def near(self, reach: int) -> list[float]:
+        """The steps at most ``reach`` away from the present one, nearest first."""
+        steps = self._options_values
+        at = steps.index(self.value)
+        beside = (at + sign * distance for distance in range(1, reach + 1) for sign in (1, -1))
+        return [steps[n] for n in beside if 0 <= n < len(steps)]
+
     @traitlets.validate("value")
     def _validate_value(self, proposal: traitlets.Bunch) -> float:
         steps, value = self._options_values, proposal.value

@@ -243,15 +243,12 @@ class MemoryWall:
         """Predict at the neighbouring stops of the slider that moved last: predictions are remembered."""
         if self._moved not in _CONTROLS:
             return
-        steps = [value for _, value in self.controls[self._moved].options]
-        at = steps.index(getattr(wall, self._moved))
-        for n in (at + 1, at - 1, at + 2, at - 2, at + 3, at - 3):
-            if 0 <= n < len(steps):
-                for loss in LOOKS:
-                    if self._is_old(wall):
-                        return
-                    near = Wall(**{**asdict(wall), self._moved: steps[n]})
-                    predict_memory(near.config(loss), near.catalog_size)
+        for value in self.controls[self._moved].near(3):
+            near = Wall(**{**asdict(wall), self._moved: value})
+            for loss in LOOKS:
+                if self._is_old(wall):
+                    return
+                predict_memory(near.config(loss), near.catalog_size)
 
 
 _WALLS: weakref.WeakSet[MemoryWall] = weakref.WeakSet()

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from sce_lab.training import Event
 from sce_lab.widgets.assessment import Assessment, assess, open_data
 from sce_lab.widgets.challenges import Challenges
 from sce_lab.widgets.compare import Compare
-from sce_lab.widgets.controls import CONTROLS, make_controls
+from sce_lab.widgets.controls import CONTROLS, StepSlider, make_controls
 from sce_lab.widgets.deck import Deck, Transport
 from sce_lab.widgets.guesses import Guesses
 from sce_lab.widgets.latest import Latest
@@ -84,7 +84,7 @@ class Playground:
         self._free = free_memory()
         self._live = LiveRun(period=0.17)  # at least four times a second, a step or two included
         self._starting = threading.Lock()
-        self._predictor: Latest[Settings] = Latest(self._predict)
+        self._predictor: Latest[Settings] = Latest(self._predict, self._look_ahead)
         self.assessment = assess(first, self._free)
         self._build()
         self._show_assessment(self.assessment)
@@ -335,8 +335,9 @@ class Playground:
         self._predictor.submit(self.settings)
 
     def _predict(self, settings: Settings) -> None:
-        if not self._live.active:  # a run takes memory that its successor will have again
-            self._free = free_memory()
+        # A run takes memory that its successor will have again; and a line that trembles says nothing.
+        if not self._live.active and abs((free := free_memory()) - self._free) > 0.01 * self._free:
+            self._free = free
         if settings.dataset != "synthetic" and self.assessment.settings.source != settings.source:
             self._show_status(f"Reading {html.escape(data_title(settings))} ...")
         try:
@@ -344,6 +345,15 @@ class Playground:
         except Exception as error:
             self._say(f"The prediction failed: {error}")
             raise
+
+    def _look_ahead(self, settings: Settings) -> Iterator[None]:
+        """Predict at the neighbouring steps of the slider that moved last: predictions are remembered."""
+        name, _ = self._gesture
+        control = self.controls.get(name)
+        for value in control.near(2) if isinstance(control, StepSlider) else ():
+            if not self._live.active:
+                assess(replace(settings, **{name: value}), self._free)
+                yield
 
     def _show_assessment(self, assessment: Assessment) -> None:
         self.assessment = assessment

@@ -39,6 +39,53 @@ export default {
 _PLOT = """
 const waiting = (globalThis.sceLabPlotly ??= {});
 waiting.ready ??= new Promise((resolve) => { waiting.resolve = resolve; });
+
+// A figure's panels by their x axes, each a figure of its own: most changes concern one, and the others stay as drawn.
+const axisOf = ({ xaxis = "x" }) => xaxis;
+const panelsOf = ({ data, layout }) => {
+  const ends = Object.keys(layout).filter((name) => name.startsWith("xaxis")).map((name) => name.slice(5));
+  const { annotations = [], shapes = [] } = layout;
+  const shared = Object.fromEntries(Object.entries(layout).filter(([name]) => !/^[xy]axis/.test(name)));
+  return Object.fromEntries(ends.map((end) => {
+    const on = ({ xref = "x" }) => xref.split(" ")[0] === "x" + end;
+    const moved = (mark) => ({ ...mark, xref: mark.xref?.replace(/\\d/, ""), yref: mark.yref?.replace(/\\d/, "") });
+    const { domain = [0, 1], anchor: _x, ...xaxis } = layout["xaxis" + end];
+    const { anchor: _y, ...yaxis } = layout["yaxis" + end];
+    const marks = { annotations: annotations.filter(on).map(moved), shapes: shapes.filter(on).map(moved) };
+    const traces = [...data.keys()].filter((index) => axisOf(data[index]) === "x" + end);
+    return ["x" + end, { traces, share: domain[1] - domain[0], layout: { ...shared, ...marks, xaxis, yaxis } }];
+  }));
+};
+const onePair = ({ xaxis, yaxis, ...rest }) => rest;
+const AT_ONCE = { mode: "immediate", transition: { duration: 0 }, frame: { duration: 0, redraw: false } };
+
+class Panel {
+  constructor(axis, share) {
+    this.axis = axis;
+    this.place = document.createElement("div");
+    this.place.style.cssText = `flex: ${share} 1 0; min-width: 0`;
+    this.whole = true;  // draw all of it, or
+    this.fresh = {};  // what is new, by trace
+    this.width = 0;
+    this.laidOut = "";
+  }
+  async draw(plotly, spec, config) {
+    const width = this.place.clientWidth, changes = Object.entries(this.fresh);
+    if (this.whole || width !== this.width) {
+      const { traces, layout } = panelsOf(spec)[this.axis];
+      [this.traces, this.laidOut, this.width] = [traces, JSON.stringify(layout), width];
+      [this.whole, this.fresh] = [false, {}];
+      await plotly.react(this.place, traces.map((index) => onePair(spec.data[index])), { ...layout, width }, config);
+    } else if (changes.length) {
+      // Moves lines and bars alone: axes, titles and shapes would take three times as long.
+      this.fresh = {};
+      const traces = changes.map(([index]) => this.traces.indexOf(Number(index)));
+      await plotly.animate(this.place, { data: changes.map(([, change]) => change), traces }, AT_ONCE);
+    } else return;
+    this.place.dispatchEvent(new Event("sce-drawn"));
+  }
+}
+
 export default {
   initialize({ model }) {
     model.on("msg:custom", ({ data, layout }) => {
@@ -48,30 +95,40 @@ export default {
     });
   },
   render({ model, el }) {
-    const place = document.createElement("div");
-    let alive = true, pending = false, plotly = null;
-    place.style.width = "100%";
-    el.style.width = "100%";
-    el.style.minHeight = model.get("spec").layout.height + "px";  // nothing below it moves when it is drawn
-    el.append(place);
-    const draw = () => {
+    let alive = true, pending = false, plotly = null, last = Promise.resolve();
+    const panels = Object.entries(panelsOf(model.get("spec"))).map(([axis, { share }]) => new Panel(axis, share));
+    el.style.cssText += "display: flex; width: 100%";
+    el.append(...panels.map(({ place }) => place));
+    const fit = () => { el.style.minHeight = model.get("spec").layout.height + "px"; };
+    fit();  // nothing below it moves when it is drawn
+    const draw = async () => {
       pending = false;
       if (!alive || !plotly || !el.clientWidth) return;
-      const { data, layout } = model.get("spec");
-      el.style.minHeight = layout.height + "px";
-      plotly.react(place, [...data], { ...layout, width: el.clientWidth }, model.get("config"));
+      fit();
+      for (const panel of panels) await panel.draw(plotly, model.get("spec"), model.get("config"));
     };
     const soon = () => {
-      if (!pending) { pending = true; requestAnimationFrame(draw); }
+      if (pending) return;
+      pending = true;
+      requestAnimationFrame(() => { last = last.then(draw).catch(() => panels.forEach((p) => { p.whole = true; })); });
+    };
+    const changed = ({ data, layout }) => {
+      const spec = model.get("spec"), now = Object.keys(layout).length ? panelsOf(spec) : {};
+      for (const panel of panels) {
+        panel.whole ||= panel.axis in now && JSON.stringify(now[panel.axis].layout) !== panel.laidOut;
+        for (const [index, changes] of Object.entries(data))
+          if (axisOf(spec.data[index]) === panel.axis) panel.fresh[index] = { ...panel.fresh[index], ...changes };
+      }
+      soon();
     };
     const watcher = new ResizeObserver(soon);
-    model.on("msg:custom", soon);
-    waiting.ready.then((loaded) => { plotly = loaded; watcher.observe(el); soon(); });
+    model.on("msg:custom", changed);
+    waiting.ready.then((loaded) => { plotly = loaded; watcher.observe(el); });
     return () => {
       alive = false;
       watcher.disconnect();
-      model.off("msg:custom", soon);
-      plotly?.purge(place);
+      model.off("msg:custom", changed);
+      for (const { place } of panels) plotly?.purge(place);
     };
   },
 };

@@ -88,7 +88,8 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     page.keyboard.press("ArrowRight")
     playground.handle("Batch size").focus()
     page.keyboard.press("ArrowRight")
-    marks = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => (p.layout.shapes || []).length)"
+    marks = """() => [...document.querySelectorAll('.sce-plot')].map(figure =>
+        [...figure.querySelectorAll('.js-plotly-plot')].reduce((n, p) => n + (p.layout.shapes || []).length, 0))"""
     wait_until(lambda: 5 in page.evaluate(marks), 20, "no mark for the changed setting")  # two ceilings, three panels
     wait_until(lambda: any("→ 32" in text for text in playground.bars()), 20, "the mark does not say what changed")
     later = page.locator(".sce-later").all_inner_texts()

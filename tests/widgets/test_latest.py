@@ -82,3 +82,43 @@ def test_no_thread_is_left_when_there_is_nothing_to_do():
             return
         time.sleep(0.01)
     pytest.fail("the thread is still there")
+
+
+def test_what_may_be_asked_for_next_is_made_ready_in_between_and_given_up_for_a_request():
+    done, ready, gate = [], [], threading.Event()
+
+    def ahead(request):
+        for bit in range(3):
+            ready.append((request, bit))
+            yield
+            gate.wait(5)
+
+    latest = Latest(done.append, ahead)
+    latest.submit("first")
+    latest.settle()  # nobody waits for what is made ready
+    assert done == ["first"]
+    while not ready:
+        time.sleep(0.001)
+    latest.submit("second")
+    gate.set()
+    latest.settle()
+    assert done == ["first", "second"]
+    while len(ready) < 4 or [t for t in threading.enumerate() if t.name == "sce-lab-latest"]:
+        time.sleep(0.001)
+    assert [bit for request, bit in ready if request == "second"] == [0, 1, 2]
+    assert len([bit for request, bit in ready if request == "first"]) < 3
+
+
+def test_an_error_in_what_is_made_ready_is_not_the_answer_s():
+    def ahead(request):
+        yield
+        raise ValueError("too early")
+
+    done = []
+    latest = Latest(done.append, ahead)
+    for request in (1, 2):
+        latest.submit(request)
+        latest.settle()
+        while [t for t in threading.enumerate() if t.name == "sce-lab-latest"]:
+            time.sleep(0.001)
+    assert done == [1, 2]
