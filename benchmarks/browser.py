@@ -5,7 +5,7 @@
 - from a slider to the drawn prediction: milliseconds between a key press on the handle and the figure that shows the
   new prediction; every position is new to the kernel, so nothing is remembered from before;
 - updates a second of the curves while three losses train side by side;
-- slowdown: the same training in the same kernel with the page watching and with nobody watching, in turns;
+- slowdown: a training while the page shows it and while nobody is told of it, in turns of three seconds;
 - memory: what the kernel and the page grow by while a run is started and stopped many times.
 
 The result goes to ``benchmarks/results/browser.json``. It needs playwright (tests/requirements.txt) and a Chromium.
@@ -59,30 +59,29 @@ async (seconds) => {
   return times;
 }
 """
-#: In the kernel: seconds a step, watched by the page and by nobody, in turns.
+#: In the kernel: seconds and steps of one training, watched by the page and by nobody, a few seconds each in turns.
 SLOWDOWN = """
-import json as _json, time as _time, torch as _torch
-from sce_lab.widgets.live import LiveRun as _LiveRun
-from sce_lab.widgets.turns import take_turns as _take_turns
-_torch.set_num_threads(1)
+import json as _json, time as _time
 
-def _seconds_per_step(watched):
-    began = _time.perf_counter()
-    if watched:
+_show, _watching = playground._show_run, [True]
+playground._show_run = lambda whole: _show(whole) if _watching[0] else None
+_found = {"watched": [0, 0], "alone": [0, 0]}
+for _turn in range(2 * ROUNDS):
+    if not playground.active:
         playground.start()
-        playground.wait()
-        lanes = [record.snapshot for record in playground._group]
-    else:
-        records, live = playground._new_records(playground.assessment), _LiveRun()
-        live.start(lambda stop: _take_turns({str(r.number): playground._events(r, stop) for r in records}))
-        lanes = live.wait().lanes.values()
-    return (_time.perf_counter() - began) / sum(lane.step for lane in lanes)
-
-_seconds_per_step(False)
-_found = {"watched": [], "alone": []}
-for _ in range(ROUNDS):
-    for _name in _found:
-        _found[_name].append(_seconds_per_step(_name == "watched"))
+        _time.sleep(5)
+    _watching[0] = _turn % 2 == 0
+    _time.sleep(0.5)
+    _steps = lambda: sum(lane.step for lane in playground._live._lanes.values())
+    _before, _began = _steps(), _time.perf_counter()
+    _time.sleep(3)
+    if playground.active:
+        _sums = _found["watched" if _watching[0] else "alone"]
+        _sums[1] += _steps() - _before
+        _sums[0] += _time.perf_counter() - _began
+playground._show_run = _show
+playground.stop()
+playground.wait()
 print(_json.dumps(_found))
 """
 #: In the kernel: resident bytes before and after many starts and stops.
@@ -154,11 +153,11 @@ def updates(notebook: Notebook, seconds: float = 10.0) -> dict[str, float]:
     return {"updates_per_second": round(len(times) / seconds, 2), "seconds": seconds}
 
 
-def slowdown(notebook: Notebook, rounds: int = 4) -> dict[str, Any]:
+def slowdown(notebook: Notebook, rounds: int = 40) -> dict[str, Any]:
     """Seconds a step with the page watching, relative to nobody watching."""
-    apply(notebook, losses=["sampled", "sce"], catalog_size=2_000, epochs=6, batch_size=64, n_buckets=64)
+    apply(notebook, losses=["sampled", "sce"], catalog_size=2_000, epochs=200, batch_size=64, n_buckets=64)
     found = run_code(notebook, SLOWDOWN.replace("ROUNDS", str(rounds)))
-    ms = {name: round(1e3 * statistics.median(values), 3) for name, values in found.items()}
+    ms = {name: round(1e3 * seconds / steps, 3) for name, (seconds, steps) in found.items()}
     return {"ms_per_step": ms, "slowdown": round(ms["watched"] / ms["alone"] - 1, 4), "rounds": rounds}
 
 
