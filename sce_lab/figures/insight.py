@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sce_lab.figures.curves import Curves
-from sce_lab.figures.style import INK, LOOKS, Spec, bytes_axis, label, look, nice_ceiling, panel_title
+from sce_lab.figures.style import LOOKS, Spec, bytes_axis, label, look, nice_ceiling, panel_title
 
 #: Phases of a step and their names for people.
 PHASES = {
@@ -17,8 +17,6 @@ PHASES = {
     "backward": "encoder<br>backward",
     "optimizer": "Adam",
 }
-#: Where a title stands on an axis of shares, which ends below it.
-_TITLE_AT = 1.125
 #: Points a phase of a step is drawn with, at most.
 _POINTS = 40
 
@@ -75,10 +73,6 @@ def insight_spec(
         data[-1] |= {"hovertemplate": f"{label(loss)}: %{{y:.3s}}B<extra></extra>"}
         largest = max(largest, alive.max(initial=0.0))
     last = {name: f" {known[name][-1]:.0%}" if len(x) else "" for name in ("coverage", "captured_mass")}
-    # A title that is a trace: its numbers change often, and those of traces can be drawn without the rest.
-    title = f"<b>In a bucket{last['coverage']}, mass captured{last['captured_mass']} (dotted)</b>"
-    data.append({"type": "scatter", "mode": "text", "x": [0], "y": [_TITLE_AT], "text": [title], "showlegend": False})
-    data[-1] |= {"textposition": "middle right", "textfont": {"color": INK}, "cliponaxis": False, "hoverinfo": "skip"}
     x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 6}
     layout = {
         "height": 212,
@@ -93,9 +87,10 @@ def insight_spec(
             "nticks": 5,
         },
         "xaxis3": {"domain": [0.68, 1], "anchor": "y3", "range": [0, len(PHASES)], "tickvals": np.arange(5) + 0.5}
-        | {"ticktext": list(PHASES.values()), "showgrid": False},
+        | {"ticktext": list(PHASES.values()), "showgrid": False, "tickangle": 0},
         "yaxis3": {"anchor": "x3", **bytes_axis(1.05 * largest if largest > 1 else 2.0**26)},
         "annotations": [
+            panel_title(f"In a bucket{last['coverage']}, mass captured{last['captured_mass']} (dotted)"),
             panel_title("COV@10: catalog recommended", "2"),
             panel_title("Memory during one step, measured", "3"),
         ],

@@ -81,8 +81,8 @@ class Playground:
         self._steady: tuple[float, Settings | None] = (np.inf, None)
         self._message = ""
         self._table_is_old, self._table_due = False, -np.inf  # with many runs it takes a while to draw
-        self._times: dict[str, dict[str, float]] = {}  # of a step, as shown: bars that tremble cannot be read
-        self._times_due = -np.inf
+        self._slow: tuple[dict[str, Any], Any] = ({}, None)  # what is shown once a second: trembling, it can't be read
+        self._slow_due = -np.inf
         self._free = free_memory()
         self._live = LiveRun(period=0.17)  # at least four times a second, a step or two included
         self._starting = threading.Lock()
@@ -472,21 +472,22 @@ class Playground:
         same = {r.loss: r for r in self.runs if newest and r.settings.source == newest.settings.source}
         shots = {loss: record.snapshot for loss, record in same.items()}
         curves = {loss: shot.curves for loss, shot in shots.items()}
-        if time.monotonic() > self._times_due or not self._live.active:
-            self._times = {loss: shot.milliseconds for loss, shot in shots.items() if shot.milliseconds}
-            self._times_due = time.monotonic() + 1.0
+        if time.monotonic() > self._slow_due or not self._live.active:
+            milliseconds = {loss: shot.milliseconds for loss, shot in shots.items() if shot.milliseconds}
+            self._slow = milliseconds, shots["sce"].followed if "sce" in shots else None
+            self._slow_due = time.monotonic() + 1.0
+        milliseconds, followed = self._slow
         epochs = newest.settings.epochs if newest else None
         ceiling = {name: newest.ceiling[name] for name in METRICS if newest and name in newest.ceiling}
         self._training.show(
             training_spec(
                 curves,
-                self._times,
+                milliseconds,
                 ceiling=ceiling,
                 epochs=epochs,
                 changes={loss: shot.changes for loss, shot in shots.items() if shot.changes},
             )
         )
-        followed = shots["sce"].followed if "sce" in shots else None
         moments = {loss: (r.moments.live, r.moments.begins) for loss, r in same.items() if r.moments is not None}
         self._insight.show(insight_spec(followed, curves, epochs=epochs, moments=moments))
 

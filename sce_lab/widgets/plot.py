@@ -63,24 +63,24 @@ class Panel {
   constructor(axis, share) {
     this.axis = axis;
     this.place = document.createElement("div");
-    this.place.style.cssText = `flex: ${share} 1 0; min-width: 0`;
+    this.place.style.cssText = `flex: ${100 * share} 1 0; min-width: 0`;
     this.whole = true;  // draw all of it, or
     this.fresh = {};  // what is new, by trace
     this.width = 0;
     this.laidOut = "";
   }
   async draw(plotly, spec, config) {
-    const width = this.place.clientWidth, changes = Object.entries(this.fresh);
+    const width = this.place.clientWidth, { fresh } = this;
     if (this.whole || width !== this.width) {
       const { traces, layout } = panelsOf(spec)[this.axis];
       [this.traces, this.laidOut, this.width] = [traces, JSON.stringify(layout), width];
       [this.whole, this.fresh] = [false, {}];
       await plotly.react(this.place, traces.map((index) => onePair(spec.data[index])), { ...layout, width }, config);
-    } else if (changes.length) {
-      // Moves lines and bars alone: axes, titles and shapes would take three times as long.
+    } else if (Object.keys(fresh).length) {
+      // Moves lines and bars alone: axes, titles and shapes would take three times as long. Bars not named would go.
       this.fresh = {};
-      const traces = changes.map(([index]) => this.traces.indexOf(Number(index)));
-      await plotly.animate(this.place, { data: changes.map(([, change]) => change), traces }, AT_ONCE);
+      const data = this.traces.map((index) => fresh[index] ?? {});
+      await plotly.animate(this.place, { data, traces: [...data.keys()] }, AT_ONCE);
     } else return;
     this.place.dispatchEvent(new Event("sce-drawn"));
   }

@@ -69,6 +69,10 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     playground.button("Start").click()
     wait_until(lambda: playground.points() > begun + 20, 60, "no points arrived after Start")
 
+    # What does not change stays: of the memory a bar for each loss and part, of the time one for each loss and phase.
+    bars = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.querySelectorAll('.bars .point').length)"
+    wait_until(lambda: sorted(n for n in page.evaluate(bars) if n) == [9, 12], 20, "bars are missing")
+
     playground.button("Pause").click()
     playground.button("Resume").wait_for()
     wait_until(lambda: "paused" in playground.status(), 10, "Pause did not hold")
