@@ -59,30 +59,35 @@ async (seconds) => {
   return times;
 }
 """
-#: In the kernel: seconds and steps of one training, watched by the page and by nobody, a few seconds each in turns.
+#: In the kernel: seconds from one step of a training to the next, watched by the page and by nobody, in turns.
 SLOWDOWN = """
 import json as _json, time as _time
+from sce_lab.training import StepDone as _StepDone
 
-_show, _watching = playground._show_run, [True]
-playground._show_run = lambda whole: _show(whole) if _watching[0] else None
-_found = {"watched": [0, 0], "alone": [0, 0]}
+_live, _show, _events = playground._live, playground._show_run, []
+_take, _watching = _live._take, True
+
+def _noted(event):
+    _events.append((_time.perf_counter(), isinstance(event.event, _StepDone), _watching))
+    _take(event)
+
+_live._take = _noted
+playground._show_run = lambda whole: _show(whole) if _watching else None
 for _turn in range(2 * ROUNDS):
     if not playground.active:
         playground.start()
-        _time.sleep(5)
-    _watching[0] = _turn % 2 == 0
-    _time.sleep(0.5)
-    _steps = lambda: sum(lane.step for lane in playground._live._lanes.values())
-    _before, _began = _steps(), _time.perf_counter()
+        _time.sleep(3)
+    _watching = _turn % 2 == 0
     _time.sleep(3)
-    if playground.active:
-        _sums = _found["watched" if _watching[0] else "alone"]
-        _sums[1] += _steps() - _before
-        _sums[0] += _time.perf_counter() - _began
-playground._show_run = _show
+playground._show_run, _live._take = _show, _take
 playground.stop()
 playground.wait()
-print(_json.dumps(_found))
+_found = {True: [0, 0], False: [0, 0]}
+for (_began, _, _before), (_ended, _is_step, _now) in zip(_events, _events[1:]):
+    if _is_step and _before == _now:  # what lies before a step is the step and showing the last; scoring is left out
+        _found[_now][0] += _ended - _began
+        _found[_now][1] += 1
+print(_json.dumps({"watched": _found[True], "alone": _found[False]}))
 """
 #: In the kernel: resident bytes before and after many starts and stops.
 GROWTH = """
