@@ -150,6 +150,16 @@ def test_memory_has_outlines_only_of_what_was_different(memory):
     assert not np.isfinite(none.x).any()
 
 
+def test_a_small_move_leaves_the_layout_of_the_memory_as_it_is(memory):
+    numbers = list(memory.columns.drop("loss"))
+    moved = memory.copy()
+    moved[numbers] = moved[numbers] * 1.01
+    plain, ghosts = memory_spec(memory, free=2**50), memory_spec(moved, before=memory, free=2**50)
+    assert repr(ghosts["layout"]) == repr(plain["layout"])  # then only bars move, which is quick to draw
+    moved[numbers] = moved[numbers] * 10
+    assert repr(memory_spec(moved)["layout"]) != repr(plain["layout"])
+
+
 def test_memory_axes_hold_everything_that_is_drawn(memory):
     before = memory.assign(peak=4 * memory["peak"], loss_workspace=memory["loss_workspace"] / 1000)
     shown = memory_figure(memory, before=before, measured={"ce": 5000 * MIB}, free=4000 * MIB)

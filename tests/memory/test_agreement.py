@@ -92,6 +92,15 @@ def test_losses_share_an_encoder_and_the_whole_step_is_the_sum_of_its_parts(vari
         assert predict._predict(json.dumps(dataclasses.asdict(config)), *whole) == predict._whole_step(config, *whole)
 
 
+def test_catalogs_share_an_encoder_too():
+    config = TrainingConfig(loss="ce", batch_size=3, max_length=7, hidden_size=24)
+    predict._encoder.cache_clear()
+    for size in (1, 50, 12_101, 10**9):
+        config, *whole = predict.arguments_of(config, size, None, None)
+        assert predict._step_in_parts(config, *whole) == predict._whole_step(config, *whole)
+    assert predict._encoder.cache_info().misses == 1
+
+
 def test_what_was_kept_does_not_leak_into_the_next_prediction():
     config = TrainingConfig(loss="ce", batch_size=4, max_length=6, hidden_size=16)
     first = predict_memory(config, 500)

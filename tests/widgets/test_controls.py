@@ -55,3 +55,13 @@ def test_every_setting_has_a_control_with_help_and_its_first_value():
         assert len(CONTROLS[name].help.split()) > 5
     assert {CONTROLS[n].symbol[:8] for n in ("catalog_size", "batch_size")} == {"C", "s"}
     assert all(CONTROLS[n].symbol for n in ("n_buckets", "bucket_size_x", "bucket_size_y"))
+
+
+def test_a_slider_knows_the_steps_beside_its_own():
+    slider = StepSlider([1, 2, 5, 10, 20], 5)
+    assert slider.near(1) == [10, 2]
+    assert slider.near(9) == [10, 2, 20, 1]
+    slider.value = 7
+    assert slider.near(1) == [10, 5]
+    slider.value = 20
+    assert slider.near(2) == [10, 7]

@@ -11,10 +11,10 @@ from events import fake_events
 
 from sce_lab.figures import LOOKS
 from sce_lab.losses import CrossEntropyLoss
-from sce_lab.memory import RanOutOfMemoryError
+from sce_lab.memory import RanOutOfMemoryError, predict
 from sce_lab.training import TrainingConfig, train
-from sce_lab.widgets import Playground, Race, playground
-from sce_lab.widgets.assessment import open_data
+from sce_lab.widgets import Playground, Race, latest, playground
+from sce_lab.widgets.assessment import assess, open_data
 
 TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
 
@@ -195,6 +195,18 @@ def test_controls_that_do_not_apply_step_back_without_moving_the_others(page):
     assert aside == {
         "n_negatives", "sampling", "n_buckets", "bucket_size_x", "bucket_size_y", "mix_x", "paper_rule",
     }  # fmt: skip
+
+
+def test_the_neighbours_of_a_slider_are_predicted_before_it_is_moved_there(page):
+    page.controls["n_buckets"].value = 48
+    page.results()
+    until(lambda: not [t for t in threading.enumerate() if t.name == latest.NAME])
+    before = predict._predict.cache_info()
+    for value in (64, 32, 96, 24):
+        assess(dataclasses.replace(page.settings, n_buckets=value), 2**33)
+    assert predict._predict.cache_info().misses == before.misses
+    assess(dataclasses.replace(page.settings, n_buckets=50), 2**33)
+    assert predict._predict.cache_info().misses > before.misses
 
 
 def test_buttons_say_what_can_be_done(page, no_training):
