@@ -137,8 +137,8 @@ class _Encoder(NamedTuple):
     head_dtype: torch.dtype
 
 
-#: So many items that the bytes which grow with them stand out from those that do not, whatever these are.
-_ENDLESS = 2**40
+#: So many items that the bytes of a tensor which grow with them stand out from those that do not.
+_ENDLESS = 2**44
 
 
 def _by_item(nbytes: Sequence[int]) -> np.ndarray:
@@ -162,8 +162,9 @@ def _encoder(settings: str, n_sequences: int, length: int) -> _Encoder:
         nothing = _OnlyGradients()
         use = measured_step(model, nothing, optimizer, batch, noted, counter=counter).memory
     alive = np.cumsum(_by_item([0, *(nbytes for _, nbytes in counter.log)]), axis=0)
+    kept = _by_item([use.parameters, use.gradients, use.optimizer_state])
     return _Encoder(
-        _by_item([use.parameters, use.gradients, use.optimizer_state, use.activations]),
+        np.vstack([kept, alive[began["loss_forward"]]]),
         alive[began["forward"] : ended["forward"] + 1],
         alive[began["backward"] : ended["optimizer"] + 1],
         *nothing.given,
