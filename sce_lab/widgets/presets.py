@@ -37,7 +37,7 @@ def _wall(free: int) -> Settings:
 
 
 TINY = Settings(
-    losses=ALL, catalog_size=500, epochs=4, batch_size=64, n_negatives=64, n_buckets=48, bucket_size_x=48,
+    losses=ALL, catalog_size=500, epochs=3, batch_size=64, n_negatives=64, n_buckets=48, bucket_size_x=48,
     bucket_size_y=64, hidden_size=32, n_blocks=1,
 )  # fmt: skip
 BINDER = Settings(losses=ALL, catalog_size=5_000, epochs=8, batch_size=64)
