@@ -3,7 +3,8 @@
     python benchmarks/browser.py                 # about nine minutes; leave the machine alone meanwhile
 
 - from a slider to the drawn prediction: milliseconds between a key press on the handle and the figure that shows the
-  new prediction; every position is new to the kernel, so nothing is remembered from before;
+  new prediction. Positions are new to the kernel; as for a person, the next ones of the slider that moved last may have
+  been predicted while nothing else was to do. "unforeseen" are jumps of five steps, further than that goes;
 - updates a second of the curves while three losses train side by side;
 - slowdown: a training while the page shows it and while nobody is told of it, in turns of three seconds;
 - memory: what the kernel and the page grow by while a run is started and stopped many times.
@@ -135,16 +136,24 @@ def summary(milliseconds: list[float]) -> dict[str, float]:
 
 def latency(notebook: Notebook) -> dict[str, Any]:
     """Slider to prediction: the catalog (all three losses change) and the buckets (one does)."""
-    found: dict[str, list[float]] = {"catalog_size": [], "n_buckets": []}
+    moves = (
+        ("catalog_size", "Catalog size", "ArrowRight", 15),
+        ("n_buckets", "Buckets", "ArrowRight", 20),
+        ("unforeseen", "Catalog size", "PageDown", 3),
+        ("unforeseen", "Buckets", "PageDown", 4),
+    )
+    found: dict[str, list[float]] = {name: [] for name, *_ in moves}
     for repeat in range(3):
-        apply(notebook, batch_size=64 + repeat, catalog_size=100, n_buckets=1)
-        for name, title, times in (("catalog_size", "Catalog size", 15), ("n_buckets", "Buckets", 20)):
+        for name, title, key, times in moves:
+            if name != "unforeseen":
+                apply(notebook, batch_size=64 + repeat, catalog_size=100, n_buckets=1)
+            else:
+                apply(notebook, batch_size=84 + repeat, catalog_size=10_000_000, n_buckets=4_096)
             handle = notebook.handle(title).element_handle()
             handle.focus()
-            found[name] += notebook.page.evaluate(LATENCY, [handle, "ArrowRight", times, 250])
-    return {name: summary(values) for name, values in found.items()} | {
-        "all": summary([ms for values in found.values() for ms in values])
-    }
+            found[name] += notebook.page.evaluate(LATENCY, [handle, key, times, 250])
+    one_by_one = found["catalog_size"] + found["n_buckets"]
+    return {name: summary(values) for name, values in found.items()} | {"all": summary(one_by_one)}
 
 
 def updates(notebook: Notebook, seconds: float = 10.0) -> dict[str, float]:

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ class MemoryWall:
         self._moved = "catalog_size"
         self._lock = threading.Lock()
         self._now: Latest[Wall] = Latest(self._show_now)
-        self._later: Latest[Wall] = Latest(self._show_later)
+        self._later: Latest[Wall] = Latest(self._show_later, self._look_ahead)
         self._closed = False
         self._build(first)
         for name, control in self.controls.items():
@@ -178,7 +179,7 @@ class MemoryWall:
             self._parts.show(parts_spec(memory))
 
     def _show_later(self, wall: Wall) -> None:
-        """The curves, unless something newer is asked for meanwhile; then what may be asked for next."""
+        """The curves, unless something newer is asked for meanwhile."""
         self._now.settle()
         if not self._quiet(wall, 0.25):  # whoever still moves a slider is not to wait for this
             return
@@ -190,7 +191,6 @@ class MemoryWall:
         self._growth.show(growth_spec(curves, at=wall.catalog_size, measured=self.measured if same else None))
         if not same and self._measure:
             self._measure_points(wall)
-        self._look_ahead(wall)
 
     def _is_old(self, wall: Wall) -> bool:
         return self._closed or wall != self.settings
@@ -239,16 +239,12 @@ class MemoryWall:
         self.measured = measured
         self._growth.show(growth_spec(self._curves, at=wall.catalog_size, measured=measured))
 
-    def _look_ahead(self, wall: Wall) -> None:
+    def _look_ahead(self, wall: Wall) -> Iterator[None]:
         """Predict at the neighbouring stops of the slider that moved last: predictions are remembered."""
-        if self._moved not in _CONTROLS:
-            return
-        for value in self.controls[self._moved].near(3):
-            near = Wall(**{**asdict(wall), self._moved: value})
-            for loss in LOOKS:
-                if self._is_old(wall):
-                    return
-                predict_memory(near.config(loss), near.catalog_size)
+        for value in self.controls[self._moved].near(3) if self._moved in _CONTROLS else ():
+            if not self._closed:
+                _memory(Wall(**{**asdict(wall), self._moved: value}))
+                yield
 
 
 _WALLS: weakref.WeakSet[MemoryWall] = weakref.WeakSet()

@@ -48,7 +48,7 @@ const panelsOf = ({ data, layout }) => {
   const shared = Object.fromEntries(Object.entries(layout).filter(([name]) => !/^[xy]axis/.test(name)));
   return Object.fromEntries(ends.map((end) => {
     const on = ({ xref = "x" }) => xref.split(" ")[0] === "x" + end;
-    const moved = (mark) => ({ ...mark, xref: mark.xref?.replace(/\\d/, ""), yref: mark.yref?.replace(/\\d/, "") });
+    const moved = (mark) => ({ ...mark, xref: mark.xref?.replace(/\\d+/, ""), yref: mark.yref?.replace(/\\d+/, "") });
     const { domain = [0, 1], anchor: _x, ...xaxis } = layout["xaxis" + end];
     const { anchor: _y, ...yaxis } = layout["yaxis" + end];
     const marks = { annotations: annotations.filter(on).map(moved), shapes: shapes.filter(on).map(moved) };
@@ -107,10 +107,14 @@ export default {
       fit();
       for (const panel of panels) await panel.draw(plotly, model.get("spec"), model.get("config"));
     };
+    const failed = (error) => {
+      for (const panel of panels) panel.whole = true;
+      if (alive) reportError(error);
+    };
     const soon = () => {
       if (pending) return;
       pending = true;
-      requestAnimationFrame(() => { last = last.then(draw).catch(() => panels.forEach((p) => { p.whole = true; })); });
+      requestAnimationFrame(() => { last = last.then(draw).catch(failed); });
     };
     const changed = ({ data, layout }) => {
       const spec = model.get("spec"), now = Object.keys(layout).length ? panelsOf(spec) : {};
@@ -157,7 +161,10 @@ def engine() -> Engine:
 
 
 class Plot(anywidget.AnyWidget):
-    """A figure made of a spec; :meth:`change` sends what is new of another one with as many traces."""
+    """A figure made of a spec; :meth:`change` sends what is new of another one with as many traces.
+
+    Panels beside one another are drawn each for itself, so all traces, shapes and annotations refer to a pair of axes.
+    """
 
     _esm = _PLOT
     spec = traitlets.Dict().tag(sync=True)
