@@ -1,25 +1,30 @@
 """How quickly the playground answers, measured in JupyterLab in a headless Chromium.
 
-    python benchmarks/browser.py                 # about nine minutes; leave the machine alone meanwhile
+    python benchmarks/browser.py                 # about ten minutes; leave the machine alone meanwhile
+    python benchmarks/browser.py --train 60      # instead: train for an hour without pause; results/browser-hour.json
 
 - from a slider to the drawn prediction: milliseconds between a key press on the handle and the figure that shows the
   new prediction. Positions are new to the kernel; as for a person, the next ones of the slider that moved last may have
   been predicted while nothing else was to do. "unforeseen" are jumps of five steps, further than that goes;
 - updates a second of the curves while three losses train side by side;
-- slowdown: a training while the page shows it and while nobody is told of it, in turns of three seconds;
-- memory: what the kernel and the page grow by while a run is started and stopped many times.
+- slowdown: a training while the page shows it and while nobody is told of it, in turns of two seconds;
+- memory: what the kernel grows by while a run is started and stopped many times;
+- with ``--train``: memory and threads of the kernel minute by minute, and whether every run is there at the end.
 
-The result goes to ``benchmarks/results/browser.json``. It needs playwright (tests/requirements.txt) and a Chromium.
+The result goes to ``benchmarks/results/``. It needs playwright (tests/requirements.txt) and a Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,35 +65,34 @@ async (seconds) => {
   return times;
 }
 """
-#: In the kernel: seconds from one step of a training to the next, watched by the page and by nobody, in turns.
+#: In the kernel: seconds and steps of each turn of a training, watched by the page and by nobody, one after the other.
 SLOWDOWN = """
 import json as _json, time as _time
 from sce_lab.training import StepDone as _StepDone
 
 _live, _show, _events = playground._live, playground._show_run, []
-_take, _watching = _live._take, True
+_take, _turn = _live._take, 0
 
 def _noted(event):
-    _events.append((_time.perf_counter(), isinstance(event.event, _StepDone), _watching))
+    _events.append((_time.perf_counter(), isinstance(event.event, _StepDone), _turn))
     _take(event)
 
 _live._take = _noted
-playground._show_run = lambda whole: _show(whole) if _watching else None
+playground._show_run = lambda whole: _show(whole) if _turn % 2 == 0 else None
 for _turn in range(2 * ROUNDS):
     if not playground.active:
         playground.start()
         _time.sleep(3)
-    _watching = _turn % 2 == 0
-    _time.sleep(3)
+    _time.sleep(SECONDS)
 playground._show_run, _live._take = _show, _take
 playground.stop()
 playground.wait()
-_found = {True: [0, 0], False: [0, 0]}
+_found = [[0, 0] for _ in range(2 * ROUNDS)]
 for (_began, _, _before), (_ended, _is_step, _now) in zip(_events, _events[1:]):
     if _is_step and _before == _now:  # what lies before a step is the step and showing the last; scoring is left out
         _found[_now][0] += _ended - _began
         _found[_now][1] += 1
-print(_json.dumps({"watched": _found[True], "alone": _found[False]}))
+print(_json.dumps(_found))
 """
 #: In the kernel: resident bytes before and after many starts and stops.
 GROWTH = """
@@ -167,12 +171,20 @@ def updates(notebook: Notebook, seconds: float = 10.0) -> dict[str, float]:
     return {"updates_per_second": round(len(times) / seconds, 2), "seconds": seconds}
 
 
-def slowdown(notebook: Notebook, rounds: int = 40) -> dict[str, Any]:
-    """Seconds a step with the page watching, relative to nobody watching."""
+def slowdown(notebook: Notebook, rounds: int = 80, seconds: float = 2.0) -> dict[str, Any]:
+    """Seconds a step with the page watching, relative to nobody watching; neighbouring turns are compared."""
     apply(notebook, losses=["sampled", "sce"], catalog_size=2_000, epochs=200, batch_size=64, n_buckets=64)
-    found = run_code(notebook, SLOWDOWN.replace("ROUNDS", str(rounds)))
-    ms = {name: round(1e3 * seconds / steps, 3) for name, (seconds, steps) in found.items()}
-    return {"ms_per_step": ms, "slowdown": round(ms["watched"] / ms["alone"] - 1, 4), "rounds": rounds}
+    found = run_code(notebook, SLOWDOWN.replace("ROUNDS", str(rounds)).replace("SECONDS", str(seconds)))
+    turns = [1e3 * spent / steps if steps else math.nan for spent, steps in found]
+    pairs = [(watched, alone) for watched, alone in zip(turns[::2], turns[1::2]) if watched + alone > 0]
+    ratios = [math.log(watched / alone) for watched, alone in pairs]
+    return {
+        "ms_per_step": dict(zip(("watched", "alone"), (round(statistics.mean(ms), 3) for ms in zip(*pairs)))),
+        "slowdown": round(math.expm1(statistics.mean(ratios)), 4),
+        "standard_error": round(statistics.stdev(ratios) / math.sqrt(len(ratios)), 4),
+        "rounds": len(pairs),
+        "seconds_per_turn": seconds,
+    }
 
 
 def growth(notebook: Notebook, times: int) -> dict[str, Any]:
@@ -183,12 +195,40 @@ def growth(notebook: Notebook, times: int) -> dict[str, Any]:
     return {"starts": times, "kernel_growth_bytes": after - before, "threads": found["threads"]}
 
 
+def endurance(notebook: Notebook, minutes: float) -> dict[str, Any]:
+    """Train again and again, the page watching: resident memory and threads of the kernel, one reading a minute."""
+    apply(notebook, losses=["sampled", "sce"], catalog_size=2_000, epochs=100, batch_size=64, n_buckets=64)
+    kernel = psutil.Process(run_code(notebook, "import os; print(os.getpid())"))
+    readings, starts, began = [], 0, time.monotonic()
+    while (minute := (time.monotonic() - began) / 60) < minutes:
+        if notebook.button("Start").is_enabled():
+            notebook.button("Start").click()
+            starts += 1
+        if minute >= len(readings) + 1:
+            readings.append((kernel.memory_info().rss, kernel.num_threads()))
+        notebook.page.wait_for_timeout(1000)
+    notebook.button("Stop").click()
+    wait_until(notebook.button("Start").is_enabled, 60, "it does not stop")
+    kept = run_code(notebook, "print(sum(run.snapshot.finished is not None for run in playground.runs))")
+    notebook.check()
+    memory, threads = zip(*readings)
+    return {
+        "minutes": round(minute, 1),
+        "runs": {"started": 2 * starts, "kept": kept},
+        "kernel_bytes": {"first": memory[0], "largest": max(memory), "last": memory[-1], "each_minute": memory},
+        "kernel_threads": {"first": threads[0], "largest": max(threads), "last": threads[-1]},
+    }
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=200, help="starts and stops whose memory is looked at")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "browser.json")
+    parser.add_argument("--train", type=float, metavar="MINUTES", help="train for so long, and measure nothing else")
+    parser.add_argument("--out", type=Path, help="file to write instead of one in benchmarks/results")
     arguments = parser.parse_args()
+    name = "browser-hour.json" if arguments.train else "browser.json"
+    path = arguments.out or ROOT / "benchmarks" / "results" / name
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or JupyterLab and its kernel would be left running
     busy = psutil.cpu_percent(interval=2)
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
@@ -199,16 +239,19 @@ def main() -> None:
         notebook.button("Start").scroll_into_view_if_needed()
         result = {"browser": browser.version, "environment": environment()}
         result["processors_busy_before_percent"] = busy
-        for name, measure in (
-            ("slider_to_prediction", latency),
-            ("live", updates),
-            ("training", slowdown),
-            ("memory", lambda notebook: growth(notebook, arguments.starts)),
-        ):
+        measures: dict[str, Callable[[Notebook], Any]] = {
+            "slider_to_prediction": latency,
+            "live": updates,
+            "training": slowdown,
+            "memory": lambda notebook: growth(notebook, arguments.starts),
+        }
+        if arguments.train:
+            measures = {"endurance": lambda notebook: endurance(notebook, arguments.train)}
+        for name, measure in measures.items():
             result[name] = measure(notebook)
             print(name, json.dumps(result[name]), flush=True)
         browser.close()
-    write_text(arguments.out, json.dumps(result, indent=2))
+    write_text(path, json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,9 +63,7 @@ def training_spec(
         axes = {"xaxis": f"x{number + 1}".replace("x1", "x"), "yaxis": f"y{number + 1}".replace("y1", "y")}
         for loss in losses:
             x, y = drawn.get(loss, (np.zeros(0), np.zeros(0)))
-            style = look(loss)
-            line = {"color": style.color, "dash": style.dash, "width": 1.8 if panel == "loss" else 2.2}
-            marker = {"color": style.color, "symbol": style.symbol, "size": 6}
+            line, marker = _line_and_marker(loss, 1.8 if panel == "loss" else 2.2)
             mode = "lines" if panel == "loss" else "lines+markers"
             hover = f"{label(loss)}, epoch %{{x:.1f}}: %{{y:.4f}}<extra></extra>"
             data.append({"type": "scatter", "mode": mode, "name": label(loss), "x": x, "y": y})
@@ -93,6 +92,13 @@ def training_spec(
     for loss, marks in (changes or {}).items():
         _mark(layout, loss, marks)
     return {"data": data, "layout": layout}
+
+
+@functools.cache  # the same objects every time: that nothing changed is seen at once
+def _line_and_marker(loss: str, width: float) -> tuple[Spec, Spec]:
+    style = look(loss)
+    line = {"color": style.color, "dash": style.dash, "width": width}
+    return line, {"color": style.color, "symbol": style.symbol, "size": 6}
 
 
 def _mark(layout: Spec, loss: str, changes: Changes) -> None:

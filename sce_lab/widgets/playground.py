@@ -451,13 +451,13 @@ class Playground:
                 self._predictor.submit(self.settings)
             news |= (shot.state, shot.memory, shot.metrics) != (last.state, last.memory, last.metrics)
             news |= len(shot.changes) != len(last.changes)
-        self._show_curves()
+        self._show_curves(news or not whole.active)
         self._table_is_old |= news
         began = time.monotonic()
         if self._table_is_old and (began > self._table_due or not whole.active):
             self._show_table()
             self._table_is_old = False
-            self._table_due = began + max(1.0, 50 * (time.monotonic() - began))
+            self._table_due = began + max(3.0, 100 * (time.monotonic() - began))
         if not whole.active:
             self._ended_with = self.settings
         self._show_status()
@@ -466,8 +466,8 @@ class Playground:
             self._static.show(self.assessment, self.runs)
             self.guesses.look()
 
-    def _show_curves(self) -> None:
-        """The newest run of each loss on the same data."""
+    def _show_curves(self, news: bool = True) -> None:
+        """The newest run of each loss on the same data. Without ``news`` the loss goes on, and little else moves."""
         newest = self.runs[-1] if self.runs else None
         same = {r.loss: r for r in self.runs if newest and r.settings.source == newest.settings.source}
         shots = {loss: record.snapshot for loss, record in same.items()}
@@ -475,7 +475,7 @@ class Playground:
         if time.monotonic() > self._slow_due or not self._live.active:
             milliseconds = {loss: shot.milliseconds for loss, shot in shots.items() if shot.milliseconds}
             self._slow = milliseconds, shots["sce"].followed if "sce" in shots else None
-            self._slow_due = time.monotonic() + 1.0
+            self._slow_due, news = time.monotonic() + 1.0, True
         milliseconds, followed = self._slow
         epochs = newest.settings.epochs if newest else None
         ceiling = {name: newest.ceiling[name] for name in METRICS if newest and name in newest.ceiling}
@@ -488,8 +488,9 @@ class Playground:
                 changes={loss: shot.changes for loss, shot in shots.items() if shot.changes},
             )
         )
-        moments = {loss: (r.moments.live, r.moments.begins) for loss, r in same.items() if r.moments is not None}
-        self._insight.show(insight_spec(followed, curves, epochs=epochs, moments=moments))
+        if news:
+            moments = {loss: (r.moments.live, r.moments.begins) for loss, r in same.items() if r.moments is not None}
+            self._insight.show(insight_spec(followed, curves, epochs=epochs, moments=moments))
 
     def _show_table(self) -> None:
         self.compare.show(self.runs)

@@ -236,15 +236,17 @@ def _new(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 
 def _same(one: Any, other: Any) -> bool:
     """Equal, also for arrays, not-a-numbers and dicts of them."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+    if one is other:
+        return True
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         one, other = np.asarray(one), np.asarray(other)
         numeric = one.dtype.kind == other.dtype.kind == "f"
         return one.shape == other.shape and np.array_equal(one, other, equal_nan=numeric)
-    return one is other or one == other or (one != one and other != other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one == other or (one != one and other != other)
 
 
 def _plain(value: Any) -> Any:
