@@ -81,10 +81,11 @@ class Playground:
         self._steady: tuple[float, Settings | None] = (np.inf, None)
         self._message = ""
         self._table_is_old, self._table_due = False, -np.inf  # with many runs it takes a while to draw
+        self._status_due = -np.inf
         self._slow: tuple[dict[str, Any], Any] = ({}, None)  # what is shown once a second: trembling, it can't be read
         self._slow_due = -np.inf
         self._free = free_memory()
-        self._live = LiveRun(period=0.17)  # at least four times a second, a step or two included
+        self._live = LiveRun(period=0.17, max_points=150)  # at least four times a second, a step or two included
         self._starting = threading.Lock()
         self._predictor: Latest[Settings] = Latest(self._predict, self._look_ahead)
         self.assessment = assess(first, self._free)
@@ -451,7 +452,8 @@ class Playground:
                 self._predictor.submit(self.settings)
             news |= (shot.state, shot.memory, shot.metrics) != (last.state, last.memory, last.metrics)
             news |= len(shot.changes) != len(last.changes)
-        self._show_curves(news or not whole.active)
+        news |= not whole.active
+        self._show_curves(news)
         self._table_is_old |= news
         began = time.monotonic()
         if self._table_is_old and (began > self._table_due or not whole.active):
@@ -460,7 +462,9 @@ class Playground:
             self._table_due = began + max(3.0, 100 * (time.monotonic() - began))
         if not whole.active:
             self._ended_with = self.settings
-        self._show_status()
+        if news or began > self._status_due:
+            self._show_status()
+            self._status_due = began + 0.5
         if not whole.active:
             self._show_controls()
             self._static.show(self.assessment, self.runs)

@@ -57,31 +57,60 @@ const panelsOf = ({ data, layout }) => {
   }));
 };
 const onePair = ({ xaxis, yaxis, ...rest }) => rest;
+const SECOND = 1000;
 const AT_ONCE = { mode: "immediate", transition: { duration: 0 }, frame: { duration: 0, redraw: false } };
 
 class Panel {
-  constructor(axis, share) {
+  constructor(axis, share, again) {
     this.axis = axis;
+    this.again = again;  // asks for another drawing
     this.place = document.createElement("div");
     this.place.style.cssText = `flex: ${100 * share} 1 0; min-width: 0`;
     this.whole = true;  // draw all of it, or
     this.fresh = {};  // what is new, by trace
+    this.touched = false;  // is anything newer than what is seen?
+    this.settling = null;  // a timer, after which plotly.js draws what was moved without it
     this.width = 0;
     this.laidOut = "";
   }
+  add(index, changes) {
+    this.fresh[index] = { ...this.fresh[index], ...changes };
+    this.touched = true;
+  }
+  // Lines on their way to somewhere else: a tenth of the work of plotly.js, which hears of it a second later.
+  moveLines(spec) {
+    const { _fullData: drawn, _fullLayout: { xaxis, yaxis } } = this.place, paths = [];
+    for (const [index, changes] of Object.entries(this.fresh)) {
+      const { mode, line, x, y } = spec.data[index], { uid } = drawn[this.traces.indexOf(Number(index))];
+      const path = this.place.querySelector(`.trace${uid} path.js-line`);
+      const known = Object.keys(changes).every((key) => key === "x" || key === "y");
+      if (!(path && known && mode === "lines" && !line.shape && [...x, ...y].every(Number.isFinite))) return false;
+      paths.push([path, "M" + x.map((value, i) => xaxis.c2p(value) + "," + yaxis.c2p(y[i])).join("L")]);
+    }
+    for (const [path, where] of paths) path.setAttribute("d", where);
+    this.settling ??= setTimeout(() => { this.settling = "due"; this.touched = true; this.again(); }, SECOND);
+    return true;
+  }
+  settled() {
+    clearTimeout(this.settling);
+    [this.whole, this.fresh, this.settling] = [false, {}, null];
+  }
   async draw(plotly, spec, config) {
-    const width = this.place.clientWidth, { fresh } = this;
+    const width = this.place.clientWidth, { fresh, touched } = this;
+    this.touched = false;
     if (this.whole || width !== this.width) {
       const { traces, layout } = panelsOf(spec)[this.axis];
       [this.traces, this.laidOut, this.width] = [traces, JSON.stringify(layout), width];
-      [this.whole, this.fresh] = [false, {}];
+      this.settled();
       await plotly.react(this.place, traces.map((index) => onePair(spec.data[index])), { ...layout, width }, config);
-    } else if (Object.keys(fresh).length) {
-      // Moves lines and bars alone: axes, titles and shapes would take three times as long. Bars not named would go.
-      this.fresh = {};
+    } else if (!touched) {
+      return;
+    } else if (this.settling === "due" || !this.moveLines(spec)) {
+      // Lines and bars alone: axes, titles and shapes would take three times as long. Bars not named would go.
+      this.settled();
       const data = this.traces.map((index) => fresh[index] ?? {});
       await plotly.animate(this.place, { data, traces: [...data.keys()] }, AT_ONCE);
-    } else return;
+    }
     this.place.dispatchEvent(new Event("sce-drawn"));
   }
 }
@@ -96,7 +125,13 @@ export default {
   },
   render({ model, el }) {
     let alive = true, pending = false, plotly = null, last = Promise.resolve();
-    const panels = Object.entries(panelsOf(model.get("spec"))).map(([axis, { share }]) => new Panel(axis, share));
+    const soon = () => {
+      if (pending) return;
+      pending = true;
+      requestAnimationFrame(() => { last = last.then(draw).catch(failed); });
+    };
+    const shares = Object.entries(panelsOf(model.get("spec")));
+    const panels = shares.map(([axis, { share }]) => new Panel(axis, share, soon));
     el.style.cssText += "display: flex; width: 100%";
     el.append(...panels.map(({ place }) => place));
     const fit = () => { el.style.minHeight = model.get("spec").layout.height + "px"; };
@@ -111,17 +146,12 @@ export default {
       for (const panel of panels) panel.whole = true;
       if (alive) reportError(error);
     };
-    const soon = () => {
-      if (pending) return;
-      pending = true;
-      requestAnimationFrame(() => { last = last.then(draw).catch(failed); });
-    };
     const changed = ({ data, layout }) => {
       const spec = model.get("spec"), now = Object.keys(layout).length ? panelsOf(spec) : {};
       for (const panel of panels) {
         panel.whole ||= panel.axis in now && JSON.stringify(now[panel.axis].layout) !== panel.laidOut;
         for (const [index, changes] of Object.entries(data))
-          if (axisOf(spec.data[index]) === panel.axis) panel.fresh[index] = { ...panel.fresh[index], ...changes };
+          if (axisOf(spec.data[index]) === panel.axis) panel.add(index, changes);
       }
       soon();
     };
@@ -132,6 +162,7 @@ export default {
       alive = false;
       watcher.disconnect();
       model.off("msg:custom", changed);
+      for (const panel of panels) panel.settled();
       for (const { place } of panels) plotly?.purge(place);
     };
   },

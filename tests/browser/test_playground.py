@@ -76,7 +76,7 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     playground.button("Pause").click()
     playground.button("Resume").wait_for()
     wait_until(lambda: "paused" in playground.status(), 10, "Pause did not hold")
-    page.wait_for_timeout(400)
+    page.wait_for_timeout(1500)  # plotly.js hears of moved lines a second later
     held, at = playground.points(), playground.status()
     page.wait_for_timeout(700)
     assert playground.points() == held
@@ -109,6 +109,45 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     assert page.evaluate(execute) == "ok"
     playground.button("Stop").click()
     wait_until(lambda: "stopped" in playground.status(), 10, "Stop did not stop")
+
+
+def test_lines_that_are_moved_lie_where_plotly_puts_them(playground):
+    page = playground.page
+    page.evaluate(
+        """() => {
+            window.seen = [];
+            const plot = document.querySelectorAll('.sce-plot')[1].querySelector('.js-plotly-plot');
+            const look = () => [...plot.querySelectorAll('path.js-line')].map((path) => path.getBBox());
+            const note = () => seen.push({
+                boxes: look().map(({ x, y, width, height }) => [x, y, x + width, y + height]),
+                heard: plot._fullData.reduce((n, trace) => n + trace.x.length, 0),
+            });
+            plot.addEventListener('sce-drawn', note);
+        }"""
+    )
+    show = """
+import numpy as np, time
+from sce_lab.figures import Curves, training_spec
+for n in NUMBERS:
+    x = np.linspace(0, n / 10, n)
+    curves = {loss: Curves(x, 5 + k + np.cos(9 * x)) for k, loss in enumerate(("ce", "sce"))}
+    playground._training.show(training_spec(curves, {}, epochs=3))
+    time.sleep(0.3)
+"""
+    playground.execute(show.replace("NUMBERS", "(10, 20, 25)"))
+    wait_until(lambda: len(page.evaluate("seen")) == 4, 20, "the curves were not drawn three times, and once more")
+    drawn, moved, moved_on, settled = page.evaluate("seen")
+    # Two lines of so many points; only the first and the last time plotly.js was told.
+    assert [each["heard"] for each in (drawn, moved, moved_on, settled)] == [20, 20, 20, 50]
+    assert len(moved["boxes"]) == len(settled["boxes"]) == 2
+    for one, other in zip(moved_on["boxes"], settled["boxes"]):
+        assert one == pytest.approx(other, abs=0.6)
+    assert moved["boxes"][0][2] < moved_on["boxes"][0][2] - 5
+
+    # What lines alone cannot show is drawn by plotly.js at once.
+    playground.execute(show.replace("NUMBERS", "(40,)"))
+    wait_until(lambda: len(page.evaluate("seen")) == 5, 20, "the longer axis was not drawn")
+    assert page.evaluate("seen")[-1]["heard"] == 80
 
 
 def test_compare_two_runs_and_find_them_again(playground):
