@@ -140,8 +140,7 @@ def _training_layout(
         "yaxis4": {"anchor": "x4", "range": [0, nice_ceiling(1.2 * max(totals.values(), default=50.0))], "nticks": 5},
         "annotations": [
             panel_title("Training loss"),
-            panel_title("HR@10", "2"),
-            panel_title("NDCG@10", "3"),
+            *(panel_title(metric + _at_best(ceiling.get(metric)), panel) for panel, metric in zip("23", METRICS)),
             panel_title("ms per step", "4"),
         ],
         "shapes": [],
@@ -156,17 +155,11 @@ def _training_layout(
         where = {"xref": f"x{panel} domain", "x0": 0, "x1": 1, "yref": f"y{panel}", "y0": y, "y1": y}
         line = {"color": INK, "width": 1.5, "dash": "dot"}
         layout["shapes"].append({"type": "line", **where, "line": line, "visible": known})
-        where = {
-            "xref": f"x{panel} domain",
-            "x": 0,
-            "xanchor": "left",
-            "yref": f"y{panel}",
-            "y": y,
-            "yanchor": "bottom",
-        }
-        text = f"best possible {y:.2f}"
-        layout["annotations"].append({"text": text, **where, "font": {"size": 11, "color": INK}, "visible": known})
     return layout
+
+
+def _at_best(ceiling: float | None) -> str:
+    return "" if ceiling is None else f", at best {ceiling:.2f} (dotted)"
 
 
 def _loss_range(curves: Mapping[str, tuple[Any, Any]]) -> Spec:
