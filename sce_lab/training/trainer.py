@@ -1,281 +1,42 @@
-"""Training as a stream of events.
-
-:func:`train` is a generator. Whoever iterates over it drives the training: a progress bar, a run folder, a live plot
-and a test all observe the same events, and none of them is known here.
-"""
+"""A run: epochs, evaluations, early stopping, checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sce_lab.data.batches import Batch, history_batches, n_batches, training_batches
 from sce_lab.data.splits import Holdout, Split
-from sce_lab.losses import LOSSES, make_loss
+from sce_lab.losses import make_loss
 from sce_lab.metrics import KS, rank_items, ranking_metrics
 from sce_lab.model import SASRec
-from sce_lab.optimizers import RowSparseAdam, add_rows
+from sce_lab.training.config import TrainingConfig
+from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
+from sce_lab.training.step import (
+    StepFunction,
+    Stopwatch,
+    make_model,
+    make_optimizer,
+    make_training_loss,
+    training_step,
+)
 
 #: Early stopping and "best" look at this metric of the validation holdout.
 CRITERION = "NDCG@10"
-DTYPES = ("float32", "bfloat16")
-
-
-def takes(loss: str, setting: str) -> bool:
-    """Whether the loss of this name has such a setting."""
-    return setting in inspect.signature(LOSSES[loss]).parameters
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides a run, JSON-able. Defaults are the paper's where it names one (section 4).
-
-    Args:
-        loss: a name in :data:`sce_lab.losses.LOSSES`.
-        loss_settings: keyword arguments of that loss's module.
-        hidden_size, n_blocks, n_heads, dropout, max_length: see :class:`sce_lab.model.SASRec`.
-        batch_size: sequences (users) a step.
-        learning_rate, betas: Adam's.
-        max_epochs: passes over the training sequences at most.
-        patience: stop after this many evaluations without a new best validation NDCG@10.
-        evaluate_every: epochs between evaluations.
-        averaging: if above 0, what is evaluated and kept is a moving average of the weights: ``averaging`` is the share
-            of itself that it keeps at a step, 0.99 averages over some 100 steps. It takes one more copy of the weights.
-        seed: decides initial weights, order of batches, dropout, negatives and bucket centres.
-        device: a torch device.
-        dtype: of weights, gradients, Adam's state and the encoder: "float32", or "bfloat16", which takes half the
-            memory and rounds every update to three digits. Losses add up in float32 either way.
-        sparse_gradients: the item table's gradient has rows for the items of the step only, and Adam updates these
-            rows only: see :class:`sce_lab.optimizers.RowSparseAdam`. Not with a loss that scores the whole catalog.
-
-    Raises:
-        ValueError: a setting is out of range; the message names it and its value.
-    """
-
-    loss: str = "sce"
-    loss_settings: dict[str, Any] = field(default_factory=dict)
-    hidden_size: int = 64
-    n_blocks: int = 2
-    n_heads: int = 1
-    dropout: float = 0.3
-    max_length: int = 50
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.98)
-    max_epochs: int = 100
-    patience: int = 10
-    evaluate_every: int = 1
-    averaging: float = 0.0
-    seed: int = 0
-    device: str = "cpu"
-    dtype: str = "float32"
-    sparse_gradients: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))  # JSON has lists only
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
-        for name in (
-            "hidden_size",
-            "n_heads",
-            "max_length",
-            "batch_size",
-            "max_epochs",
-            "patience",
-            "evaluate_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must lie in [0, 1), got {self.averaging}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.sparse_gradients and not takes(self.loss, "sparse_grad"):
-            able = ", ".join(loss for loss in LOSSES if takes(loss, "sparse_grad"))
-            raise ValueError(
-                f"sparse_gradients=True does not go with loss={self.loss!r}, whose gradient has no empty rows; "
-                f"it goes with {able}"
-            )
-
-
-@dataclass(frozen=True)
-class Started:
-    """The first event."""
-
-    config: TrainingConfig
-    n_steps_per_epoch: int
-    n_parameters: int
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One optimizer step. ``seconds`` has a key per phase: see :func:`training_step`."""
-
-    step: int
-    epoch: int
-    loss: float
-    n_positions: int
-    seconds: dict[str, float]
-    memory: Any = None
-    statistics: Any = None
-
-
-@dataclass(frozen=True)
-class Changed:
-    """Settings of the loss that :meth:`Trainer.change` has changed after ``step`` steps: the next step uses them."""
-
-    step: int
-    epoch: int
-    settings: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Metrics of the validation holdout after ``epoch`` epochs."""
-
-    step: int
-    epoch: int
-    metrics: dict[str, float]
-    is_best: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The last event. ``validation`` and ``test`` are those of the best epoch; ``test`` is empty after a stop (unless
-    the trainer was told to test then)."""
-
-    reason: str
-    step: int
-    epoch: int
-    best_epoch: int
-    validation: dict[str, float]
-    test: dict[str, float]
-    seconds: float
-
-
-Event = Started | StepDone | Changed | Evaluated | Finished
-Phase = Callable[[str], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step function returns: the loss ``()`` and, if it was measured, the memory it took."""
-
-    loss: Tensor
-    memory: Any = None
-
-
-class StepFunction(Protocol):
-    """:func:`training_step`, or something that wraps it, such as :func:`sce_lab.memory.measuring`."""
-
-    def __call__(
-        self, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase
-    ) -> StepResult:
-        """Run one optimizer step."""
-        ...
-
-
-def training_step(
-    model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase
-) -> StepResult:
-    """One step, in the five phases that time and memory are reported by.
-
-    The loss is cut from the encoder (``detach``) and the encoder's backward is started with the gradient that the loss
-    left on its outputs: the same gradients, but what belongs to the loss can be told from what belongs to the model.
-    The item table is used twice, to embed the inputs and in the loss. The first gradient has N rows and is added to the
-    second in place; left to autograd it would be a second (C, D) tensor, nearly all zeros.
-    """
-    table, items = model.item_embedding, batch.inputs.items
-    with phase("forward"):
-        embedded = table.detach()[items].requires_grad_()  # (N, D)
-        outputs = model(batch.inputs, embedded)  # (N, D)
-        head = outputs.detach().requires_grad_()
-    with phase("loss_forward"):
-        value = loss(head, table, batch.targets)
-    with phase("loss_backward"):
-        value.backward()
-    with phase("backward"):
-        outputs.backward(head.grad)
-        table.grad = add_rows(table.grad, items, embedded.grad)
-    with phase("optimizer"):
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return StepResult(value.detach())
-
-
-class Stopwatch:
-    """A :data:`Phase` that adds up wall-clock seconds by name, synchronised with the device."""
-
-    def __init__(self, device: torch.device | str) -> None:
-        self.seconds: dict[str, float] = {}
-        self._device = torch.device(device)
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time what runs inside."""
-        start = self._now()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
-
-
-def make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam in its fused form: the plain one holds two more copies of the item table while it steps."""
-    if config.sparse_gradients:
-        return RowSparseAdam(model.parameters(), lr=config.learning_rate, betas=config.betas)
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
-
-
-def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module:
-    """The loss module that ``config`` describes.
-
-    Args:
-        config: what is trained.
-        item_counts: ``(C,)`` training count of each item, for a loss that takes it and has no other.
-    """
-    settings = dict(config.loss_settings)
-    if takes(config.loss, "item_counts"):
-        settings.setdefault("item_counts", item_counts)
-    if config.sparse_gradients:
-        settings["sparse_grad"] = True
-    return make_loss(config.loss, **settings)
-
-
-def make_model(config: TrainingConfig, catalog_size: int) -> SASRec:
-    """The encoder that ``config`` describes, its weights drawn from the device's default generator."""
-    size = (config.hidden_size, config.n_blocks, config.n_heads)
-    with torch.device(config.device):
-        model = SASRec(catalog_size, config.max_length, *size, dropout=config.dropout)
-    for p in model.parameters():
-        p.data = p.data.to(getattr(torch, config.dtype))  # Module.to does not go with tensors without content
-    return model
 
 
 def evaluate(model: SASRec, holdout: Holdout, ks: tuple[int, ...] = KS) -> dict[str, float]:

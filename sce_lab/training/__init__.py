@@ -1,0 +1,43 @@
+"""Training as a stream of events.
+
+:func:`train` is a generator. Whoever iterates over it drives the training: a progress bar, a run folder, a live plot
+and a test all observe the same events, and none of them is known here.
+"""
+
+from sce_lab.training.config import DTYPES, TrainingConfig, takes
+from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
+from sce_lab.training.step import (
+    Phase,
+    StepFunction,
+    StepResult,
+    Stopwatch,
+    make_model,
+    make_optimizer,
+    make_training_loss,
+    training_step,
+)
+from sce_lab.training.trainer import CRITERION, Trainer, evaluate, train
+
+__all__ = [
+    "CRITERION",
+    "DTYPES",
+    "Changed",
+    "Evaluated",
+    "Event",
+    "Finished",
+    "Phase",
+    "Started",
+    "StepDone",
+    "StepFunction",
+    "StepResult",
+    "Stopwatch",
+    "Trainer",
+    "TrainingConfig",
+    "evaluate",
+    "make_model",
+    "make_optimizer",
+    "make_training_loss",
+    "takes",
+    "train",
+    "training_step",
+]

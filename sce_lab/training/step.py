@@ -1,0 +1,118 @@
+"""One optimizer step: its phases, its time, and what it needs: a model, a loss, an optimizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sce_lab.data.batches import Batch
+from sce_lab.losses import make_loss
+from sce_lab.model import SASRec
+from sce_lab.optimizers import RowSparseAdam, add_rows
+from sce_lab.training.config import TrainingConfig, takes
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step function returns: the loss ``()`` and, if it was measured, the memory it took."""
+
+    loss: Tensor
+    memory: Any = None
+
+
+class StepFunction(Protocol):
+    """:func:`training_step`, or something that wraps it, such as :func:`sce_lab.memory.measuring`."""
+
+    def __call__(
+        self, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase
+    ) -> StepResult:
+        """Run one optimizer step."""
+        ...
+
+
+def training_step(
+    model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase
+) -> StepResult:
+    """One step, in the five phases that time and memory are reported by.
+
+    The loss is cut from the encoder (``detach``) and the encoder's backward is started with the gradient that the loss
+    left on its outputs: the same gradients, but what belongs to the loss can be told from what belongs to the model.
+    The item table is used twice, to embed the inputs and in the loss. The first gradient has N rows and is added to the
+    second in place; left to autograd it would be a second (C, D) tensor, nearly all zeros.
+    """
+    table, items = model.item_embedding, batch.inputs.items
+    with phase("forward"):
+        embedded = table.detach()[items].requires_grad_()  # (N, D)
+        outputs = model(batch.inputs, embedded)  # (N, D)
+        head = outputs.detach().requires_grad_()
+    with phase("loss_forward"):
+        value = loss(head, table, batch.targets)
+    with phase("loss_backward"):
+        value.backward()
+    with phase("backward"):
+        outputs.backward(head.grad)
+        table.grad = add_rows(table.grad, items, embedded.grad)
+    with phase("optimizer"):
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return StepResult(value.detach())
+
+
+class Stopwatch:
+    """A :data:`Phase` that adds up wall-clock seconds by name, synchronised with the device."""
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = torch.device(device)
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        start = self._now()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+
+
+def make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Adam in its fused form: the plain one holds two more copies of the item table while it steps."""
+    if config.sparse_gradients:
+        return RowSparseAdam(model.parameters(), lr=config.learning_rate, betas=config.betas)
+    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module:
+    """The loss module that ``config`` describes.
+
+    Args:
+        config: what is trained.
+        item_counts: ``(C,)`` training count of each item, for a loss that takes it and has no other.
+    """
+    settings = dict(config.loss_settings)
+    if takes(config.loss, "item_counts"):
+        settings.setdefault("item_counts", item_counts)
+    if config.sparse_gradients:
+        settings["sparse_grad"] = True
+    return make_loss(config.loss, **settings)
+
+
+def make_model(config: TrainingConfig, catalog_size: int) -> SASRec:
+    """The encoder that ``config`` describes, its weights drawn from the device's default generator."""
+    size = (config.hidden_size, config.n_blocks, config.n_heads)
+    with torch.device(config.device):
+        model = SASRec(catalog_size, config.max_length, *size, dropout=config.dropout)
+    for p in model.parameters():
+        p.data = p.data.to(getattr(torch, config.dtype))  # Module.to does not go with tensors without content
+    return model
