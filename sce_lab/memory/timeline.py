@@ -28,7 +28,7 @@ from sce_lab.memory.measure import measured_step
 from sce_lab.memory.predict import arguments_of, shaped_step
 from sce_lab.memory.shapes import ShapesOnly
 from sce_lab.memory.use import MemoryUse
-from sce_lab.training import TrainingConfig
+from sce_lab.training import TrainingConfig, training_step
 
 PHASES = ("forward", "loss_forward", "loss_backward", "backward", "optimizer")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -211,7 +211,7 @@ def _where() -> tuple[Line, bool]:
     if frame is None:
         return Line(), False
     node = torch._C._current_autograd_node()
-    if node is not None and frame.f_code.co_filename == str(_ROOT / "training.py"):
+    if node is not None and frame.f_code.co_filename == training_step.__code__.co_filename:
         for entry in reversed(node.metadata.get("traceback_", [])):
             found = re.match(r'\s*File "(.+)", line (\d+), in (\S+)', entry)
             if found and _is_shown(found[1]):

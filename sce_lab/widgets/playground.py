@@ -30,7 +30,7 @@ from sce_lab.widgets.latest import Latest
 from sce_lab.widgets.legend import LOSS_KEY, MEMORY_KEY, swatch
 from sce_lab.widgets.live import LiveRun, stop_all
 from sce_lab.widgets.numbers import fits_line, numbers
-from sce_lab.widgets.progress import IDLE, Snapshot
+from sce_lab.widgets.progress import IDLE, RUNNING, Snapshot
 from sce_lab.widgets.records import RunRecord, restore
 from sce_lab.widgets.settings import LIVE, Settings, read_line
 from sce_lab.widgets.share import Share
@@ -452,7 +452,7 @@ class Playground:
                 self._predictor.submit(self.settings)
             news |= (shot.state, shot.memory, shot.metrics) != (last.state, last.memory, last.metrics)
             news |= len(shot.changes) != len(last.changes)
-        news |= not whole.active
+        news |= whole.state != RUNNING
         self._show_curves(news)
         self._table_is_old |= news
         began = time.monotonic()

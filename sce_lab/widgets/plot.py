@@ -84,7 +84,8 @@ class Panel {
       const { mode, line, x, y } = spec.data[index], { uid } = drawn[this.traces.indexOf(Number(index))];
       const path = this.place.querySelector(`.trace${uid} path.js-line`);
       const known = Object.keys(changes).every((key) => key === "x" || key === "y");
-      if (!(path && known && mode === "lines" && !line.shape && [...x, ...y].every(Number.isFinite))) return false;
+      const plain = mode === "lines" && !line.shape && x.length > 0 && [...x, ...y].every(Number.isFinite);
+      if (!(path && known && plain)) return false;
       paths.push([path, "M" + x.map((value, i) => xaxis.c2p(value) + "," + yaxis.c2p(y[i])).join("L")]);
     }
     for (const [path, where] of paths) path.setAttribute("d", where);
