@@ -89,7 +89,7 @@ class Panel {
       paths.push([path, "M" + x.map((value, i) => xaxis.c2p(value) + "," + yaxis.c2p(y[i])).join("L")]);
     }
     for (const [path, where] of paths) path.setAttribute("d", where);
-    this.settling ??= setTimeout(() => { this.settling = "due"; this.touched = true; this.again(); }, SECOND);
+    this.settling ??= setTimeout(() => { this.settling = "due"; this.again(); }, SECOND);
     return true;
   }
   settled() {
@@ -97,22 +97,20 @@ class Panel {
     [this.whole, this.fresh, this.settling] = [false, {}, null];
   }
   async draw(plotly, spec, config) {
-    const width = this.place.clientWidth, { fresh, touched } = this;
+    const width = this.place.clientWidth, { fresh } = this, news = this.touched || this.whole;
     this.touched = false;
     if (this.whole || width !== this.width) {
       const { traces, layout } = panelsOf(spec)[this.axis];
       [this.traces, this.laidOut, this.width] = [traces, JSON.stringify(layout), width];
       this.settled();
       await plotly.react(this.place, traces.map((index) => onePair(spec.data[index])), { ...layout, width }, config);
-    } else if (!touched) {
-      return;
-    } else if (this.settling === "due" || !this.moveLines(spec)) {
+    } else if (this.settling === "due" || (news && !this.moveLines(spec))) {
       // Lines and bars alone: axes, titles and shapes would take three times as long. Bars not named would go.
       this.settled();
       const data = this.traces.map((index) => fresh[index] ?? {});
       await plotly.animate(this.place, { data, traces: [...data.keys()] }, AT_ONCE);
     }
-    this.place.dispatchEvent(new Event("sce-drawn"));
+    if (news) this.place.dispatchEvent(new Event("sce-drawn"));
   }
 }
 
