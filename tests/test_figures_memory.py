@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sce_lab.figures import LOOKS, figure
+from sce_lab.figures import LOOKS, figure, memory_spec
 from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec
 from sce_lab.memory import predict_memory, predict_timeline
 from sce_lab.training import TrainingConfig
@@ -52,6 +52,16 @@ def test_every_device_is_a_line_at_what_it_leaves(memory, curves):
     assert lines == [device.usable for device in SHOWN]
     names = [a.text.strip() for a in figure(growth_spec(curves)).layout.annotations]
     assert names == [device.name for device in SHOWN]
+
+
+def test_a_label_does_not_run_through_the_outline_of_what_was(memory):
+    bars = memory.assign(peak=[100, 100, 100], loss_workspace=[64, 64, 64])
+    before = memory.assign(peak=[104, 400, 90], loss_workspace=[70, 1024, 60])
+    *_, total, _, _, alone = memory_spec(bars, before=before)["data"]
+    assert total["x"].tolist() == [104, 100, 100]
+    assert total["text"] == ["  <b>100 B</b>"] * 3
+    assert alone["x"] == pytest.approx([70, 64, 64])
+    assert alone["text"] == ["  64 B"] * 3
 
 
 def test_the_bars_keep_their_traces_whatever_the_numbers(memory):

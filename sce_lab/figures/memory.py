@@ -57,8 +57,8 @@ def memory_spec(
         shape = {"orientation": "h", "width": 0.56, "marker": {"color": color, "line": {"width": 0}}}
         return {"type": "bar", "name": name, "x": values, "y": rows, **shape, **hover, "showlegend": False}
 
-    def text(x: np.ndarray, panel: str, bold: bool) -> Spec:
-        sizes = [f"  <b>{format_bytes(v)}</b>" if bold else f"  {format_bytes(v)}" for v in x]
+    def text(values: np.ndarray, x: np.ndarray, panel: str, bold: bool) -> Spec:
+        sizes = [f"  <b>{format_bytes(v)}</b>" if bold else f"  {format_bytes(v)}" for v in values]
         where = {"x": x, "y": rows, "xaxis": f"x{panel}", "yaxis": f"y{panel}", "text": sizes}
         font = {"textposition": "middle right", "textfont": {"color": INK, "size": 13}, "cliponaxis": False}
         return {"type": "scatter", "mode": "text", **where, **font, "hoverinfo": "skip", "showlegend": False}
@@ -72,6 +72,10 @@ def memory_spec(
             "name": name,
         }
 
+    end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
+    low = max(1.0, np.nanmin([*workspace, *old_workspace]))
+    high = np.nanmax([*workspace, *old_workspace])
+    drawn, octaves = np.fmax(peak, taken), 3 + math.log2(high / low)
     ghost_x, ghost_y = _outlines(rows, old_peak)
     ghost = {"type": "scatter", "mode": "lines", "name": "before", "x": ghost_x, "y": ghost_y, "hoverinfo": "skip"}
     symbols = [look(loss).symbol for loss in losses]
@@ -84,15 +88,12 @@ def memory_spec(
         bar("the loss", peak - weights - encoder, colors),
         ghost | {"line": {"color": LINE, "width": 1.5, "dash": "dot"}, "showlegend": False},
         dots("measured peak", np.array(taken, float), "", diamond),
-        text(np.fmax(peak, taken), "", bold=True),
+        text(drawn, _past(drawn, old_peak, end / 6), "", bold=True),
         dots("before", old_workspace, "2", hollow),
         dots("the loss", workspace, "2", filled),
-        text(workspace, "2", bold=False),
+        text(workspace, 2 ** _past(np.log2(workspace), np.log2(old_workspace), octaves / 6), "2", bold=False),
     ]
     shapes = []
-    end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
-    low = max(1.0, np.nanmin([*workspace, *old_workspace]))
-    high = np.nanmax([*workspace, *old_workspace])
     annotations = [panel_title("Peak memory of one training step"), panel_title("The loss alone (log scale)", "2")]
     for panel, inside in (
         ("", free is not None and bool(free < end)),
@@ -123,6 +124,11 @@ def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     x = np.outer(sizes, [0, 1, 1, 0, 0, np.nan])
     y = rows[:, None] + 0.38 * np.array([-1, -1, 1, 1, -1, np.nan])
     return x.ravel(), y.ravel()
+
+
+def _past(ends: np.ndarray, ghosts: np.ndarray, reach: float) -> np.ndarray:
+    """Where labels begin: behind their marks, or behind a ghost that they would run through."""
+    return np.where((ends < ghosts) & (ghosts < ends + reach), ghosts, ends)
 
 
 def _free_label(free: float, panel: str) -> Spec:
