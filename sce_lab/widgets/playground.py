@@ -17,11 +17,12 @@ import pandas as pd
 import traitlets
 from IPython.display import display
 
-from sce_lab.figures import LOOKS, METRICS, insight_spec, label, memory_spec, training_spec
+from sce_lab.figures import LOOKS, label, memory_spec
 from sce_lab.memory import format_bytes, free_memory
 from sce_lab.training import Event
 from sce_lab.widgets.assessment import Assessment, assess, open_data
 from sce_lab.widgets.challenges import Challenges
+from sce_lab.widgets.charts import Charts
 from sce_lab.widgets.compare import Compare
 from sce_lab.widgets.controls import CONTROLS, StepSlider, make_controls
 from sce_lab.widgets.deck import Deck, Transport
@@ -82,8 +83,6 @@ class Playground:
         self._message = ""
         self._table_is_old, self._table_due = False, -np.inf  # with many runs it takes a while to draw
         self._status_due = -np.inf
-        self._slow: tuple[dict[str, Any], Any] = ({}, None)  # what is shown once a second: trembling, it can't be read
-        self._slow_due = -np.inf
         self._free = free_memory()
         self._live = LiveRun(period=0.17, max_points=150)  # at least four times a second, a step or two included
         self._starting = threading.Lock()
@@ -262,8 +261,7 @@ class Playground:
         memory = self.assessment.memory
         self._memory = Canvas(memory_spec(_no_memory() if memory.empty else memory, free=self._free))
         self._fits = text("")
-        self._training = Canvas(training_spec({}, {}))
-        self._insight = Canvas(insight_spec(None, {}))
+        self.charts = Charts()
         self.compare = Compare(self.remove)
         self.challenges = Challenges()
         self.guesses = Guesses(lambda: self.settings, lambda: self._free, lambda: self.runs)
@@ -291,9 +289,9 @@ class Playground:
             self._memory.widget,
             text(MEMORY_KEY),
             self._fits,
-            self._training.widget,
+            self.charts.training.widget,
             text(LOSS_KEY),
-            self._insight.widget,
+            self.charts.insight.widget,
             self.tabs,
         )
 
@@ -453,7 +451,7 @@ class Playground:
             news |= (shot.state, shot.memory, shot.metrics) != (last.state, last.memory, last.metrics)
             news |= len(shot.changes) != len(last.changes)
         news |= whole.state != RUNNING
-        self._show_curves(news)
+        self.charts.show(self.runs, active=self._live.active, news=news)
         self._table_is_old |= news
         began = time.monotonic()
         if self._table_is_old and (began > self._table_due or not whole.active):
@@ -470,32 +468,6 @@ class Playground:
             self._static.show(self.assessment, self.runs)
             self.guesses.look()
 
-    def _show_curves(self, news: bool = True) -> None:
-        """The newest run of each loss on the same data. Without ``news`` the loss goes on, and little else moves."""
-        newest = self.runs[-1] if self.runs else None
-        same = {r.loss: r for r in self.runs if newest and r.settings.source == newest.settings.source}
-        shots = {loss: record.snapshot for loss, record in same.items()}
-        curves = {loss: shot.curves for loss, shot in shots.items()}
-        if time.monotonic() > self._slow_due or not self._live.active:
-            milliseconds = {loss: shot.milliseconds for loss, shot in shots.items() if shot.milliseconds}
-            self._slow = milliseconds, shots["sce"].followed if "sce" in shots else None
-            self._slow_due, news = time.monotonic() + 1.0, True
-        milliseconds, followed = self._slow
-        epochs = newest.settings.epochs if newest else None
-        ceiling = {name: newest.ceiling[name] for name in METRICS if newest and name in newest.ceiling}
-        self._training.show(
-            training_spec(
-                curves,
-                milliseconds,
-                ceiling=ceiling,
-                epochs=epochs,
-                changes={loss: shot.changes for loss, shot in shots.items() if shot.changes},
-            )
-        )
-        if news:
-            moments = {loss: (r.moments.live, r.moments.begins) for loss, r in same.items() if r.moments is not None}
-            self._insight.show(insight_spec(followed, curves, epochs=epochs, moments=moments))
-
     def _show_table(self) -> None:
         self.compare.show(self.runs)
         self.challenges.check(self.runs, self.assessment)
@@ -503,7 +475,7 @@ class Playground:
 
     def _show_runs(self) -> None:
         """All that shows runs, after some came or went."""
-        self._show_curves()
+        self.charts.show(self.runs, active=self._live.active)
         self._show_table()
         self._show_status()
         self._static.show(self.assessment, self.runs)

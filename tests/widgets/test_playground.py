@@ -108,7 +108,7 @@ def test_training_learns_is_shown_and_compared(page):
         cells = page.compare.table.rows[run["number"] - 1]["cells"]
         assert cells["HR@10"] == {"html": f"{run['test']['HR@10']:.3f}", "value": run["test"]["HR@10"]}
     assert len(page.compare.table.rows) == 3
-    drawn = page._training.widget.data
+    drawn = page.charts.training.widget.data
     assert [len(trace.x) for trace in drawn[:9]] == [94] * 3 + [2] * 6  # loss, HR@10, NDCG@10 of three losses
     ms = {loss: sum(run["milliseconds"].values()) for loss, run in zip(LOOKS, results["runs"])}
     for i, loss in enumerate(LOOKS):
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_run_with_and_without_the_page_and_moving_s
         page.controls["catalog_size"].value = value
         time.sleep(0.05)
     page.wait(60)
-    shown = page._training.widget.data[2].y
+    shown = page.charts.training.widget.data[2].y
     assert list(shown) == pytest.approx(losses)
 
 
@@ -230,12 +230,12 @@ def test_buttons_say_what_can_be_done(page, no_training):
     page.buttons["reset"].click()
     assert enabled() == {"start", "step", "undo"}
     assert page.results()["runs"] == []
-    assert all(len(trace.x) == 0 for trace in page._training.widget.data[:9])
+    assert all(len(trace.x) == 0 for trace in page.charts.training.widget.data[:9])
 
 
 def test_points_arrive_while_it_trains_and_sliders_answer_meanwhile(page, no_training):
     page.start()
-    until(lambda: len(page._training.widget.data[2].x) > 5)
+    until(lambda: len(page.charts.training.widget.data[2].x) > 5)
     before = predicted(page, "sce")
     page.controls["batch_size"].value = 256
     assert predicted(page, "sce") > before

@@ -53,7 +53,7 @@ def test_runs_come_back_in_a_new_kernel_as_they_were(trained, page, runs_folder)
     after = again.results()["runs"]
     assert [without_clock(run) for run in after] == [without_clock(run) for run in before]
     assert after[0]["measured_memory"]["peak"] == before[0]["measured_memory"]["peak"]
-    assert [len(trace.x) for trace in again._training.widget.data[1:3]] == [94, 94]
+    assert [len(trace.x) for trace in again.charts.training.widget.data[1:3]] == [94, 94]
     again.controls["losses"].value = "ce"
     again.start()
     again.wait(60)

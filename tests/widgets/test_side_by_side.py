@@ -37,16 +37,16 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     assert {run["steps"] for run in runs} == {94}
     assert {run["state"] for run in runs} == {"finished"}
     assert "Cross-entropy, Sampled softmax, SCE</b> done" in page._transport.status.value
-    assert [len(trace.x) for trace in page._training.widget.data[:9]] == [94] * 3 + [2] * 6
+    assert [len(trace.x) for trace in page.charts.training.widget.data[:9]] == [94] * 3 + [2] * 6
     sce = runs[2]
     assert 0.1 < sce["coverage"] < 16 * 32 / 1088  # more positions than its buckets have room for it cannot cover
     assert 0 < sce["captured_mass"] <= 1
     assert runs[0]["coverage"] is None
-    covered = page._insight.widget.data[0]
+    covered = page.charts.insight.widget.data[0]
     assert len(covered.y) == 9  # at every tenth of 94 steps, from the fifth on
-    assert [len(trace.y) for trace in page._insight.widget.data[2:5]] == [2, 2, 2]
+    assert [len(trace.y) for trace in page.charts.insight.widget.data[2:5]] == [2, 2, 2]
     for record, trace in zip(
-        page.runs, page._insight.widget.data[5:]
+        page.runs, page.charts.insight.widget.data[5:]
     ):  # from moment to moment of the last one measured
         assert 0 < trace.x[0] < trace.x[-1] < 5
         assert max(trace.y) == record.moments.live.max()
@@ -62,7 +62,8 @@ def test_a_setting_changed_while_it_trains_is_taken_over_and_marked(page):
     page.controls["n_buckets"].value = 24
     page.controls["n_negatives"].value = 32
     until(lambda: all(record.snapshot.changes for record in page.runs))
-    until(lambda: len(page._training.widget.layout.shapes) == 2 + 2 * 3)  # two ceilings, a line a panel and change
+    expected = 2 + 2 * 3  # two ceilings, a line a panel and change
+    until(lambda: len(page.charts.training.widget.layout.shapes) == expected)
     page.stop()
     page.wait(30)
     sampled, sce = page.results()["runs"]
@@ -70,7 +71,7 @@ def test_a_setting_changed_while_it_trains_is_taken_over_and_marked(page):
     assert sce["changes"][0]["n_buckets"] == 24
     assert sce["changes"][0]["epochs"] > 0
     assert sce["settings"]["n_buckets"] == 16  # what it began with
-    assert any("→ 24" in (a.text or "") for a in page._training.widget.layout.annotations)
+    assert any("→ 24" in (a.text or "") for a in page.charts.training.widget.layout.annotations)
     assert "24 buckets" in page.compare.table.rows[1]["cells"]["settings"]["html"]
 
 

@@ -1,0 +1,5 @@
+"""``python -m sce_lab.cli``."""
+
+from sce_lab.cli import main
+
+main()

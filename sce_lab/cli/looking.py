@@ -1,0 +1,96 @@
+"""Commands that look and train nothing: ``memory``, ``runs`` and ``data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from sce_lab.cli.options import BatchOption, BucketsOption, LengthOption, NegativesOption, SizeXOption, SizeYOption
+from sce_lab.cli.output import console, show
+from sce_lab.data import DATASETS, load_dataset, read_interactions, summarize
+from sce_lab.losses import LOSSES
+from sce_lab.memory import DEVICES, fits, format_bytes, free_memory, predict_memory, suggest_sce
+from sce_lab.runs import compare_runs, for_people, list_runs
+from sce_lab.training import TrainingConfig, takes
+
+
+def memory(
+    catalog_size: Annotated[int, typer.Argument(help="Number of items.")] = 1_000_000,
+    batch_size: BatchOption = 128,
+    max_length: LengthOption = 50,
+    hidden_size: Annotated[int, typer.Option(help="Numbers per item.")] = 64,
+    n_buckets: BucketsOption = None,
+    bucket_size_x: SizeXOption = None,
+    bucket_size_y: SizeYOption = 256,
+    n_negatives: NegativesOption = 256,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Row-sparse gradients of the item table, where the loss has them.")
+    ] = False,
+) -> None:
+    """Predict what a training step would take with each loss, and on which machines it would fit. Allocates nothing.
+
+    Every sequence is taken to be as long as `--max-length`. For SCE the figure is the most it can take.
+
+    `sce-lab memory 10000000 --batch-size 256 --max-length 20`
+    """
+    settings = {"sampled": {"n_negatives": n_negatives}, "sce": {"n_buckets": n_buckets}}
+    settings["sce"] |= {"bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y}
+    uses = {}
+    for loss in LOSSES:
+        config = TrainingConfig(
+            loss=loss,
+            loss_settings=settings.get(loss, {}),
+            batch_size=batch_size,
+            max_length=max_length,
+            hidden_size=hidden_size,
+            sparse_gradients=sparse and takes(loss, "sparse_grad"),
+        )
+        uses[loss] = predict_memory(config, catalog_size)
+    parts = [{k.replace("_", " "): format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
+    rows = [{"loss": LOSSES[loss].label} | part for loss, part in zip(uses, parts)]
+    show(pd.DataFrame(rows), f"{catalog_size:,} items, one step")
+    devices = pd.DataFrame({"device": [device.name for device in DEVICES.values()]})
+    devices["usable"] = [format_bytes(device.usable) for device in DEVICES.values()]
+    for loss, use in uses.items():
+        left = fits(use)["left"]
+        devices[LOSSES[loss].label] = ["fits" if n >= 0 else f"{format_bytes(-n)} short" for n in left]
+    console.print()
+    show(devices)
+    free = free_memory()
+    sizes = suggest_sce(free, TrainingConfig(loss="sce", batch_size=batch_size, max_length=max_length), catalog_size)
+    found = ", ".join(f"{name}={value}" for name, value in sizes.items()) if sizes else "no settings of SCE"
+    console.print(f"\n{format_bytes(free)} is free here; the paper's rule and this memory give {found}.")
+
+
+def runs(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of runs. Default: `runs`, or SCE_LAB_RUNS.")] = None,
+) -> None:
+    """List recorded runs and compare them in one table, the best NDCG@10 first."""
+    found = list_runs(folder)
+    if not found:
+        console.print("No runs yet. `sce-lab compare` makes some.")
+        return
+    table = compare_runs(found).sort_values("NDCG@10", ascending=False)
+    people = for_people(table)
+    people.insert(0, "run", table["run"])
+    people.insert(1, "data", table["dataset"])
+    people["status"] = table["status"]
+    show(people)
+
+
+def data(
+    dataset: Annotated[str | None, typer.Argument(help="A name below, or a path to a CSV or parquet file.")] = None,
+) -> None:
+    """List the data sets the lab knows, or summarise one (downloading it with a checksum if it is not here yet)."""
+    if dataset is None:
+        rows = [{"name": name, "data set": d.title, "split": d.split.replace("_", " ")} for name, d in DATASETS.items()]
+        show(pd.DataFrame(rows))
+        console.print("`sce-lab data NAME` summarises one; a path to your own file works wherever a name does.")
+        return
+    interactions = load_dataset(dataset) if dataset in DATASETS else read_interactions(dataset)
+    numbers = summarize(interactions)["value"]
+    values = [f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in numbers]
+    show(pd.DataFrame({"what": numbers.index, dataset: values}))

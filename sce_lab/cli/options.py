@@ -1,0 +1,62 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sce_lab.training import TrainingConfig
+
+DatasetOption = Annotated[
+    str,
+    typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a CSV or parquet file."),
+]
+CatalogOption = Annotated[
+    int | None, typer.Option(help="Number of items of the synthetic data; real data have their own.")
+]
+EpochsOption = Annotated[int, typer.Option(help="Passes over the training data at most.")]
+PatienceOption = Annotated[
+    int, typer.Option(help="Stop after so many evaluations without a better validation NDCG@10.")
+]
+BatchOption = Annotated[int, typer.Option(help="Users a step. More is steadier and needs more memory.")]
+DropoutOption = Annotated[float, typer.Option(help="Dropout probability. Small data want more.")]
+LengthOption = Annotated[int, typer.Option(help="Longest history in items.")]
+RateOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
+BucketsOption = Annotated[
+    int | None,
+    typer.Option(help="SCE: number of buckets. Default: the paper's rule, 2 * sqrt(positions in the batch)."),
+]
+SizeXOption = Annotated[int | None, typer.Option(help="SCE: positions a bucket takes. Default: as many as buckets.")]
+SizeYOption = Annotated[int, typer.Option(help="SCE: items a bucket takes.")]
+MixOption = Annotated[bool, typer.Option("--mix/--no-mix", help="SCE: draw bucket centres from the model's outputs.")]
+NegativesOption = Annotated[int, typer.Option(help="Sampled softmax: random items every target competes with.")]
+SamplingOption = Annotated[
+    str,
+    typer.Option(help="Sampled softmax: how to draw; `uniform`, `log_uniform`, `popularity` or `in_batch`."),
+]
+SizeOption = Annotated[int, typer.Option(help="Width D of the model.")]
+BlocksOption = Annotated[int, typer.Option(help="Attention blocks of the model.")]
+DataSeedOption = Annotated[
+    int | None, typer.Option(help="Decides the synthetic data. Default: as `--seed`, so another seed is another world.")
+]
+SeedOption = Annotated[int, typer.Option(help="Decides weights, order, dropout, negatives and bucket centres.")]
+DeviceOption = Annotated[str, typer.Option(help="`cpu`, or `cuda` on an NVIDIA GPU.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
+OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]
+
+
+def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
+    """What to train, from a command's options."""
+    sce = {name: options[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")} | {"mix_x": options["mix"]}
+    sampled = {"n_negatives": options["n_negatives"], "sampling": options["sampling"]}
+    settings = {"sampled": sampled, "sce": sce}
+    same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "patience", "seed")
+    same += ("device",)
+    return TrainingConfig(
+        loss=loss,
+        loss_settings=settings.get(loss, {}),
+        max_epochs=options["epochs"],
+        **{name: options[name] for name in same},
+    )
