@@ -263,11 +263,11 @@ def test_trials_are_listed_by_validation(records):
     text = results_markdown(records)
     assert text.startswith("**Amazon Beauty")
     assert "Behance" not in text  # nothing of ours stands beside its published row
-    trials = text.split("what was tried")[1]
+    trials = text.split("all that was tried")[1]
     values = [float(line.split("|")[2]) for line in trials.splitlines() if line.startswith("| SASRec")]
     assert values == sorted(values, reverse=True)
     assert len(values) == 4
-    main = text.split("what was tried")[0]
+    main = text.split("all that was tried")[0]
     assert "dropout" not in main
     assert len({line.count("|") for line in main.splitlines() if line.startswith("|")}) == 1
     assert results_markdown([]) == "Nothing has been recorded yet."

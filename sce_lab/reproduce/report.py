@@ -133,10 +133,8 @@ def results_markdown(records: list[dict[str, Any]]) -> str:
             continue  # nothing of ours to show beside it
         parts += [f"**{DATASETS[name].title}**", markdown(for_readers(rows[~rows["trial"]]))]
         if rows["trial"].any():
-            parts += [
-                f"{DATASETS[name].title}: what was tried, best validation first; without ± it is one seed",
-                markdown(for_trials(rows)),
-            ]
+            heading = f"{DATASETS[name].title}: all that was tried, best validation first; without ± it is one seed"
+            parts += [f"<details><summary>{heading}</summary>", markdown(for_trials(rows)), "</details>"]
     return "\n\n".join(parts) or "Nothing has been recorded yet."
 
 
