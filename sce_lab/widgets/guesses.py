@@ -105,8 +105,8 @@ QUESTIONS = {
 
 
 @dataclass
-class Guess:
-    """A committed guess."""
+class Commitment:
+    """A guess that was committed, and its answer once that is known."""
 
     name: str
     question: str
@@ -126,7 +126,7 @@ class Guess:
         return high / low if low > 0 else math.inf
 
 
-def verdict(guess: Guess) -> str:
+def verdict(guess: Commitment) -> str:
     """How far off it was, in a sentence."""
     off, question = guess.off, QUESTIONS[guess.name]
     if off is None:
@@ -154,7 +154,7 @@ class Guesses:
         self._settings, self._free, self._runs = settings, free, runs
         self._lock = threading.Lock()
         self._looking: Latest[None] = Latest(lambda _: self._look())  # an answer may take a second to compute
-        self.made: list[Guess] = []
+        self.made: list[Commitment] = []
         self.choice = widgets.Dropdown(options=list(QUESTIONS), tooltip="What to guess")
         self.field = widgets.Text(placeholder="your guess", tooltip="A number", continuous_update=False)
         self.button = widgets.Button(description="Commit", icon="check", tooltip="The answer comes after that")
@@ -172,7 +172,7 @@ class Guesses:
         question = QUESTIONS[self.choice.value].ask(self._settings())
         self._ask.value = f'<div class="sce-ask"><b>Guess first.</b> {html.escape(question)}</div>'
 
-    def commit(self) -> Guess | None:
+    def commit(self) -> Commitment | None:
         """Commit what stands in the field; None, with a sentence, if it is not a number above 0."""
         words = self.field.value.strip().replace(",", "").replace("_", "").rstrip("%×x ")
         try:
@@ -183,7 +183,7 @@ class Guesses:
             self._say(f"A guess is a number above 0, such as 20, got {self.field.value!r}.", "sce-problem")
             return None
         name, settings = self.choice.value, self._settings()
-        guess = Guess(name, QUESTIONS[name].ask(settings), value, settings, {run.number for run in self._runs()})
+        guess = Commitment(name, QUESTIONS[name].ask(settings), value, settings, {run.number for run in self._runs()})
         with self._lock:
             self.made.append(guess)
         self.field.value = ""
@@ -234,7 +234,7 @@ class Guesses:
         self._said.value = f'<div class="sce-told {level}">{html.escape(sentence)}</div>'
 
 
-def _row(guess: Guess) -> dict[str, str]:
+def _row(guess: Commitment) -> dict[str, str]:
     form = QUESTIONS[guess.name].form
     return {
         "question": html.escape(guess.question),
