@@ -25,6 +25,7 @@ from sce_lab.reproduce import (
     results_table,
     run_folder,
     update_file,
+    write_setting,
 )
 from sce_lab.reproduce.report import updated, with_results
 from sce_lab.runs import record
@@ -136,7 +137,10 @@ def test_a_trial_is_named_after_what_was_changed():
 def test_settings_from_a_shell():
     assert parse_setting("dropout=0.5") == ("dropout", 0.5)
     assert parse_setting("mix_x=true") == ("mix_x", True)
+    assert parse_setting("mix_x=False") == ("mix_x", False)
     assert parse_setting("sampling=uniform") == ("sampling", "uniform")
+    for text in ("dropout=0.5", "mix_x=true", "sampling=uniform", "bucket_size_x=null"):
+        assert write_setting(*parse_setting(text)) == text
     for wrong in ("dropout", "=3", "dropout="):
         with pytest.raises(ValueError, match=f"name=value.*{wrong!r}"):
             parse_setting(wrong)

@@ -51,7 +51,7 @@ class Recipe:
         if of_loss:
             check_loss_settings(self.config.loss, of_loss, fields)
         config = dataclasses.replace(self.config, **of_run, loss_settings={**self.config.loss_settings, **of_loss})
-        suffix = ",".join(f"{name}={value}" for name, value in changes.items())
+        suffix = ",".join(write_setting(*change) for change in changes.items())
         return dataclasses.replace(self, name=f"{self.name}+{suffix}", config=config)
 
     def for_cpu(self) -> Recipe:
@@ -82,7 +82,7 @@ def check_loss_settings(loss: str, settings: dict[str, Any], others: set[str]) -
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """``"dropout=0.5"`` -> ``("dropout", 0.5)``. The value is JSON, or else the text as it stands.
+    """``"dropout=0.5"`` -> ``("dropout", 0.5)``. The value is JSON or a truth value in Python's spelling, else text.
 
     Raises:
         ValueError: there is no ``=``.
@@ -93,7 +93,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
-        return name, value
+        return name, {"True": True, "False": False}.get(value, value)
+
+
+def write_setting(name: str, value: Any) -> str:
+    """The text that :func:`parse_setting` reads as this setting."""
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def _sce(n_buckets: int, bucket_size_y: int, mix_x: bool = False) -> dict[str, Any]:
