@@ -27,6 +27,9 @@ from sce_lab.figures.style import (
 )
 from sce_lab.memory import format_bytes
 
+#: Between a mark and its label; plain spaces at the beginning of a label are not drawn.
+GAP = "\u00a0\u00a0"
+
 
 def memory_spec(
     memory: pd.DataFrame,
@@ -58,7 +61,7 @@ def memory_spec(
         return {"type": "bar", "name": name, "x": values, "y": rows, **shape, **hover, "showlegend": False}
 
     def text(values: np.ndarray, x: np.ndarray, panel: str, bold: bool) -> Spec:
-        sizes = [f"  <b>{format_bytes(v)}</b>" if bold else f"  {format_bytes(v)}" for v in values]
+        sizes = [f"{GAP}<b>{format_bytes(v)}</b>" if bold else f"{GAP}{format_bytes(v)}" for v in values]
         where = {"x": x, "y": rows, "xaxis": f"x{panel}", "yaxis": f"y{panel}", "text": sizes}
         font = {"textposition": "middle right", "textfont": {"color": INK, "size": 13}, "cliponaxis": False}
         return {"type": "scatter", "mode": "text", **where, **font, "hoverinfo": "skip", "showlegend": False}
