@@ -59,9 +59,9 @@ def test_a_label_does_not_run_through_the_outline_of_what_was(memory):
     before = memory.assign(peak=[104, 400, 90], loss_workspace=[70, 1024, 60])
     *_, total, _, _, alone = memory_spec(bars, before=before)["data"]
     assert total["x"].tolist() == [104, 100, 100]
-    assert total["text"] == ["\u00a0\u00a0<b>100 B</b>"] * 3
+    assert total["text"] == ["   <b>100 B</b>"] * 3
     assert alone["x"] == pytest.approx([70, 64, 64])
-    assert alone["text"] == ["\u00a0\u00a064 B"] * 3
+    assert alone["text"] == ["   64 B"] * 3
 
 
 def test_the_bars_keep_their_traces_whatever_the_numbers(memory):

@@ -27,8 +27,8 @@ from sce_lab.figures.style import (
 )
 from sce_lab.memory import format_bytes
 
-#: Between a mark and its label; plain spaces at the beginning of a label are not drawn.
-GAP = "\u00a0\u00a0"
+#: Between the middle of a mark and its label.
+GAP = "   "
 
 
 def memory_spec(
