@@ -95,7 +95,7 @@ for (_began, _, _before), (_ended, _is_step, _now) in zip(_events, _events[1:]):
 print(_json.dumps(_found))
 """
 #: In the kernel: its own bytes before and after many starts and stops. The pages of library files that it maps are left
-#: out: the system drops them and reads them again as it likes, tens of megabytes at a time.
+#: out: the system may drop them and read them again as it likes.
 GROWTH = """
 import gc as _gc, json as _json, time as _time, threading as _threading, psutil as _psutil
 
