@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import statistics
 
 import pandas as pd
@@ -17,6 +18,7 @@ from sce_lab.reproduce import (
     Recipe,
     find_recipe,
     for_readers,
+    format_setting,
     parse_setting,
     read_records,
     reproduce,
@@ -25,7 +27,6 @@ from sce_lab.reproduce import (
     results_table,
     run_folder,
     update_file,
-    write_setting,
 )
 from sce_lab.reproduce.report import updated, with_results
 from sce_lab.runs import record
@@ -134,13 +135,39 @@ def test_a_trial_is_named_after_what_was_changed():
         TINY.with_settings({"seed": 5})
 
 
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ("dropout=abc", "float"),
+        ("dropout=true", "float"),
+        ("batch_size=0.5", "int"),
+        ("sparse_gradients=1", "bool"),
+        ("mix_x=no", "bool"),
+        ("n_buckets=many", r"int \| None"),
+        ("betas=0.9", r"tuple\[float, float\]"),
+        ("betas=[0.9]", r"tuple\[float, float\]"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(setting, kind):
+    name, value = parse_setting(setting)
+    with pytest.raises(ValueError, match=f"^{name} takes {kind}, .* got {re.escape(repr(value))}$"):
+        find_recipe("amazon_beauty", "sce").with_settings({name: value})
+
+
+def test_values_of_the_right_kind_are_taken():
+    changes = {"betas": [0.9, 0.99], "learning_rate": 1, "n_buckets": None, "mix_x": True, "dtype": "bfloat16"}
+    config = find_recipe("amazon_beauty", "sce").with_settings(changes).config
+    assert (config.betas, config.learning_rate, config.dtype) == ((0.9, 0.99), 1, "bfloat16")
+    assert config.loss_settings["n_buckets"] is None
+    assert config.loss_settings["mix_x"] is True
+
+
 def test_settings_from_a_shell():
     assert parse_setting("dropout=0.5") == ("dropout", 0.5)
     assert parse_setting("mix_x=true") == ("mix_x", True)
-    assert parse_setting("mix_x=False") == ("mix_x", False)
     assert parse_setting("sampling=uniform") == ("sampling", "uniform")
     for text in ("dropout=0.5", "mix_x=true", "sampling=uniform", "bucket_size_x=null"):
-        assert write_setting(*parse_setting(text)) == text
+        assert format_setting(*parse_setting(text)) == text
     for wrong in ("dropout", "=3", "dropout="):
         with pytest.raises(ValueError, match=f"name=value.*{wrong!r}"):
             parse_setting(wrong)
@@ -267,11 +294,11 @@ def test_trials_are_listed_by_validation(records):
     text = results_markdown(records)
     assert text.startswith("**Amazon Beauty")
     assert "Behance" not in text  # nothing of ours stands beside its published row
-    trials = text.split("all that was tried")[1]
+    trials = text.split("what was tried")[1]
     values = [float(line.split("|")[2]) for line in trials.splitlines() if line.startswith("| SASRec")]
     assert values == sorted(values, reverse=True)
     assert len(values) == 4
-    main = text.split("all that was tried")[0]
+    main = text.split("what was tried")[0]
     assert "dropout" not in main
     assert len({line.count("|") for line in main.splitlines() if line.startswith("|")}) == 1
     assert results_markdown([]) == "Nothing has been recorded yet."

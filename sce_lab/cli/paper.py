@@ -18,11 +18,11 @@ from sce_lab.reproduce import (
     Recipe,
     find_recipe,
     for_readers,
+    format_setting,
     parse_setting,
     read_records,
     results_table,
     update_file,
-    write_setting,
 )
 from sce_lab.reproduce import reproduce as reproduce_recipe
 from sce_lab.training import TrainingConfig
@@ -106,7 +106,7 @@ def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str,
     words += ["--loss", recipe.name.split("+")[0].removesuffix("-reduced")]
     words += ["--reduced"] if reduced else []
     words += ["--seeds", str(seeds)] if seeds > 1 else []
-    words += [f"--set {write_setting(*change)}" for change in changes.items()]
+    words += [f"--set {format_setting(*change)}" for change in changes.items()]
     return " ".join(words + (["--device", device] if device != "cpu" else []))
 
 

@@ -1,7 +1,7 @@
 """Published results, the recipes that reproduce them, and the records of what came out."""
 
 from sce_lab.reproduce.published import PUBLISHED, Published
-from sce_lab.reproduce.recipes import RECIPES, Recipe, find_recipe, parse_setting, write_setting
+from sce_lab.reproduce.recipes import RECIPES, Recipe, find_recipe, format_setting, parse_setting
 from sce_lab.reproduce.records import has_ended, read_records, reproduce, results_folder, run_folder
 from sce_lab.reproduce.report import for_readers, model_name, results_markdown, results_table, update_file
 
@@ -12,6 +12,7 @@ __all__ = [
     "Recipe",
     "find_recipe",
     "for_readers",
+    "format_setting",
     "has_ended",
     "model_name",
     "parse_setting",
@@ -22,5 +23,4 @@ __all__ = [
     "results_table",
     "run_folder",
     "update_file",
-    "write_setting",
 ]

@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from sce_lab.losses import LOSSES
 from sce_lab.training import TrainingConfig
@@ -41,7 +41,8 @@ class Recipe:
         ``changes`` are fields of :class:`TrainingConfig`, or settings of the loss.
 
         Raises:
-            ValueError: a setting that neither has; the message lists those of the configuration.
+            ValueError: a setting that neither has, the message lists those there are; or a value of another kind than
+                the setting's.
         """
         if not changes:
             return self
@@ -50,8 +51,13 @@ class Recipe:
         of_loss = {name: value for name, value in changes.items() if name not in fields}
         if of_loss:
             check_loss_settings(self.config.loss, of_loss, fields)
+        kinds = get_type_hints(TrainingConfig) | get_type_hints(LOSSES[self.config.loss].__init__)
+        for name, value in changes.items():
+            if not _is_of(kinds[name], value):
+                kind = kinds[name].__name__ if isinstance(kinds[name], type) else kinds[name]
+                raise ValueError(f"{name} takes {kind}, written as JSON, such as 0.5, 16, true or null; got {value!r}")
         config = dataclasses.replace(self.config, **of_run, loss_settings={**self.config.loss_settings, **of_loss})
-        suffix = ",".join(write_setting(*change) for change in changes.items())
+        suffix = ",".join(format_setting(*change) for change in changes.items())
         return dataclasses.replace(self, name=f"{self.name}+{suffix}", config=config)
 
     def for_cpu(self) -> Recipe:
@@ -81,8 +87,19 @@ def check_loss_settings(loss: str, settings: dict[str, Any], others: set[str]) -
             )
 
 
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether ``value`` is of the kind that a type hint names; a whole number is a float, a truth value no number."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        return isinstance(value, list | tuple) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
+    kinds = get_args(kind) or (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
-    """``"dropout=0.5"`` -> ``("dropout", 0.5)``. The value is JSON or a truth value in Python's spelling, else text.
+    """``"dropout=0.5"`` -> ``("dropout", 0.5)``. The value is JSON, or else the text as it stands.
 
     Raises:
         ValueError: there is no ``=``.
@@ -93,10 +110,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
-        return name, {"True": True, "False": False}.get(value, value)
+        return name, value
 
 
-def write_setting(name: str, value: Any) -> str:
+def format_setting(name: str, value: Any) -> str:
     """The text that :func:`parse_setting` reads as this setting."""
     return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
 

@@ -133,7 +133,7 @@ def results_markdown(records: list[dict[str, Any]]) -> str:
             continue  # nothing of ours to show beside it
         parts += [f"**{DATASETS[name].title}**", markdown(for_readers(rows[~rows["trial"]]))]
         if rows["trial"].any():
-            heading = f"{DATASETS[name].title}: all that was tried, best validation first; without ± it is one seed"
+            heading = f"{DATASETS[name].title}: what was tried, best validation first; without ± it is one seed"
             parts += [f"<details><summary>{heading}</summary>", markdown(for_trials(rows)), "</details>"]
     return "\n\n".join(parts) or "Nothing has been recorded yet."
 

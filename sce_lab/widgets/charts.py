@@ -21,7 +21,7 @@ class Charts:
 
     Attributes:
         training: loss, HR@10, NDCG@10 and times of a step.
-        insight: how SCE's buckets cover positions and capture softmax mass, and memory over a step.
+        insight: how SCE's buckets cover positions and capture softmax mass, COV@10, and memory over a step.
     """
 
     def __init__(self) -> None:

@@ -45,9 +45,8 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     covered = page.charts.insight.widget.data[0]
     assert len(covered.y) == 9  # at every tenth of 94 steps, from the fifth on
     assert [len(trace.y) for trace in page.charts.insight.widget.data[2:5]] == [2, 2, 2]
-    for record, trace in zip(
-        page.runs, page.charts.insight.widget.data[5:]
-    ):  # from moment to moment of the last one measured
+    moments = page.charts.insight.widget.data[5:]  # from moment to moment of the last step that was measured
+    for record, trace in zip(page.runs, moments):
         assert 0 < trace.x[0] < trace.x[-1] < 5
         assert max(trace.y) == record.moments.live.max()
         assert max(trace.y) <= record.snapshot.memory.peak
