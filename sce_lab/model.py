@@ -20,15 +20,22 @@ class SASRec(nn.Module):
     The table holds items only; there is no row for padding, because there is no padding (see
     :mod:`sce_lab.data.batches`).
 
+    With ``low_pass`` above 0 a block also looks at the plain mean of all that came before, which attention learns badly
+    from few data: ``x = (1 - low_pass) * (q + Attention(q, x, x)) + low_pass * LN(x + RunningMean(x))``. The idea is
+    BSARec's (Shin et al., AAAI 2024), which filters whole sequences by frequency; a running mean keeps the lowest
+    frequency and looks at no later position, so that every position can be trained on.
+
     Args:
         catalog_size: number of items C.
         max_length: longest history, in positions.
         hidden_size: D.
         n_blocks: attention blocks.
         n_heads: attention heads; must divide ``hidden_size``.
-        dropout: probability, on the embeddings, the attention weights and the feed-forward layers.
+        dropout: probability, on the embeddings, the attention weights, the running mean and the feed-forward layers.
+        low_pass: weight of the running mean in a block, 0 to 1; the original SASRec has none.
 
-    Parameters take ``4 * (C + max_length + n_blocks * (6 * D + 10) + 2) * D`` bytes in float32.
+    Parameters take ``4 * (C + max_length + n_blocks * (6 * D + 10) + 2) * D`` bytes in float32; with ``low_pass`` it is
+    12 in place of 10.
     """
 
     def __init__(
@@ -39,13 +46,14 @@ class SASRec(nn.Module):
         n_blocks: int = 2,
         n_heads: int = 1,
         dropout: float = 0.3,
+        low_pass: float = 0.0,
     ) -> None:
         super().__init__()
         if hidden_size % n_heads:
             raise ValueError(f"n_heads must divide hidden_size, got n_heads={n_heads} and hidden_size={hidden_size}")
         self.item_embedding = nn.Parameter(torch.empty(catalog_size, hidden_size))
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
-        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, dropout) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, dropout, low_pass) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
         self.drop = Dropout(dropout)
         for parameter in self.parameters():
@@ -71,9 +79,9 @@ class SASRec(nn.Module):
 class Block(nn.Module):
     """Causal self-attention and a position-wise feed-forward layer, residuals as in the original SASRec."""
 
-    def __init__(self, hidden_size: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int, n_heads: int, dropout: float, low_pass: float = 0.0) -> None:
         super().__init__()
-        self.n_heads, self.drop = n_heads, Dropout(dropout)
+        self.n_heads, self.drop, self.low_pass = n_heads, Dropout(dropout), low_pass
         self.attention_norm = nn.LayerNorm(hidden_size, eps=1e-8)
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
@@ -81,12 +89,17 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=1e-8)
         self.inner = nn.Linear(hidden_size, hidden_size)
         self.outer = nn.Linear(hidden_size, hidden_size)
+        if low_pass:
+            self.mean_norm = nn.LayerNorm(hidden_size, eps=1e-8)
 
     def forward(self, x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
         """``x`` and the result are ``(N, D)``; ``runs`` says how the N positions divide into sequences."""
         q = self.attention_norm(x)
-        x = q + self.output(self.attend(self.query(q), *self.key_value(x).chunk(2, dim=-1), runs))
-        x = self.feed_forward_norm(x)
+        attended = q + self.output(self.attend(self.query(q), *self.key_value(x).chunk(2, dim=-1), runs))
+        if self.low_pass:
+            mean = self.mean_norm(x + self.drop(running_mean(x, runs)))
+            attended = (1 - self.low_pass) * attended + self.low_pass * mean
+        x = self.feed_forward_norm(attended)
         inner = self.drop(F.relu(self.inner(x)))
         return x + self.drop(self.outer(inner))
 
@@ -100,6 +113,17 @@ class Block(nn.Module):
             out = F.scaled_dot_product_attention(*heads, dropout_p=rate, is_causal=True)
             outputs.append(out.transpose(1, 2).reshape(n * length, -1))
         return torch.cat(outputs)
+
+
+def running_mean(x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
+    """At each position of each sequence the mean of ``x`` up to it; ``x`` and the result are ``(N, D)``."""
+    longest = max(length for _, length in runs)
+    counts = torch.arange(1, longest + 1, device=x.device, dtype=x.dtype)[:, None]
+    means = []
+    for (n, length), part in zip(runs, x.split([n * length for n, length in runs])):
+        sums = part.view(n, length, -1).cumsum(1)  # (n, length, D)
+        means.append((sums / counts[:length]).view(n * length, -1))
+    return torch.cat(means)
 
 
 class Dropout(nn.Dropout):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sce_lab.data.batches import history_batches, mean_length, n_batches, training_batches
+from sce_lab.data.batches import history_batches, mean_length, n_batches, training_batches, without_some_items
 from sce_lab.data.splits import Sequences
 
 lists_of_items = st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=20).filter(
@@ -49,6 +49,33 @@ def test_the_order_is_drawn_from_the_generator_alone():
 
     assert order(1) == order(1)
     assert order(1) != order(2)
+
+
+@given(lists_of_items, st.floats(0, 0.99), st.integers(0, 5))
+def test_with_items_left_out_a_sequence_keeps_its_order_and_something_to_predict(sequences, probability, seed):
+    left = list(without_some_items(Sequences.from_lists(sequences), probability, np.random.default_rng(seed)))
+    assert len(left) == len(sequences)
+    for whole, part in zip(sequences, left):
+        rest = iter(whole)
+        assert all(item in rest for item in part)  # in the order they had
+        assert len(part) >= min(len(whole), 2)
+
+
+def test_items_are_left_out_with_the_given_probability_and_others_each_time():
+    sequences, rng = Sequences.from_lists([range(50)] * 200), np.random.default_rng(0)
+    first, second = (without_some_items(sequences, 0.2, rng) for _ in range(2))
+    n = len(sequences.items)
+    assert abs(len(first.items) / n - 0.8) <= 4 * (0.2 * 0.8 / n) ** 0.5
+    assert first.items.tolist() != second.items.tolist()
+
+
+def test_a_batch_is_drawn_from_what_is_left_of_the_sequences():
+    sequences = Sequences.from_lists([range(20), range(20, 40)])
+    (batch,) = training_batches(sequences, 2, 50, np.random.default_rng(0), item_dropout=0.5)
+    assert 2 <= batch.n_positions < 38
+    for inputs, targets in zip(unpack(batch.inputs, batch.inputs.items), unpack(batch.inputs, batch.targets)):
+        assert inputs[1:] == targets[:-1]
+        assert [*inputs, targets[-1]] == sorted({*inputs, targets[-1]})
 
 
 @given(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sce_lab.data.batches import pack
-from sce_lab.model import Dropout, SASRec
+from sce_lab.model import Dropout, SASRec, running_mean
 
 LISTS = [[3, 1, 4], [1, 5], [9, 2, 6], [5]]
 
@@ -16,10 +16,10 @@ def packed_of(lists, max_length=6):
     return pack(np.cumsum(lengths) - lengths, lengths, items, max_length)[0]
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=[0.0, 0.5], ids=["plain", "low_pass"])
+def model(request):
     torch.manual_seed(0)
-    return SASRec(10, 6, hidden_size=8, n_blocks=2, n_heads=2).eval().double()
+    return SASRec(10, 6, hidden_size=8, n_blocks=2, n_heads=2, low_pass=request.param).eval().double()
 
 
 def test_a_sequence_is_encoded_the_same_alone_and_among_others(model):
@@ -55,8 +55,40 @@ def test_attention_is_that_of_the_definition(model):
 
 def test_the_table_holds_the_items_and_nothing_else(model):
     assert model.item_embedding.shape == (10, 8)
-    d, blocks = 8, 2
-    assert sum(p.numel() for p in model.parameters()) == (10 + 6 + blocks * (6 * d + 10) + 2) * d
+    d, blocks, vectors = 8, 2, 12 if model.blocks[0].low_pass else 10
+    assert sum(p.numel() for p in model.parameters()) == (10 + 6 + blocks * (6 * d + vectors) + 2) * d
+
+
+def test_the_running_mean_is_that_of_each_sequence_up_to_each_position():
+    x = torch.randn(8, 3, dtype=torch.float64)
+    means = running_mean(x, ((2, 1), (2, 3)))
+    sequences = [x[:1], x[1:2], x[2:5], x[5:]]
+    expected = [s[: i + 1].mean(0) for s in sequences for i in range(len(s))]
+    torch.testing.assert_close(means, torch.stack(expected))
+
+
+def test_the_running_mean_has_the_weight_it_was_given():
+    """The block's equation with attention and feed-forward layer silenced: what is left is the mixture."""
+    torch.manual_seed(0)
+    block = SASRec(10, 6, hidden_size=8, low_pass=0.25).double().eval().blocks[0]
+    for layer in (block.output, block.outer):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    x = torch.randn(3, 8, dtype=torch.float64)
+    mean = torch.stack([x[: i + 1].mean(0) for i in range(3)])
+    norm = lambda t: (t - t.mean(-1, keepdim=True)) / t.std(-1, keepdim=True, correction=0)  # noqa: E731
+    expected = norm(0.75 * norm(x) + 0.25 * norm(x + mean))
+    torch.testing.assert_close(block(x, ((1, 3),)), expected)
+
+
+def test_in_training_the_running_mean_is_dropped_out():
+    torch.manual_seed(0)
+    block = SASRec(10, 6, 8, dropout=0.5, low_pass=1.0).blocks[0].train()
+    for layer in (block.inner, block.outer):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    x = torch.randn(3, 8)
+    assert not torch.equal(block(x, ((1, 3),)), block(x, ((1, 3),)))
 
 
 def test_dropout_is_for_training_only():

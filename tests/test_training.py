@@ -110,9 +110,12 @@ def test_torchs_own_generator_is_left_as_it_was(cycle_split):
 
 
 @pytest.mark.parametrize("after", [2, 4, 6])
-@pytest.mark.parametrize(("loss", "averaging"), [("sce", 0.0), ("sampled", 0.0), ("sce", 0.9)])
-def test_resume_continues_as_if_never_interrupted(cycle_split, tmp_path, after, loss, averaging):
-    config = dataclasses.replace(SMALL, loss=loss, averaging=averaging)
+@pytest.mark.parametrize(
+    ("loss", "settings"),
+    [("sce", {}), ("sampled", {}), ("sce", {"averaging": 0.9}), ("sce", {"low_pass": 0.5, "item_dropout": 0.2})],
+)
+def test_resume_continues_as_if_never_interrupted(cycle_split, tmp_path, after, loss, settings):
+    config = dataclasses.replace(SMALL, loss=loss, **settings)
     whole = list(train(config, cycle_split))
     trainer = Trainer(config, cycle_split)
     events = trainer.events()
@@ -163,6 +166,15 @@ def test_the_test_metrics_are_those_of_the_best_epoch(cycle_split):
             with torch.no_grad():
                 trainer.model.item_embedding.normal_()  # what happens after the best epoch does not count
     assert event.test == best
+
+
+def test_with_item_dropout_an_epoch_has_the_same_steps_and_fewer_positions(cycle_split):
+    config = dataclasses.replace(SMALL, item_dropout=0.3)
+    plain, thinned = (
+        [event.n_positions for event in train(c, cycle_split) if isinstance(event, StepDone)] for c in (SMALL, config)
+    )
+    assert len(thinned) == len(plain)
+    assert sum(thinned) < 0.9 * sum(plain)
 
 
 def test_averaging_evaluates_the_moving_average_of_the_weights(cycle_split):
@@ -242,6 +254,8 @@ def test_nothing_to_learn_from_is_said(cycle_split):
         ("batch_size", 0),
         ("max_epochs", -1),
         ("dropout", 1.0),
+        ("low_pass", 1.5),
+        ("item_dropout", 1.0),
         ("averaging", 1.0),
         ("learning_rate", 0.0),
         ("seed", -1),

@@ -80,14 +80,16 @@ def pack(starts: np.ndarray, lengths: np.ndarray, items: np.ndarray, max_length:
 
 
 def training_batches(
-    sequences: Sequences, batch_size: int, max_length: int, rng: np.random.Generator
+    sequences: Sequences, batch_size: int, max_length: int, rng: np.random.Generator, item_dropout: float = 0.0
 ) -> Iterator[Batch]:
     """One epoch: every sequence once, in an order drawn from ``rng``, ``batch_size`` sequences a batch.
 
     A sequence ``i_1 .. i_T`` gives the positions ``i_1 .. i_{T-1}`` with targets ``i_2 .. i_T``; only the last
     ``max_length`` positions of a longer one are used. Sequences with fewer than two items have nothing to predict and
-    are left out.
+    are left out. ``item_dropout``: see :func:`without_some_items`.
     """
+    if item_dropout:
+        sequences = without_some_items(sequences, item_dropout, rng)
     usable = np.flatnonzero(sequences.lengths >= 2)
     order = rng.permutation(usable)
     for at in range(0, len(order), batch_size):
@@ -96,6 +98,18 @@ def training_batches(
         starts = sequences.offsets[users + 1] - 1 - lengths
         inputs, index = pack(starts, lengths, sequences.items, max_length)
         yield Batch(inputs, torch.from_numpy(sequences.items[index + 1]))
+
+
+def without_some_items(sequences: Sequences, probability: float, rng: np.random.Generator) -> Sequences:
+    """The sequences, each item left out with ``probability``, so that no epoch shows the same histories again.
+
+    A sequence of which fewer than two items would be left stays whole: it would have nothing to predict.
+    """
+    owner = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    keep = rng.random(len(owner)) >= probability
+    keep |= (np.bincount(owner, keep, len(sequences)) < 2)[owner]
+    lengths = np.bincount(owner[keep], minlength=len(sequences))
+    return Sequences(sequences.items[keep], np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def n_batches(sequences: Sequences, batch_size: int) -> int:

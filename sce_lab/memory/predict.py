@@ -232,7 +232,7 @@ _kept: dict[tuple[Any, ...], tuple[nn.Module, torch.optim.Optimizer]] = {}
 
 def _model(config: TrainingConfig, catalog_size: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Model and optimizer of ``config`` as they are after a first step."""
-    names = ("hidden_size", "n_blocks", "n_heads", "dropout", "max_length", "dtype", "sparse_gradients")
+    names = ("hidden_size", "n_blocks", "n_heads", "dropout", "low_pass", "max_length", "dtype", "sparse_gradients")
     key = tuple(getattr(config, name) for name in names)
     if config.device == "meta" and key in _kept:
         model, optimizer = _kept[key]

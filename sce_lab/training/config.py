@@ -23,7 +23,8 @@ class TrainingConfig:
     Args:
         loss: a name in :data:`sce_lab.losses.LOSSES`.
         loss_settings: keyword arguments of that loss's module.
-        hidden_size, n_blocks, n_heads, dropout, max_length: see :class:`sce_lab.model.SASRec`.
+        hidden_size, n_blocks, n_heads, dropout, low_pass, max_length: see :class:`sce_lab.model.SASRec`.
+        item_dropout: probability that an item is left out of a training sequence, drawn anew each epoch.
         batch_size: sequences (users) a step.
         learning_rate, betas: Adam's.
         max_epochs: passes over the training sequences at most.
@@ -48,7 +49,9 @@ class TrainingConfig:
     n_blocks: int = 2
     n_heads: int = 1
     dropout: float = 0.3
+    low_pass: float = 0.0
     max_length: int = 50
+    item_dropout: float = 0.0
     batch_size: int = 128
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
@@ -76,10 +79,11 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must lie in [0, 1), got {self.averaging}")
+        for name in ("dropout", "item_dropout", "averaging"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.low_pass <= 1:
+            raise ValueError(f"low_pass must lie in [0, 1], got {self.low_pass}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.seed < 0:

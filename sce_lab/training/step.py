@@ -112,7 +112,7 @@ def make_model(config: TrainingConfig, catalog_size: int) -> SASRec:
     """The encoder that ``config`` describes, its weights drawn from the device's default generator."""
     size = (config.hidden_size, config.n_blocks, config.n_heads)
     with torch.device(config.device):
-        model = SASRec(catalog_size, config.max_length, *size, dropout=config.dropout)
+        model = SASRec(catalog_size, config.max_length, *size, config.dropout, config.low_pass)
     for p in model.parameters():
         p.data = p.data.to(getattr(torch, config.dtype))  # Module.to does not go with tensors without content
     return model

@@ -133,7 +133,9 @@ class Trainer:
         reason = self._reason_to_end()
         while reason is None:
             rng = np.random.default_rng([self.config.seed, self.epoch])
-            batches = training_batches(self.split.train, self.config.batch_size, self.config.max_length, rng)
+            batches = training_batches(
+                self.split.train, self.config.batch_size, self.config.max_length, rng, self.config.item_dropout
+            )
             for batch in islice(batches, self.batch_in_epoch, None):
                 if self._untold:
                     told, self._untold = self._untold, {}

@@ -29,6 +29,7 @@ VARIANTS = [
     ("sce", {"dtype": "bfloat16", "sparse_gradients": True}),
     ("ce", {"dropout": 0.0}),
     ("sce", {"n_blocks": 1, "n_heads": 2}),
+    ("sce", {"low_pass": 0.5}),
 ]
 GRID = list(itertools.product(VARIANTS, [60, 3000], [(4, 5, 16), (24, 12, 32)]))
 
