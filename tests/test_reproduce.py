@@ -30,7 +30,7 @@ from sce_lab.reproduce import (
 )
 from sce_lab.reproduce.report import updated, with_results
 from sce_lab.runs import record
-from sce_lab.training import Trainer, TrainingConfig
+from sce_lab.training import Trainer, TrainingConfig, evaluate_together, make_model
 
 TINY = Recipe(
     "amazon_beauty",
@@ -210,6 +210,20 @@ def test_a_record_says_what_came_out_and_how_to_repeat_it(cycle_split, folders):
     assert [path.name for path in folders["results"].iterdir()] == ["amazon_beauty-sce.json"]
 
 
+def test_a_record_of_several_seeds_says_what_their_best_models_reach_together(cycle_split, folders):
+    first, both = made(cycle_split, folders)
+    assert first["together"] == {}
+    models = []
+    for seed in (0, 1):
+        *_, last = (trainer := Trainer(dataclasses.replace(TINY.config, seed=seed), cycle_split)).events()
+        model = make_model(TINY.config, cycle_split.catalog_size)
+        model.load_state_dict(trainer.best_state)
+        models.append(model)
+        assert last.test == both["seeds"][seed]["test"]
+    for name in ("validation", "test"):
+        assert both["together"][name] == evaluate_together(models, getattr(cycle_split, name))
+
+
 def test_the_same_seeds_give_the_same_table_again(cycle_split, folders, tmp_path):
     once = made(cycle_split, folders)[-1]
     again = made(cycle_split, {"runs": tmp_path / "other", "results": tmp_path / "results"})[-1]
@@ -265,17 +279,24 @@ def test_the_table_has_published_rows_then_ours_then_trials(records):
     table = results_table(records)
     beauty = table[table["dataset"] == "amazon_beauty"]
     published = [p.model for p in PUBLISHED if p.dataset == "amazon_beauty"]
-    ours = ["SASRec, SCE", "SASRec, SCE (quick)", "SASRec, SCE (dropout=0.0)", "SASRec, SCE (dropout=0.7)"]
-    assert beauty["model"].tolist() == published + ours
-    assert beauty["published"].tolist() == [True] * len(published) + [False] * 4
-    assert beauty["trial"].tolist() == [False] * (len(published) + 2) + [True] * 2
+    ours = ["SASRec, SCE", "SASRec, SCE, 2 runs added up", "SASRec, SCE (quick)"]
+    trials = ["SASRec, SCE (dropout=0.0)", "SASRec, SCE (dropout=0.7)"]
+    assert beauty["model"].tolist() == published + ours + trials
+    assert beauty["published"].tolist() == [True] * len(published) + [False] * 5
+    assert beauty["trial"].tolist() == [False] * (len(published) + 3) + [True] * 2
     row = beauty.set_index("model").loc["SASRec, SCE"]
     (tiny,) = [r for r in records if r["recipe"] == "sce"]
     assert (row["NDCG@10"], row["NDCG@10_sd"], row["seeds"]) == (tiny["mean"]["NDCG@10"], tiny["sd"]["NDCG@10"], 2)
     assert row["peak_memory"] == max(seed["memory"]["peak"] for seed in tiny["seeds"])
     assert row["source"] == tiny["repeat"]
+    together = beauty.set_index("model").loc["SASRec, SCE, 2 runs added up"]
+    assert together["NDCG@10"] == tiny["together"]["test"]["NDCG@10"]
+    assert together["validation"] == tiny["together"]["validation"]["NDCG@10"]
+    assert together["seconds"] == pytest.approx(sum(seed["seconds"] for seed in tiny["seeds"]))
+    assert (together["seeds"], together["peak_memory"]) == (2, row["peak_memory"])
     quick = beauty.set_index("model").loc["SASRec, SCE (quick)"]
     assert math.isnan(quick["NDCG@10_sd"])
+    assert math.isnan(together["NDCG@10_sd"])
     assert math.isnan(beauty["COV@10"].iloc[0])
 
 
@@ -297,7 +318,7 @@ def test_trials_are_listed_by_validation(records):
     trials = text.split("what was tried")[1]
     values = [float(line.split("|")[2]) for line in trials.splitlines() if line.startswith("| SASRec")]
     assert values == sorted(values, reverse=True)
-    assert len(values) == 4
+    assert len(values) == 5
     main = text.split("what was tried")[0]
     assert "dropout" not in main
     assert len({line.count("|") for line in main.splitlines() if line.startswith("|")}) == 1

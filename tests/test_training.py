@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sce_lab.data.batches import training_batches
+from sce_lab.data.batches import history_batches, training_batches
 from sce_lab.data.splits import Holdout, Sequences, Split
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.training import (
@@ -20,6 +20,7 @@ from sce_lab.training import (
     Trainer,
     TrainingConfig,
     evaluate,
+    evaluate_together,
     make_model,
     train,
     training_step,
@@ -166,6 +167,27 @@ def test_the_test_metrics_are_those_of_the_best_epoch(cycle_split):
             with torch.no_grad():
                 trainer.model.item_embedding.normal_()  # what happens after the best epoch does not count
     assert event.test == best
+
+
+def test_models_together_are_ranked_by_the_sum_of_their_scores(cycle_split):
+    torch.manual_seed(0)
+    models = [make_model(dataclasses.replace(SMALL, hidden_size=size), 12) for size in (16, 8)]
+    for model in models:
+        torch.nn.init.normal_(model.item_embedding)  # scores far from ties
+    holdout = cycle_split.test
+    ranks = []
+    for history, target in zip(holdout.histories, holdout.targets):
+        scores = torch.zeros(12)
+        for model in models:
+            packed, _ = next(history_batches(Sequences.from_lists([history]), SMALL.max_length))
+            scores += (model.eval()(packed)[-1] @ model.item_embedding.T).detach()
+        others = np.setdiff1d(np.arange(12), [*history, target])
+        ranks.append(1 + int((scores[others] >= scores[target]).sum()))
+    found = evaluate_together(models, holdout)
+    assert found["HR@1"] == pytest.approx(np.mean(np.array(ranks) == 1))
+    assert found["MRR@10"] == pytest.approx(np.mean([1 / rank if rank <= 10 else 0 for rank in ranks]))
+    assert found != evaluate(models[0], holdout)
+    assert evaluate_together(models[:1], holdout) == evaluate(models[0], holdout)
 
 
 def test_with_item_dropout_an_epoch_has_the_same_steps_and_fewer_positions(cycle_split):

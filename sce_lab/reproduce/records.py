@@ -1,7 +1,8 @@
 """Records of reproductions: one JSON file a recipe, rewritten whole after every seed.
 
 A record says what was trained, how to do it again, where and when it ran, and what came out for each seed; the means
-and standard deviations in it follow from the seeds. Tables are made from records and never typed.
+and standard deviations in it follow from the seeds. With several seeds it also says what their models reach
+together, their scores added up. Tables are made from records and never typed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from sce_lab.data import Split
 from sce_lab.reproduce.recipes import Recipe
 from sce_lab.runs import Run, runs_root, write_text
+from sce_lab.training import Trainer, evaluate_together
 
 RESULTS_VARIABLE = "SCE_LAB_RESULTS"
 """Environment variable: the folder of records."""
@@ -124,7 +126,18 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
         "environment": {name: environments[-1][name] for name in where},
         "seeds": seeds,
         **summary_of_seeds(seeds),
+        "together": _together(runs, split) if len(runs) > 1 else {},
     }
+
+
+def _together(runs: list[Run], split: Split) -> dict[str, dict[str, float]]:
+    """Metrics of the runs' best models with their scores added up."""
+    models = []
+    for run in runs:
+        trainer = Trainer(run.config, split)
+        trainer.load(run.checkpoint)
+        models.append(trainer.best_model())
+    return {name: evaluate_together(models, getattr(split, name)) for name in ("validation", "test")}
 
 
 def _seed_result(run: Run) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def model_name(record: dict[str, Any]) -> str:
 
 
 def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a published result and a record: data sets in the order of the recipes, published rows first.
+    """One row a published result and a record: data sets in the order of the recipes, published rows first. A record
+    of several seeds has a second row for what their models reach together.
 
     Columns: ``dataset, published, trial, model, loss``, the test :data:`METRICS` and their ``*_sd`` (NaN for one seed),
     ``validation`` NDCG@10, ``seeds``, ``best_epoch, epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes,
@@ -53,27 +54,9 @@ def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         for p in PUBLISHED
     ]
     for record in records:
-        seeds, mean = record["seeds"], record["mean"]
-        rows.append(
-            {
-                "dataset": record["dataset"],
-                "published": False,
-                "trial": is_trial(record),
-                "recipe": record["recipe"],
-                "model": model_name(record),
-                "loss": record["config"]["loss"],
-                **{name: mean[name] for name in METRICS},
-                **{f"{name}_sd": record["sd"][name] for name in METRICS if record["sd"]},
-                "validation": mean["validation NDCG@10"],
-                "seeds": len(seeds),
-                "best_epoch": sum(seed["best_epoch"] for seed in seeds) / len(seeds),
-                "epochs": sum(seed["epoch"] for seed in seeds) / len(seeds),
-                "seconds": mean["seconds"],
-                "peak_memory": _largest(seeds, "peak"),
-                "loss_workspace": _largest(seeds, "loss_workspace"),
-                "source": record["repeat"],
-            }
-        )
+        rows.append(_row(record))
+        if together := record.get("together"):
+            rows.append(_together_row(record, together, rows[-1]))
     order = {(dataset, name): i for dataset in RECIPES for i, name in enumerate(RECIPES[dataset])}
     datasets = {name: i for i, name in enumerate([*RECIPES, *DATASETS])}
 
@@ -82,6 +65,40 @@ def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         return datasets[row["dataset"]], not row["published"], row["trial"], recipe
 
     return pd.DataFrame(sorted(rows, key=place)).reindex(columns=_COLUMNS)
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    """The row of a record: means over its seeds."""
+    seeds, mean = record["seeds"], record["mean"]
+    return {
+        "dataset": record["dataset"],
+        "published": False,
+        "trial": is_trial(record),
+        "recipe": record["recipe"],
+        "model": model_name(record),
+        "loss": record["config"]["loss"],
+        **{name: mean[name] for name in METRICS},
+        **{f"{name}_sd": record["sd"][name] for name in METRICS if record["sd"]},
+        "validation": mean["validation NDCG@10"],
+        "seeds": len(seeds),
+        "best_epoch": sum(seed["best_epoch"] for seed in seeds) / len(seeds),
+        "epochs": sum(seed["epoch"] for seed in seeds) / len(seeds),
+        "seconds": mean["seconds"],
+        "peak_memory": _largest(seeds, "peak"),
+        "loss_workspace": _largest(seeds, "loss_workspace"),
+        "source": record["repeat"],
+    }
+
+
+def _together_row(record: dict[str, Any], together: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The row of all seeds' models with their scores added up; they were trained one after another."""
+    n = len(record["seeds"])
+    return {name: value for name, value in row.items() if not name.endswith("_sd")} | {
+        "model": f"{row['model']}, {n} runs added up",
+        **{name: together["test"][name] for name in METRICS},
+        "validation": together["validation"]["NDCG@10"],
+        "seconds": n * row["seconds"],
+    }
 
 
 def _largest(seeds: list[dict[str, Any]], part: str) -> float:

@@ -16,7 +16,7 @@ from sce_lab.training.step import (
     make_training_loss,
     training_step,
 )
-from sce_lab.training.trainer import CRITERION, Trainer, evaluate, train
+from sce_lab.training.trainer import CRITERION, Trainer, evaluate, evaluate_together, train
 
 __all__ = [
     "CRITERION",
@@ -34,6 +34,7 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "evaluate",
+    "evaluate_together",
     "make_model",
     "make_optimizer",
     "make_training_loss",

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sce_lab.data.batches import Batch, history_batches, n_batches, training_batches
-from sce_lab.data.splits import Holdout, Split
+from sce_lab.data.splits import Holdout, Sequences, Split
 from sce_lab.losses import make_loss
 from sce_lab.metrics import KS, rank_items, ranking_metrics
 from sce_lab.model import SASRec
@@ -41,15 +41,33 @@ CRITERION = "NDCG@10"
 
 def evaluate(model: SASRec, holdout: Holdout, ks: tuple[int, ...] = KS) -> dict[str, float]:
     """Full-ranking metrics of ``model`` on ``holdout`` (see :mod:`sce_lab.metrics`); the model is left in eval mode."""
-    model.eval()
+    return evaluate_together([model], holdout, ks)
+
+
+def evaluate_together(models: Sequence[SASRec], holdout: Holdout, ks: tuple[int, ...] = KS) -> dict[str, float]:
+    """:func:`evaluate` for models whose scores are added up, such as runs of one recipe with several seeds.
+
+    A sum of inner products is one inner product of longer vectors,
+    ``sum_m <o_m, E_m[c]> = <[o_1, o_2, ...], [E_1[c], E_2[c], ...]>``, so models together are ranked like a single one.
+    """
+    outputs = [_last_outputs(model.eval(), holdout.histories) for model in models]
+    tables = [model.item_embedding.detach() for model in models]
+    if len(models) == 1:  # no copy of what may be the largest tensor there is
+        ranking = rank_items(outputs[0], tables[0], holdout, k_max=max(ks))
+    else:
+        ranking = rank_items(torch.cat(outputs, dim=1), torch.cat(tables, dim=1), holdout, k_max=max(ks))
+    return ranking_metrics(ranking, len(tables[0]), ks)
+
+
+def _last_outputs(model: SASRec, histories: Sequences) -> Tensor:
+    """What the model says after each history, ``(U, D)``."""
     table = model.item_embedding.detach()
-    outputs = torch.empty(len(holdout.targets), table.shape[1], device=table.device, dtype=table.dtype)
+    outputs = torch.empty(len(histories), table.shape[1], device=table.device, dtype=table.dtype)
     with torch.no_grad():
-        for packed, users in history_batches(holdout.histories, len(model.position_embedding)):
+        for packed, users in history_batches(histories, len(model.position_embedding)):
             packed = packed.to(table.device)
             outputs[torch.from_numpy(users).to(table.device)] = model(packed)[packed.last.to(table.device)]
-    ranking = rank_items(outputs, table, holdout, k_max=max(ks))
-    return ranking_metrics(ranking, len(table), ks)
+    return outputs
 
 
 class Trainer:
@@ -196,6 +214,12 @@ class Trainer:
         seconds = time.perf_counter() - start
         self.seconds += seconds
         return Evaluated(self.step, self.epoch, metrics, is_best, seconds)
+
+    def best_model(self) -> SASRec:
+        """A model with the weights of the best validation epoch."""
+        model = make_model(self.config, self.split.catalog_size)
+        model.load_state_dict(self.best_state)
+        return model
 
     def test(self) -> dict[str, float]:
         """Metrics of the test holdout with the weights of the best validation epoch, ``best_state``."""
