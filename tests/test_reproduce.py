@@ -19,6 +19,7 @@ from sce_lab.reproduce import (
     find_recipe,
     for_readers,
     format_setting,
+    model_name,
     parse_setting,
     read_records,
     reproduce,
@@ -298,6 +299,15 @@ def test_the_table_has_published_rows_then_ours_then_trials(records):
     assert math.isnan(quick["NDCG@10_sd"])
     assert math.isnan(together["NDCG@10_sd"])
     assert math.isnan(beauty["COV@10"].iloc[0])
+
+
+def test_a_row_names_the_encoder_the_loss_and_what_is_special(records):
+    record = next(r for r in records if r["recipe"] == "quick")
+    assert model_name(record) == "SASRec, SCE (quick)"
+    record["config"]["low_pass"] = 0.5
+    assert model_name(record | {"recipe": "best+dropout=0.1"}) == "SASRec + running mean, SCE (best, dropout=0.1)"
+    del record["config"]["low_pass"]  # records from before there was such a thing
+    assert model_name(record) == "SASRec, SCE (quick)"
 
 
 def test_readers_get_units_and_blanks(records):

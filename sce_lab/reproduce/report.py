@@ -34,11 +34,12 @@ def is_trial(record: dict[str, Any]) -> bool:
 
 
 def model_name(record: dict[str, Any]) -> str:
-    """What was trained, for people: the loss, and the recipe where it is not named like the loss."""
+    """What was trained, for people: encoder, loss, and the recipe where it is not named like the loss."""
+    encoder = "SASRec + running mean" if record["config"].get("low_pass") else "SASRec"
     loss, recipe = record["config"]["loss"], record["recipe"]
     name, _, changes = recipe.partition("+")
     special = ", ".join(filter(None, [name.removeprefix(loss).lstrip("-"), *changes.split(",")]))
-    return f"SASRec, {LOSSES[loss].label}" + (f" ({special})" if special else "")
+    return f"{encoder}, {LOSSES[loss].label}" + (f" ({special})" if special else "")
 
 
 def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
