@@ -20,10 +20,10 @@ class SASRec(nn.Module):
     The table holds items only; there is no row for padding, because there is no padding (see
     :mod:`sce_lab.data.batches`).
 
-    With ``low_pass`` above 0 a block also looks at the plain mean of all that came before, which attention learns badly
-    from few data: ``x = (1 - low_pass) * (q + Attention(q, x, x)) + low_pass * LN(x + RunningMean(x))``. The idea is
-    BSARec's (Shin et al., AAAI 2024), which filters whole sequences by frequency; a running mean keeps the lowest
-    frequency and looks at no later position, so that every position can be trained on.
+    With ``low_pass`` above 0 a block also looks at the plain mean of all that came before:
+    ``x = (1 - low_pass) * (q + Attention(q, x, x)) + low_pass * LN(x + RunningMean(x))``. The idea is BSARec's (Shin et
+    al., AAAI 2024), which filters whole sequences by frequency; a running mean keeps the lowest frequency and looks at
+    no later position, so that every position can be trained on.
 
     Args:
         catalog_size: number of items C.
