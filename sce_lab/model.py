@@ -77,7 +77,7 @@ class SASRec(nn.Module):
 
 
 class Block(nn.Module):
-    """Causal self-attention and a position-wise feed-forward layer, residuals as in the original SASRec."""
+    """Causal self-attention, if asked a running mean beside it, and a feed-forward layer; residuals as in SASRec."""
 
     def __init__(self, hidden_size: int, n_heads: int, dropout: float, low_pass: float = 0.0) -> None:
         super().__init__()

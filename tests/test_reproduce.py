@@ -225,6 +225,14 @@ def test_a_record_of_several_seeds_says_what_their_best_models_reach_together(cy
         assert both["together"][name] == evaluate_together(models, getattr(cycle_split, name))
 
 
+def test_runs_whose_weights_were_thrown_away_still_make_a_record(cycle_split, folders):
+    before = made(cycle_split, folders)[-1]
+    (run_folder(TINY, 0, folders["runs"]) / "checkpoint.safetensors").unlink()
+    after = made(cycle_split, folders)[-1]
+    assert before["together"]
+    assert after == before | {"together": {}}
+
+
 def test_the_same_seeds_give_the_same_table_again(cycle_split, folders, tmp_path):
     once = made(cycle_split, folders)[-1]
     again = made(cycle_split, {"runs": tmp_path / "other", "results": tmp_path / "results"})[-1]

@@ -190,6 +190,14 @@ def test_models_together_are_ranked_by_the_sum_of_their_scores(cycle_split):
     assert evaluate_together(models[:1], holdout) == evaluate(models[0], holdout)
 
 
+def test_models_of_different_catalogs_are_not_added_up(cycle_split):
+    models = [make_model(SMALL, size) for size in (12, 13)]
+    with pytest.raises(ValueError, match="must have one catalog, got sizes 12, 13"):
+        evaluate_together(models, cycle_split.test)
+    with pytest.raises(ValueError, match="no models"):
+        evaluate_together([], cycle_split.test)
+
+
 def test_with_item_dropout_an_epoch_has_the_same_steps_and_fewer_positions(cycle_split):
     config = dataclasses.replace(SMALL, item_dropout=0.3)
     plain, thinned = (

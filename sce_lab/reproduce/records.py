@@ -126,12 +126,14 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
         "environment": {name: environments[-1][name] for name in where},
         "seeds": seeds,
         **summary_of_seeds(seeds),
-        "together": _together(runs, split) if len(runs) > 1 else {},
+        "together": _together(runs, split),
     }
 
 
 def _together(runs: list[Run], split: Split) -> dict[str, dict[str, float]]:
-    """Metrics of the runs' best models with their scores added up."""
+    """Metrics of the runs' best models with their scores added up; empty for one run, or if weights are gone."""
+    if len(runs) < 2 or not all(run.checkpoint.exists() for run in runs):
+        return {}
     models = []
     for run in runs:
         trainer = Trainer(run.config, split)

@@ -49,14 +49,22 @@ def evaluate_together(models: Sequence[SASRec], holdout: Holdout, ks: tuple[int,
 
     A sum of inner products is one inner product of longer vectors,
     ``sum_m <o_m, E_m[c]> = <[o_1, o_2, ...], [E_1[c], E_2[c], ...]>``, so models together are ranked like a single one.
+
+    Raises:
+        ValueError: the models' catalogs differ in size, or there are no models.
     """
-    outputs = [_last_outputs(model.eval(), holdout.histories) for model in models]
     tables = [model.item_embedding.detach() for model in models]
-    if len(models) == 1:  # no copy of what may be the largest tensor there is
-        ranking = rank_items(outputs[0], tables[0], holdout, k_max=max(ks))
-    else:
-        ranking = rank_items(torch.cat(outputs, dim=1), torch.cat(tables, dim=1), holdout, k_max=max(ks))
+    if len({len(table) for table in tables}) != 1:
+        sizes = ", ".join(str(len(table)) for table in tables) or "no models"
+        raise ValueError(f"models whose scores are added up must have one catalog, got sizes {sizes}")
+    outputs = [_last_outputs(model.eval(), holdout.histories) for model in models]
+    ranking = rank_items(_side_by_side(outputs), _side_by_side(tables), holdout, k_max=max(ks))
     return ranking_metrics(ranking, len(tables[0]), ks)
+
+
+def _side_by_side(tensors: list[Tensor]) -> Tensor:
+    """``(n, D_1 + D_2 + ...)``; a single one as it is, for it may be the largest tensor there is."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=1)
 
 
 def _last_outputs(model: SASRec, histories: Sequences) -> Tensor:
