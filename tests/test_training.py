@@ -190,6 +190,17 @@ def test_models_together_are_ranked_by_the_sum_of_their_scores(cycle_split):
     assert evaluate_together(models[:1], holdout) == evaluate(models[0], holdout)
 
 
+def test_the_best_model_has_the_weights_of_the_best_epoch_not_of_the_last(cycle_split):
+    trainer = Trainer(dataclasses.replace(SMALL, max_epochs=4), cycle_split)
+    for event in trainer.events():
+        if isinstance(event, Evaluated) and event.epoch == 1:
+            trainer.best_metrics = {"NDCG@10": 2.0}  # nothing after it is better
+            best = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    found = trainer.best_model().state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in best.items())
+    assert not torch.equal(found["item_embedding"], trainer.model.item_embedding)
+
+
 def test_models_of_different_catalogs_are_not_added_up(cycle_split):
     models = [make_model(SMALL, size) for size in (12, 13)]
     with pytest.raises(ValueError, match="must have one catalog, got sizes 12, 13"):
