@@ -44,8 +44,9 @@ lab: setup
 test: setup-test
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
-	@echo 'Running the tests: about ten minutes on two cores, most of it notebooks and the browser.'
-	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest $(PYTEST_ARGS)
+	@echo 'Running the tests: some minutes on two cores, most of it notebooks and the browser.'
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest \
+	  --numprocesses=logical --maxprocesses=4 --dist=loadgroup $(PYTEST_ARGS)
 
 setup:
 	@sh -c "$$SETUP"

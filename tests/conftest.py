@@ -2,6 +2,9 @@
 
 import os
 
+# Tests run beside one another: a thread that waits must not keep the core that the other one needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
+
 import numpy as np
 import pytest
 import torch

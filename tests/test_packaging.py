@@ -303,7 +303,8 @@ class TestMakefile:
 
     def test_test_runs_ruff_and_all_tests(self, checkout: "Checkout"):
         assert checkout.make("test").returncode == 0
-        assert checkout.calls()[-3:] == ["-m ruff check .", "-m ruff format --check .", "-m pytest"]
+        tests = "-m pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup"
+        assert checkout.calls()[-3:] == ["-m ruff check .", "-m ruff format --check .", tests]
 
     def test_installs_in_order_and_only_once(self, checkout: "Checkout"):
         first = checkout.make("setup-test")
