@@ -146,7 +146,7 @@ def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_
         (["movielens"], "no recipe for 'movielens'; there are recipes for amazon_beauty, "),
         (
             ["amazon_beauty", "--loss", "ce,bpr"],
-            "has no recipe 'bpr'; it has sce, quick, best, ce, sampled, sampled-own-negatives, bce",
+            "has no recipe 'bpr'; it has sce, quick, best, ce, ce-best, sampled, sampled-own-negatives, sampled-best",
         ),
         (["amazon_beauty", "--set", "dropot=1"], "no setting 'dropot'"),
         (["amazon_beauty", "--reduced"], "amazon_beauty sce has no reduced settings"),

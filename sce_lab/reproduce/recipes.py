@@ -190,6 +190,12 @@ _RECIPES = (
     ),
     Recipe(
         "amazon_beauty",
+        "ce-best",
+        TrainingConfig(loss="ce", **_BEAUTY_BEST),
+        "as the best of SCE but for the loss",
+    ),
+    Recipe(
+        "amazon_beauty",
         "sampled",
         TrainingConfig(**_sampled(256), **_BEAUTY),
         "as SCE but for the loss: 256 uniform negatives, shared by the batch, with correction",
@@ -203,9 +209,23 @@ _RECIPES = (
     ),
     Recipe(
         "amazon_beauty",
+        "sampled-best",
+        TrainingConfig(**_sampled(1024), learning_rate=0.003, **_BEAUTY_BEST),
+        "as the best of SCE but for the loss, 1,024 uniform negatives, shared by the batch, with correction, and "
+        "three times its learning rate; both chosen on validation",
+    ),
+    Recipe(
+        "amazon_beauty",
         "bce",
         TrainingConfig(**_bce(n_negatives=1), **_BEAUTY),
         "as SCE but for the loss: one negative a position, as in the original SASRec",
+    ),
+    Recipe(
+        "amazon_beauty",
+        "bce-best",
+        TrainingConfig(**_bce(n_negatives=64, calibration=0.75), learning_rate=0.003, **_BEAUTY_BEST),
+        "as the best of SCE but for the loss, 64 negatives for each position with gSASRec's calibration, and three "
+        "times its learning rate; all chosen on validation",
     ),
     Recipe(
         "gowalla",
