@@ -109,7 +109,7 @@ def curves_figure(records: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         data[-1] |= {"marker": {"color": style.color, "symbol": style.symbol, "size": 10}, "cliponaxis": False}
         best, last = max(best, y[0]), max(last, curve["epoch"][-1])
     layout = {
-        "height": 320,
+        "height": 260 + 8 * len(records),  # the legend has three names a line
         "margin": {"l": 12, "r": 12, "t": 64, "b": 44},
         "showlegend": True,
         "xaxis": {"title": {"text": "epoch"}, "range": [0, last]},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sce_lab.data import Split
-from sce_lab.reproduce.recipes import Recipe
+from sce_lab.reproduce.recipes import RECIPES, Recipe
 from sce_lab.runs import Run, runs_root, write_text
 from sce_lab.training import Trainer, evaluate_together
 
@@ -166,7 +166,13 @@ def summary_of_seeds(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]
 
 
 def read_records(folder: Path | None = None) -> list[dict[str, Any]]:
-    """All records, in the order of their files' names."""
-    return [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder or results_folder()).glob("*.json"))
-    ]
+    """All records, in the order of the recipes; those of changed settings in the order of their names."""
+    files = sorted((folder or results_folder()).glob("*.json"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    order = [(dataset, name) for dataset, recipes in RECIPES.items() for name in recipes]
+
+    def place(record: dict[str, Any]) -> int:
+        recipe = record["dataset"], record["recipe"].split("+")[0].removesuffix("-reduced")
+        return order.index(recipe) if recipe in order else len(order)
+
+    return sorted(records, key=place)

@@ -43,8 +43,8 @@ def model_name(record: dict[str, Any]) -> str:
 
 
 def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a published result and a record: data sets in the order of the recipes, published rows first. A record
-    of several seeds has a second row for what their models reach together.
+    """One row a published result and a record: data sets in the order of the recipes, published rows first and trials
+    last, otherwise as the records come. A record of several seeds has a second row: what their models reach together.
 
     Columns: ``dataset, published, trial, model, loss``, the test :data:`METRICS` and their ``*_sd`` (NaN for one seed),
     ``validation`` NDCG@10, ``seeds``, ``best_epoch, epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes,
@@ -58,12 +58,10 @@ def results_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         rows.append(_row(record))
         if together := record.get("together"):
             rows.append(_together_row(record, together, rows[-1]))
-    order = {(dataset, name): i for dataset in RECIPES for i, name in enumerate(RECIPES[dataset])}
     datasets = {name: i for i, name in enumerate([*RECIPES, *DATASETS])}
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        recipe = order.get((row["dataset"], row.pop("recipe", "").split("+")[0].removesuffix("-reduced")), 0)
-        return datasets[row["dataset"]], not row["published"], row["trial"], recipe
+        return datasets[row["dataset"]], not row["published"], row["trial"]
 
     return pd.DataFrame(sorted(rows, key=place)).reindex(columns=_COLUMNS)
 
@@ -75,7 +73,6 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "dataset": record["dataset"],
         "published": False,
         "trial": is_trial(record),
-        "recipe": record["recipe"],
         "model": model_name(record),
         "loss": record["config"]["loss"],
         **{name: mean[name] for name in METRICS},
