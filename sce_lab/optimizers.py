@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sce_lab.losses.common import decided, is_fake
+from sce_lab.losses.engine import decided, is_fake
 
 
 class RowSparseAdam(torch.optim.Adam):

@@ -1,48 +1,59 @@
 """The losses: full cross-entropy, sampled softmax, Scalable Cross-Entropy, binary cross-entropy.
 
 Each is a function ``f(input (..., D), linear_weight (C, D), target (...), *, ...)`` and a thin module around it. A new
-loss is one more file and one more line in ``LOSSES``.
+loss is one more file and one more line in ``LOSSES``. Under those that are a softmax over some of the logits lies one
+``engine``, which never holds the logits.
 """
 
 from typing import Any
 
-from torch import nn
-
 from .bce import BinaryCrossEntropyLoss, binary_cross_entropy
 from .buckets import SCEStatistics
-from .ce import CrossEntropyLoss, cross_entropy
+from .ce import CrossEntropyLoss, CutCrossEntropyLoss, cross_entropy
+from .module import LossModule
+from .proposals import InBatch, LogUniform, Popularity, Proposal, Uniform, make_proposal
 from .sampled import SampledSoftmaxLoss, sampled_softmax
-from .sce import SCELoss, scalable_cross_entropy
+from .sce import SCELoss, scalable_cross_entropy, scalable_cross_entropy_statistics
 from .sce_reference import scalable_cross_entropy_reference
 
 __all__ = [
     "LOSSES",
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
+    "CutCrossEntropyLoss",
+    "InBatch",
+    "LogUniform",
+    "LossModule",
+    "Popularity",
+    "Proposal",
     "SCELoss",
     "SCEStatistics",
     "SampledSoftmaxLoss",
+    "Uniform",
     "binary_cross_entropy",
     "cross_entropy",
     "make_loss",
+    "make_proposal",
     "sampled_softmax",
     "scalable_cross_entropy",
     "scalable_cross_entropy_reference",
+    "scalable_cross_entropy_statistics",
 ]
 
-LOSSES: dict[str, type[nn.Module]] = {
+LOSSES: dict[str, type[LossModule]] = {
     "ce": CrossEntropyLoss,
+    "cce": CutCrossEntropyLoss,
     "sampled": SampledSoftmaxLoss,
     "sce": SCELoss,
     "bce": BinaryCrossEntropyLoss,
 }
 
 
-def make_loss(name: str, **settings: Any) -> nn.Module:
+def make_loss(name: str, **settings: Any) -> LossModule:
     """The loss called ``name`` in :data:`LOSSES`, with these settings.
 
     Raises:
-        ValueError: a name that is not there, or settings that the loss does not know.
+        ValueError: a name that is not there, settings that the loss does not know, or values that it refuses.
     """
     if name not in LOSSES:
         raise ValueError(f"there is no loss {name!r}; known are {', '.join(map(repr, LOSSES))}")

@@ -1,12 +1,22 @@
 """Binary cross-entropy with sampled negatives: what the original SASRec trains with, and gSASRec's calibration."""
 
-from typing import ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from .common import accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses
+from .inputs import (
+    check_generator,
+    check_positive,
+    check_reduction,
+    check_sparse_grad,
+    flatten_inputs,
+    flatten_negatives,
+)
+from .module import LossModule
+from .reduction import accumulation_dtype, reduce_losses
+from .rows import look_up
 
 
 def binary_cross_entropy(
@@ -18,9 +28,10 @@ def binary_cross_entropy(
     calibration: float = 0.0,
     shared_negatives: bool = False,
     negatives: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
+    sparse_grad: bool = False,
 ) -> Tensor:
     r"""Binary cross-entropy: is this the next item? Yes for the target, no for each of the sampled negatives.
 
@@ -46,9 +57,10 @@ def binary_cross_entropy(
         calibration: gBCE's t, from 0 to 1, called c above.
         shared_negatives: one set of negatives for the whole batch, or one for each position.
         negatives: use these items, ``(k,)`` or ``(..., k)`` after the shape of ``target``, as if drawn.
-        ignore_index: target value of positions that have no target.
+        ignore_index: target value of positions that have no target; None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
+        sparse_grad: give ``linear_weight`` a row-sparse gradient: a row for each target and each draw.
 
     Returns:
         The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
@@ -62,24 +74,24 @@ def binary_cross_entropy(
     RecSys 2023, arXiv 2308.07192, section 5.
     """
     check_reduction(reduction)
-    _check_calibration(calibration)
-    outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
-    n_positions, catalog_size = len(outputs), len(linear_weight)
+    _check(n_negatives, calibration)
+    check_sparse_grad(sparse_grad, linear_weight)
+    check_generator(generator)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
+    outputs, labels, catalog_size = inputs.finite_outputs, inputs.labels, len(linear_weight)
+    n_positions = len(outputs)
 
     if negatives is None:
-        k = check_positive("n_negatives", n_negatives)
-        shape = (k,) if shared_negatives else (n_positions, k)
+        shape = (n_negatives,) if shared_negatives else (n_positions, n_negatives)
         where = input.device if generator is None else generator.device
         negatives = torch.randint(catalog_size, shape, generator=generator, device=where).to(input.device)
-    elif negatives.dim() != 1:
-        if negatives.shape[:-1] != target.shape:
-            raise ValueError(f"negatives must be (k,) or {(*target.shape, 'k')}, got shape {tuple(negatives.shape)}")
-        negatives = negatives.reshape(-1, negatives.shape[-1])
+    else:
+        negatives = flatten_negatives(negatives, target.shape, catalog_size)
     k = negatives.shape[-1]
     beta = 1 - calibration * (1 - min(k / max(catalog_size - 1, 1), 1))
 
     # One lookup for both: two would each leave a dense (C, D) gradient to be added up.
-    rows = F.embedding(torch.cat([labels, negatives.flatten()]), linear_weight)
+    rows = look_up(linear_weight, torch.cat([labels, negatives.flatten()]), sparse_grad)
     targets, negative_items = rows.split([n_positions, negatives.numel()])  # (N, D)
     negative_items = negative_items.view(*negatives.shape, rows.shape[1])  # (k, D) or (N, k, D)
     dtype = accumulation_dtype(torch.promote_types(outputs.dtype, rows.dtype))
@@ -92,55 +104,14 @@ def binary_cross_entropy(
 
     # -log sigmoid(s) = softplus(-s), and -log(1 - sigmoid(s)) = softplus(s).
     losses = beta * F.softplus(-target_logits) + F.softplus(logits).sum(dim=1)  # (N,)
-    return reduce_losses(losses, valid, target.shape, reduction)
+    return reduce_losses(losses, inputs.valid, target.shape, reduction)
 
 
-def _check_calibration(calibration: float) -> None:
+def _check(n_negatives: int, calibration: float, **_: Any) -> None:
+    check_positive("n_negatives", n_negatives)
     if not 0 <= calibration <= 1:
         raise ValueError(f"calibration must lie between 0 (plain) and 1, got {calibration!r}")
 
 
-class BinaryCrossEntropyLoss(nn.Module):
-    """Module around :func:`binary_cross_entropy`; its settings are plain attributes that may change between steps."""
-
-    label: ClassVar[str] = "BCE"
-
-    def __init__(
-        self,
-        *,
-        n_negatives: int = 1,
-        calibration: float = 0.0,
-        shared_negatives: bool = False,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        generator: torch.Generator | None = None,
-    ) -> None:
-        """See :func:`binary_cross_entropy` for the settings and the errors."""
-        super().__init__()
-        check_positive("n_negatives", n_negatives)
-        check_reduction(reduction)
-        _check_calibration(calibration)
-        self.n_negatives = n_negatives
-        self.calibration = calibration
-        self.shared_negatives = shared_negatives
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-        self.generator = generator
-
-    def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
-        return binary_cross_entropy(
-            input,
-            linear_weight,
-            target,
-            n_negatives=self.n_negatives,
-            calibration=self.calibration,
-            shared_negatives=self.shared_negatives,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            generator=self.generator,
-        )
-
-    def extra_repr(self) -> str:
-        """The settings, for ``print(loss)``."""
-        return f"n_negatives={self.n_negatives}, calibration={self.calibration}, shared={self.shared_negatives}"
+class BinaryCrossEntropyLoss(LossModule, function=binary_cross_entropy, label="BCE", check=_check):
+    """Module around :func:`binary_cross_entropy`."""

@@ -7,7 +7,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from .common import check_positive
+from .engine import is_fake
+from .inputs import check_positive
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,23 @@ class BucketSizes:
         n_buckets = max(int(2 * sqrt(n_positions)), 1)
         return cls(n_buckets, min(n_buckets, max(n_positions, 1)), min(256, catalog_size))
 
+    @classmethod
+    def asked(
+        cls,
+        n_buckets: int | None,
+        bucket_size_x: int | None,
+        bucket_size_y: int | None,
+        n_positions: int,
+        catalog_size: int,
+    ) -> "BucketSizes":
+        """The settings for so many positions and items: what is None follows the paper's rule."""
+        rule = cls.paper_rule(n_positions, catalog_size)
+        return cls.checked(
+            rule.n_buckets if n_buckets is None else n_buckets,
+            rule.bucket_size_x if bucket_size_x is None else bucket_size_x,
+            rule.bucket_size_y if bucket_size_y is None else bucket_size_y,
+        )
+
     def clamped(self, n_positions: int, catalog_size: int, *, warn: bool = True) -> "BucketSizes":
         """No bucket holds more than all positions and all items. Asking for more is answered by one warning."""
         fitting = BucketSizes(
@@ -43,7 +61,7 @@ class BucketSizes:
             too_large.append(f"bucket_size_x={self.bucket_size_x} of {n_positions} positions")
         if fitting.bucket_size_y < self.bucket_size_y:
             too_large.append(f"bucket_size_y={self.bucket_size_y} of {catalog_size} items")
-        if too_large and warn and n_positions > 0:
+        if too_large and warn and n_positions > 0 and not torch.compiler.is_compiling():
             warnings.warn(f"{' and '.join(too_large)}: each bucket takes all there are", RuntimeWarning, stacklevel=3)
         return fitting
 
@@ -86,6 +104,9 @@ def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: tor
         raise ValueError(
             f"centers must be (n_buckets, D) = ({n_buckets}, {outputs.shape[1]}), got {tuple(centers.shape)}"
         )
+    if centers.device.type == "cpu" and not is_fake(centers) and not torch.compiler.is_compiling():
+        if not torch.isfinite(centers).all():
+            raise ValueError("centers must be finite numbers: a bucket around NaN or infinity has no nearest positions")
     return centers.to(outputs.device, dtype)
 
 

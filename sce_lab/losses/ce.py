@@ -1,11 +1,12 @@
-"""Full softmax cross-entropy: the exact loss, and the memory wall that the others avoid."""
-
-from typing import ClassVar
+"""Full softmax cross-entropy: the exact loss. With its logits held it is the wall of memory; without, it is not."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses
+from .engine import Blocks, How, Problem, without_autocast, workspace_or_default
+from .inputs import check_reduction, flatten_inputs
+from .module import LossModule
+from .reduction import accumulation_dtype, reduce_losses, reduced_softmax
 
 
 def cross_entropy(
@@ -13,22 +14,35 @@ def cross_entropy(
     linear_weight: Tensor,
     target: Tensor,
     *,
-    ignore_index: int = -100,
+    hold_logits: bool = True,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
+    workspace_bytes: int | None = None,
+    deterministic: bool = False,
+    backend: str = "auto",
 ) -> Tensor:
     r"""Softmax cross-entropy over the whole catalog.
 
     .. math:: \ell_n = -\log \frac{e^{x_n \cdot w_{t_n}}}{\sum_{i=0}^{C-1} e^{x_n \cdot w_i}}
 
-    Memory: the logits, N x C numbers, exist several times over (scores, log-probabilities and their gradient):
-    about ``3 * N * C * 4`` bytes in float32. With 51,200 positions and a million items that is 600 GB.
+    Memory beyond inputs and gradients, with ``hold_logits``: the logits, N x C numbers, exist several times over
+    (scores, log-probabilities and their gradient): about ``3 * N * C * 4`` bytes in float32. With 51,200 positions and a
+    million items that is 600 GB. Without: ``workspace_bytes``, and some numbers a position. The logits of a tile are
+    summed up at once, and where a tile has no room for all items of 64 positions they are computed again in backward.
+
+    Time: ``2 N C D`` operations a matrix product, with three of them (logits, and the gradients of outputs and items) or
+    four (logits twice). Nothing takes that down but to compute fewer logits.
 
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``, one row per item and no other row.
         target: the true next items, ``(N,)`` or ``(B, L)``.
-        ignore_index: target value of positions that have no target.
+        hold_logits: write the matrix of logits down, as the plain loss does. Without, the values are the same.
+        ignore_index: target value of positions that have no target; None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
+        workspace_bytes: bytes for temporary tensors without held logits, by default about what a cache holds.
+        deterministic: on CUDA, add up gradients in a fixed order. On a CPU the order is always the same.
+        backend: who computes without held logits, "auto", "torch" or "triton".
 
     Returns:
         The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
@@ -36,26 +50,28 @@ def cross_entropy(
 
     Raises:
         ValueError: inputs that do not fit together, a target outside the catalog, an unknown reduction.
+
+    Source of the version without held logits: Wijmans, Huval, Hertzberg, Koltun, Krähenbühl, "Cut your losses in
+    large-vocabulary language models", ICLR 2025, arXiv 2411.09009.
     """
     check_reduction(reduction)
-    outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
-    logits = F.linear(outputs, linear_weight)  # (N, C): the wall
-    logits = logits.to(accumulation_dtype(logits.dtype))
-    losses = F.cross_entropy(logits, labels, reduction="none")  # (N,)
-    return reduce_losses(losses, valid, target.shape, reduction)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
+    if hold_logits:
+        logits = F.linear(inputs.finite_outputs, linear_weight)  # (N, C): the wall
+        logits = logits.to(accumulation_dtype(logits.dtype))
+        losses = F.cross_entropy(logits, inputs.labels, reduction="none")  # (N,)
+        return reduce_losses(losses, inputs.valid, target.shape, reduction)
+    with without_autocast(input):
+        problem = Problem(inputs.outputs, linear_weight, inputs.labels, inputs.valid, Blocks())
+        how = How(workspace_or_default(workspace_bytes, input), False, deterministic, backend)
+        return reduced_softmax(problem, how, target.shape, reduction)
 
 
-class CrossEntropyLoss(nn.Module):
-    """Module around :func:`cross_entropy`; its settings are plain attributes."""
+class CrossEntropyLoss(LossModule, function=cross_entropy, label="Cross-entropy"):
+    """Module around :func:`cross_entropy`."""
 
-    label: ClassVar[str] = "Cross-entropy"
 
-    def __init__(self, *, ignore_index: int = -100, reduction: str = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-
-    def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
-        return cross_entropy(input, linear_weight, target, ignore_index=self.ignore_index, reduction=self.reduction)
+class CutCrossEntropyLoss(
+    LossModule, function=cross_entropy, label="Cross-entropy, logits never held", hold_logits=False
+):
+    """Module around :func:`cross_entropy` that never holds the logits."""

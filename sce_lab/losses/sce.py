@@ -1,39 +1,38 @@
 """Scalable Cross-Entropy, the version people run."""
 
-from typing import ClassVar
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
-from .common import accumulation_dtype, check_positive, check_reduction, flatten_inputs, reduce_losses, without_autocast
-from .engine import BucketSoftmax, Settings
-from .kernels import wanted
-from .topk import streaming_topk
+from .engine import Blocks, How, Problem, softmax_losses, topk, without_autocast, workspace_or_default
+from .inputs import Inputs, check_generator, check_reduction, check_sparse_grad, flatten_inputs
+from .module import LossModule
+from .reduction import accumulation_dtype, reduce_losses
 
 DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "cuda": 128 * 2**20}
 TILE_SHARE = 4  # bucket tiles get this part of the workspace: they are quickest while they stay in cache
 
 
-@torch._disable_dynamo  # under torch.compile this runs as it is: chunk by chunk there is nothing to fuse
 def scalable_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
     target: Tensor,
     *,
-    n_buckets: int,
-    bucket_size_x: int,
-    bucket_size_y: int,
+    n_buckets: int | None = None,
+    bucket_size_x: int | None = None,
+    bucket_size_y: int | None = None,
     mix_x: bool = False,
     centers: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
-    return_statistics: bool = False,
     sparse_grad: bool = False,
     workspace_bytes: int | None = None,
     deterministic: bool = False,
-) -> Tensor | tuple[Tensor, SCEStatistics]:
+    backend: str = "auto",
+) -> Tensor:
     r"""Scalable Cross-Entropy: softmax cross-entropy over the logits that are likely to be large.
 
     Random directions (centres) collect, each into its bucket, the positions and the items that point their way. Each
@@ -50,8 +49,8 @@ def scalable_cross_entropy(
 
     - ``workspace_bytes`` for the search of the buckets, plus ``40 * n_buckets * max(bucket_size_x, bucket_size_y)``;
     - kept for backward: ``8 * n_buckets * bucket_size_y + 24 * N``;
-    - in backward: ``4 * D`` (8 for float64) for each item that gets a gradient, and there are at most
-      ``n_buckets * bucket_size_y + N`` of those; and a quarter of ``workspace_bytes``.
+    - in backward: a quarter of ``workspace_bytes``; and, for a table in half precision, ``4 * D`` for each item that
+      gets a gradient, of which there are at most ``n_buckets * bucket_size_y + N``.
 
     Time: ``n_buckets * (N + C) * D`` products for the search, ``n_buckets * bucket_size_x * bucket_size_y * D`` for the
     losses, and for the gradients three times those of the winning slots, of which there are at most N.
@@ -60,27 +59,28 @@ def scalable_cross_entropy(
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``, one row per item and no other row.
         target: the true next items, ``(N,)`` or ``(B, L)``.
-        n_buckets: how many buckets. The paper takes ``2 sqrt(N)``, and as many positions per bucket.
-        bucket_size_x: positions per bucket; with more than there are, a bucket takes all and a warning says so.
-        bucket_size_y: items per bucket; likewise.
+        n_buckets: how many buckets; None: the paper's ``2 sqrt(N)``.
+        bucket_size_x: positions per bucket; None: as many as the paper's rule has buckets. With more than there are, a
+            bucket takes all and a warning says so.
+        bucket_size_y: items per bucket; None: 256. Likewise.
         mix_x: mix the centres from the outputs, so that they lie where the outputs lie, instead of drawing them freely.
         centers: ``(n_buckets, D)`` centres to use instead of random ones.
-        ignore_index: target value of positions that have no target. They enter no bucket and steer no centre.
+        ignore_index: target value of positions that have no target; they enter no bucket and steer no centre. None: all
+            have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored or in no bucket), ``"sum"``, or ``"mean"`` over the
             positions that are in a bucket, however small their loss.
         generator: source of the randomness, torch's global one by default.
-        return_statistics: also return :class:`SCEStatistics`. This costs a softmax over the catalog at 256 positions.
         sparse_grad: give ``linear_weight`` a row-sparse gradient (for ``torch.optim.SparseAdam`` and the like): then
             nothing in the step grows with the catalog but the parameters.
         workspace_bytes: bytes for temporary tensors, from which all chunk sizes follow. By default 32 MiB on a CPU,
             about its cache, and 128 MiB on a GPU.
         deterministic: on CUDA, add up gradients in a fixed order. On a CPU the order is always the same.
             ``torch.use_deterministic_algorithms(True)`` does it as well.
+        backend: who computes: "torch", "triton" (an NVIDIA GPU), or "auto", whichever is quicker here.
 
     Returns:
-        The loss, and with ``return_statistics`` the statistics. Half-precision inputs, and those under autocast, are
-        computed and added up in float32, which is then also the dtype of the loss. A batch without any target gives
-        0, which back-propagates zeros.
+        The loss. Half-precision inputs, and those under autocast, are computed and added up in float32, which is then
+        also the dtype of the loss. A batch without any target gives 0, which back-propagates zeros.
 
     Raises:
         ValueError: a setting below one, centres of another shape, inputs that do not fit together, a target outside
@@ -90,127 +90,87 @@ def scalable_cross_entropy(
     Large Item Catalogs", RecSys 2024, arXiv 2409.18721, Algorithm 1.
     """
     check_reduction(reduction)
-    outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
-    n_positions = len(outputs)
-    sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
-    sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
-    if workspace_bytes is None:
-        workspace_bytes = DEFAULT_WORKSPACE_BYTES.get(input.device.type, DEFAULT_WORKSPACE_BYTES["cpu"])
-    workspace_bytes = check_positive("workspace_bytes", workspace_bytes)
-    dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
-    kernels = wanted(outputs, linear_weight, dtype, deterministic)
-    settings = Settings(dtype, workspace_bytes // TILE_SHARE, sparse_grad, deterministic, kernels)
-
+    check_sparse_grad(sparse_grad, linear_weight)
+    check_generator(generator)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
+    workspace_bytes = workspace_or_default(workspace_bytes, input, DEFAULT_WORKSPACE_BYTES)
+    how = How(max(workspace_bytes // TILE_SHARE, 1), sparse_grad, deterministic, backend)
     with without_autocast(input):
-        with torch.no_grad():  # which positions and items a bucket takes is a choice: it has no gradient
-            if centers is None:
-                centers = draw_centers(outputs, valid, sizes.n_buckets, mix_x, generator, dtype)
-            else:
-                centers = checked_centers(centers, sizes.n_buckets, outputs, dtype)
-            rows = streaming_topk(
-                centers,
-                outputs,
-                sizes.bucket_size_x,
-                allowed=valid,
-                workspace_bytes=workspace_bytes,
-                kernels=kernels,
-            )  # (n_buckets, bucket_size_x)
-            items = streaming_topk(
-                centers, linear_weight, sizes.bucket_size_y, workspace_bytes=workspace_bytes, kernels=kernels
-            )  # (n_buckets, bucket_size_y)
-        losses, winning_slot = BucketSoftmax.apply(outputs, linear_weight, labels, valid, rows, items, settings)
-        loss = reduce_losses(losses, winning_slot >= 0, target.shape, reduction)
-
-    if not return_statistics:
-        return loss
-    winning_bucket = winning_slot.clamp(min=0) // max(sizes.bucket_size_x, 1)
-    return loss, bucket_statistics(outputs, linear_weight, labels, valid, rows, items, winning_bucket)
+        sizes = (n_buckets, bucket_size_x, bucket_size_y)
+        buckets = _fill(inputs, linear_weight, sizes, mix_x, centers, generator, workspace_bytes, how)
+        problem = Problem(inputs.outputs, linear_weight, inputs.labels, inputs.valid, Blocks.of(*buckets))
+        losses, slot = softmax_losses(problem, how)
+        return reduce_losses(losses, slot >= 0, target.shape, reduction)
 
 
-class SCELoss(nn.Module):
-    """Module around :func:`scalable_cross_entropy`; its settings are plain attributes that may change between steps.
+class Buckets(NamedTuple):
+    """What the buckets hold."""
 
-    ``n_buckets``, ``bucket_size_x`` and ``bucket_size_y`` that are None follow the paper: ``2 sqrt(N)`` buckets of as
-    many positions and 256 items. With ``collect_statistics`` each step leaves its :class:`SCEStatistics` in
-    ``statistics``.
+    rows: Tensor  # (n_buckets, bucket_size_x) positions
+    items: Tensor  # (n_buckets, bucket_size_y)
+
+
+@torch.no_grad()
+def _fill(
+    inputs: Inputs,
+    linear_weight: Tensor,
+    sizes: tuple[int | None, int | None, int | None],
+    mix_x: bool,
+    centers: Tensor | None,
+    generator: torch.Generator | None,
+    workspace_bytes: int,
+    how: How,
+) -> Buckets:
+    """Draw centres and search each its positions and items. That is a choice: it has no gradient."""
+    outputs, _, valid = inputs
+    n_positions, catalog_size = len(outputs), len(linear_weight)
+    asked = BucketSizes.asked(*sizes, n_positions, catalog_size).clamped(n_positions, catalog_size)
+    dtype = accumulation_dtype(torch.promote_types(outputs.dtype, linear_weight.dtype))
+    if centers is None:
+        centers = draw_centers(outputs, valid, asked.n_buckets, mix_x, generator, dtype)
+    else:
+        centers = checked_centers(centers, asked.n_buckets, outputs, dtype)
+    rest = (workspace_bytes, how.deterministic, how.backend)
+    rows = topk(centers, outputs.detach(), asked.bucket_size_x, valid, *rest)
+    return Buckets(rows, topk(centers, linear_weight.detach(), asked.bucket_size_y, None, *rest))
+
+
+@torch.no_grad()
+def scalable_cross_entropy_statistics(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    n_buckets: int | None = None,
+    bucket_size_x: int | None = None,
+    bucket_size_y: int | None = None,
+    mix_x: bool = False,
+    centers: Tensor | None = None,
+    ignore_index: int | None = -100,
+    generator: torch.Generator | None = None,
+    workspace_bytes: int | None = None,
+    deterministic: bool = False,
+    backend: str = "auto",
+) -> SCEStatistics:
+    """What :func:`scalable_cross_entropy` looks at with these arguments: see :class:`SCEStatistics`.
+
+    With the same centres, or a generator in the same state, it is about the same buckets. It costs their search and
+    losses again, and a softmax over the catalog at 256 positions.
     """
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
+    workspace_bytes = workspace_or_default(workspace_bytes, input, DEFAULT_WORKSPACE_BYTES)
+    how = How(max(workspace_bytes // TILE_SHARE, 1), False, deterministic, backend)
+    with without_autocast(input):
+        sizes = (n_buckets, bucket_size_x, bucket_size_y)
+        buckets = _fill(inputs, linear_weight, sizes, mix_x, centers, generator, workspace_bytes, how)
+        _, slot = softmax_losses(Problem(inputs.outputs, linear_weight, *inputs[1:], Blocks.of(*buckets)), how)
+        winning_bucket = slot.clamp(min=0) // max(buckets.rows.shape[1], 1)
+        return bucket_statistics(inputs.outputs, linear_weight, *inputs[1:], *buckets, winning_bucket)
 
-    label: ClassVar[str] = "SCE"
 
-    def __init__(
-        self,
-        *,
-        n_buckets: int | None = None,
-        bucket_size_x: int | None = None,
-        bucket_size_y: int | None = None,
-        mix_x: bool = False,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        generator: torch.Generator | None = None,
-        collect_statistics: bool = False,
-        sparse_grad: bool = False,
-        workspace_bytes: int | None = None,
-        deterministic: bool = False,
-    ) -> None:
-        """See :func:`scalable_cross_entropy` for the settings and the errors."""
-        super().__init__()
-        check_reduction(reduction)
-        self.n_buckets = n_buckets
-        self.bucket_size_x = bucket_size_x
-        self.bucket_size_y = bucket_size_y
-        self.mix_x = mix_x
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-        self.generator = generator
-        self.collect_statistics = collect_statistics
-        self.sparse_grad = sparse_grad
-        self.workspace_bytes = workspace_bytes
-        self.deterministic = deterministic
-        self.statistics: SCEStatistics | None = None
-        self._warned_about: BucketSizes | None = None
-        self.sizes(n_positions=2**31, catalog_size=2**31)  # complain of impossible settings here and now
+def _check(n_buckets: int | None, bucket_size_x: int | None, bucket_size_y: int | None, **_: Any) -> None:
+    BucketSizes.asked(n_buckets, bucket_size_x, bucket_size_y, n_positions=2**31, catalog_size=2**31)
 
-    def sizes(self, n_positions: int, catalog_size: int) -> BucketSizes:
-        """The settings for so many positions and items: what is None follows the paper's rule."""
-        rule = BucketSizes.paper_rule(n_positions, catalog_size)
-        return BucketSizes.checked(
-            rule.n_buckets if self.n_buckets is None else self.n_buckets,
-            rule.bucket_size_x if self.bucket_size_x is None else self.bucket_size_x,
-            rule.bucket_size_y if self.bucket_size_y is None else self.bucket_size_y,
-        )
 
-    def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
-        n_positions, catalog_size = max(target.numel(), 1), len(linear_weight)
-        asked = self.sizes(n_positions, catalog_size)
-        sizes = asked.clamped(n_positions, catalog_size, warn=self._warned_about != asked)
-        if sizes != asked:
-            self._warned_about = asked  # once, not at every step
-        result = scalable_cross_entropy(
-            input,
-            linear_weight,
-            target,
-            n_buckets=sizes.n_buckets,
-            bucket_size_x=sizes.bucket_size_x,
-            bucket_size_y=sizes.bucket_size_y,
-            mix_x=self.mix_x,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            generator=self.generator,
-            return_statistics=self.collect_statistics,
-            sparse_grad=self.sparse_grad,
-            workspace_bytes=self.workspace_bytes,
-            deterministic=self.deterministic,
-        )
-        if not self.collect_statistics:
-            self.statistics = None
-            return result
-        loss, self.statistics = result
-        return loss
-
-    def extra_repr(self) -> str:
-        """The settings, for ``print(loss)``."""
-        return (
-            f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
-            f"bucket_size_y={self.bucket_size_y}, mix_x={self.mix_x}"
-        )
+class SCELoss(LossModule, function=scalable_cross_entropy, label="SCE", check=_check):
+    """Module around :func:`scalable_cross_entropy`."""

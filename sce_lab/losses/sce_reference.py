@@ -1,11 +1,12 @@
-"""Scalable Cross-Entropy as the paper writes it: to be read, and to test the engine in ``sce.py`` against."""
+"""Scalable Cross-Entropy as the paper writes it: to be read, and to test ``sce.py`` and the engine against."""
 
 import torch
 from torch import Tensor
 
-from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
-from .common import accumulation_dtype, check_reduction, flatten_inputs, reduce_losses, without_autocast
-from .engine import keep_largest
+from .buckets import BucketSizes, checked_centers, draw_centers
+from .engine import without_autocast
+from .inputs import check_reduction, flatten_inputs
+from .reduction import accumulation_dtype, reduce_losses
 
 
 def scalable_cross_entropy_reference(
@@ -13,16 +14,15 @@ def scalable_cross_entropy_reference(
     linear_weight: Tensor,
     target: Tensor,
     *,
-    n_buckets: int,
-    bucket_size_x: int,
-    bucket_size_y: int,
+    n_buckets: int | None = None,
+    bucket_size_x: int | None = None,
+    bucket_size_y: int | None = None,
     mix_x: bool = False,
     centers: Tensor | None = None,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
-    return_statistics: bool = False,
-) -> Tensor | tuple[Tensor, SCEStatistics]:
+) -> Tensor:
     r"""Scalable Cross-Entropy, step by step. Same arguments, values and gradients as ``scalable_cross_entropy``.
 
     Cross-entropy needs every logit, but its gradient is made by few: the large ones. SCE finds them without
@@ -40,10 +40,11 @@ def scalable_cross_entropy_reference(
     Large Item Catalogs", RecSys 2024, arXiv 2409.18721, Algorithm 1.
     """
     check_reduction(reduction)
-    outputs, labels, valid = flatten_inputs(input, linear_weight, target, ignore_index)
-    n_positions = len(outputs)
-    sizes = BucketSizes.checked(n_buckets, bucket_size_x, bucket_size_y)
-    sizes = sizes.clamped(n_positions, catalog_size=len(linear_weight))
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
+    outputs, labels, valid = inputs.finite_outputs, inputs.labels, inputs.valid
+    n_positions, catalog_size = len(outputs), len(linear_weight)
+    sizes = BucketSizes.asked(n_buckets, bucket_size_x, bucket_size_y, n_positions, catalog_size)
+    sizes = sizes.clamped(n_positions, catalog_size)
     with without_autocast(input):
         dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
         X, W = outputs.to(dtype), linear_weight.to(dtype)  # (N, D), (C, D)
@@ -77,10 +78,4 @@ def scalable_cross_entropy_reference(
         nothing = torch.full((n_positions,), -torch.inf, dtype=dtype, device=X.device)
         losses = nothing.scatter_reduce(0, rows.flatten(), slot_losses.flatten(), "amax")  # (N,)
         covered = losses != -torch.inf
-        loss = reduce_losses(losses, covered, target.shape, reduction)
-
-    if not return_statistics:
-        return loss
-    _, winning_slot = keep_largest(slot_losses.detach(), rows, valid)
-    winning_bucket = winning_slot.clamp(min=0) // max(sizes.bucket_size_x, 1)
-    return loss, bucket_statistics(X, W, labels, valid, rows, items, winning_bucket)
+        return reduce_losses(losses, covered, target.shape, reduction)

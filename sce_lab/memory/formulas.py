@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from sce_lab.losses import make_loss
-from sce_lab.losses.engine import Settings, tile_shape
+from sce_lab.losses.buckets import BucketSizes
+from sce_lab.losses.engine.tiles import Plan, tile_shape
+from sce_lab.losses.engine.torch_search import BLOCK
 from sce_lab.losses.sce import DEFAULT_WORKSPACE_BYTES, TILE_SHARE
-from sce_lab.losses.topk import BLOCK
 from sce_lab.training import TrainingConfig
 
 
@@ -77,7 +78,8 @@ def _sampled(config: TrainingConfig, C: int, N: int) -> Formula:
 
 def _sce(config: TrainingConfig, C: int, N: int) -> Formula:
     loss = make_loss("sce", **config.loss_settings)
-    sizes = loss.sizes(N, C).clamped(N, C, warn=False)
+    asked = BucketSizes.asked(loss.n_buckets, loss.bucket_size_x, loss.bucket_size_y, N, C)
+    sizes = asked.clamped(N, C, warn=False)
     n_b, n_x, n_y, D = sizes.n_buckets, sizes.bucket_size_x, sizes.bucket_size_y, config.hidden_size
     budget = loss.workspace_bytes or DEFAULT_WORKSPACE_BYTES["cpu"]
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from sce_lab.losses.engine import IMPLEMENTATIONS
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensor storages that operations create while it is active, until they are freed.
@@ -38,7 +40,10 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the operation and count storages not seen before."""
+        """Run the operation and count storages not seen before; one of the engine's is run piece by piece."""
+        if func in IMPLEMENTATIONS:
+            with self:
+                return IMPLEMENTATIONS[func](*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
             self.count(out)

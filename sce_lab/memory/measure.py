@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch, Packed
-from sce_lab.losses.common import noting_decisions
 from sce_lab.memory.live import LiveBytes, largest_workspace, stored_bytes
 from sce_lab.memory.use import MemoryUse
 from sce_lab.training import (
@@ -147,17 +146,14 @@ def measured_step(
 
 def measure_memory(
     config: TrainingConfig, catalog_size: int, *, n_sequences: int | None = None, length: int | None = None
-) -> tuple[MemoryUse, list[Any]]:
-    """Make a real step of ``config``, the second one, on random items; the arguments are those of ``predict_memory``.
+) -> MemoryUse:
+    """The :class:`MemoryUse` of a real step of ``config``, the second one, on random items.
 
-    Returns:
-        The :class:`MemoryUse` of the step, and what the data decided in it: with that, its prediction is exact (see
-        ``decisions`` of :func:`sce_lab.memory.predict_memory`).
+    The arguments are those of :func:`sce_lab.memory.predict_memory`.
     """
     model, loss, optimizer, batch = _real_step(config, catalog_size, n_sequences, length)
     training_step(model, loss, optimizer, batch, lambda name: nullcontext())
-    with noting_decisions() as decisions:
-        return measured_step(model, loss, optimizer, batch).memory, decisions
+    return measured_step(model, loss, optimizer, batch).memory
 
 
 def timed_step(

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch, Packed
-from sce_lab.losses.common import given_decisions
 from sce_lab.memory.live import LiveBytes, largest_workspace
 from sce_lab.memory.measure import measured_step, resident_tensors
 from sce_lab.memory.shapes import shapes_only
@@ -44,14 +43,12 @@ def predict_memory(
     *,
     n_sequences: int | None = None,
     length: int | None = None,
-    decisions: Sequence[Any] | None = None,
 ) -> MemoryUse:
     """The :class:`MemoryUse` of a step of ``config`` over ``catalog_size`` items, without allocating any of it.
 
     For cross-entropy and sampled softmax it is what a step takes. Where the work depends on the data, it is the most
-    there can be: with SCE that is how many blocks of scores are searched, how many distinct items the buckets hold and
-    how many positions each of them wins; with sparse gradients, how many distinct items have one. Given what the data
-    decided in a real step (``decisions``), the prediction is what that step takes.
+    there can be: with SCE that is how many blocks of scores are searched and how many positions each bucket wins; with
+    sparse gradients or half precision, how many distinct items have a gradient.
 
     Args:
         config: what would be trained. For a CUDA device on a machine without one the prediction is that for a CPU.
@@ -59,17 +56,12 @@ def predict_memory(
         n_sequences: sequences in the batch; default ``config.batch_size``.
         length: positions of each sequence; default ``config.max_length``. The loss sees
             ``N = n_sequences * length`` positions.
-        decisions: of a measured step of the same shape, see :func:`sce_lab.losses.common.noting_decisions`.
 
     Raises:
         ValueError: ``catalog_size``, ``n_sequences`` or ``length`` is below 1, or the loss refuses its settings.
     """
     config, *sizes = arguments_of(config, catalog_size, n_sequences, length)
-    arguments = json.dumps(dataclasses.asdict(config)), *sizes
-    if decisions is None:
-        return _predict(*arguments)
-    with given_decisions(decisions):
-        return _predict.__wrapped__(*arguments)  # past the cache
+    return _predict(json.dumps(dataclasses.asdict(config)), *sizes)
 
 
 def arguments_of(
@@ -214,8 +206,6 @@ def shaped_step(
         with torch.device(device), type(usual)():
             model, optimizer = _model(config, catalog_size)
             loss = make_training_loss(config, torch.empty(catalog_size, dtype=torch.int64))
-            if hasattr(loss, "proposal"):
-                loss.proposal(catalog_size)  # the first step prepares it, and this is a later one
             items = torch.empty(n_sequences * length, dtype=torch.int64)
             inputs = Packed(items, torch.empty_like(items), ((n_sequences, length),))
             batch = Batch(inputs, torch.empty_like(items))

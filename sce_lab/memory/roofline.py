@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
 from sce_lab.losses import LOSSES
+from sce_lab.losses.engine import IMPLEMENTATIONS
 from sce_lab.memory.devices import Device
 from sce_lab.memory.predict import arguments_of, shaped_step
 from sce_lab.training import TrainingConfig, training_step
@@ -101,6 +102,9 @@ class _WorkCounter(TorchDispatchMode):
         self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in IMPLEMENTATIONS:
+            with self:
+                return IMPLEMENTATIONS[func](*args, **kwargs)
         out = func(*args, **kwargs)
         is_view = any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments)
         if not is_view:

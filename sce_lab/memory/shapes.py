@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from sce_lab.losses.engine import IMPLEMENTATIONS
 from sce_lab.memory.live import LiveBytes
 
 #: Results of operations on meta tensors, by what they were asked: (is it a tuple, (shape, strides, dtype) of each).
@@ -34,7 +35,7 @@ class ShapesOnly(LiveBytes):
         kind = _KINDS.get(func) or _kind(func)
         if kind == "writes" and args[0].layout == torch.strided:
             return args[0]  # its shape stays, and it has no content to change
-        if kind != "makes":
+        if kind != "makes" or func in IMPLEMENTATIONS:
             return super().__torch_dispatch__(func, types, args, kwargs)
         if func is torch.ops.aten.clone.default and args[0].layout == torch.sparse_coo:
             out = _sparse_clone(args[0])  # torch's own clone forgets how many rows there are

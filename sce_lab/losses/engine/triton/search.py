@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..topk import streaming_topk
+from ..torch_search import streaming_topk
 from .rows import load_rows
 
 TILES = 16  # tiles of items that a program goes through, so that it loads its queries once
@@ -16,7 +16,7 @@ SAMPLED = 8  # the bound comes from one tile in so many
 def threshold_topk(
     queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None, workspace_bytes: int
 ) -> Tensor | None:
-    """What :func:`..topk.streaming_topk` finds, in four steps:
+    """What :func:`..torch_search.streaming_topk` finds, in four steps:
 
     1. *Bound.* Score a sample of the items, one tile in 8. A tile is cut into groups, and of each group only the
        largest score is kept. The k-th largest of these is a lower bound of the k-th largest score there is.
@@ -37,7 +37,7 @@ def threshold_topk(
     groups, or ``C / 512`` where that is more, and ``16 k + 512`` candidates.
 
     Args:
-        queries, table, k, allowed: as in :func:`..topk.streaming_topk`; queries are float32.
+        queries, table, k, allowed: as in :func:`..torch_search.streaming_topk`; queries are float32.
         workspace_bytes: as there.
 
     Returns:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..engine import Settings
+from ..problem import Gradients, PositionGradients, Problem, Slots
 from . import interpreted
 from .rows import load_rows
 
@@ -17,15 +17,13 @@ from .rows import load_rows
 PRECISION = "ieee"
 
 
-def log_negatives(outputs: Tensor, linear_weight: Tensor, labels: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+def log_negatives(problem: Problem) -> Tensor:
     """Log-sum-exp of every slot's logits with the items of its bucket, its target left out.
-
-    Args:
-        outputs, linear_weight, labels, rows, items: as in :class:`..engine.BucketSoftmax`.
 
     Returns:
         ``(n_buckets, bucket_size_x)`` float32; -inf for a slot whose bucket holds its target and nothing else.
     """
+    outputs, linear_weight, labels, _, (rows, items, _) = problem
     (n_buckets, bucket_size_x), bucket_size_y = rows.shape, items.shape[1]
     result = torch.empty(n_buckets, bucket_size_x, dtype=torch.float32, device=outputs.device)
     block_x, block_y = 64, 64
@@ -51,35 +49,25 @@ def log_negatives(outputs: Tensor, linear_weight: Tensor, labels: Tensor, rows: 
     return result
 
 
-def winner_gradients(
-    outputs: Tensor,
-    linear_weight: Tensor,
-    labels: Tensor,
-    items: Tensor,
-    winning_bucket: Tensor,
-    *,
-    grad_losses: Tensor,
-    grad_positive: Tensor,
-    log_z: Tensor,
-    bucket_size_x: int,
-    settings: Settings,
-) -> tuple[Tensor, Tensor]:
-    """What :func:`..engine.winner_gradients` computes, for its arguments.
+def winner_gradients(problem: Problem, slots: Slots, at: PositionGradients, sparse: bool) -> Gradients:
+    """Gradients through the slots, of which each position has one at most.
 
     One kernel goes through the items for some winners of a bucket, and has the gradient of their outputs; another goes
     through the winners for some items, and adds the gradient of these to the table's. Nothing waits for the CPU.
     """
+    outputs, linear_weight, labels, _, (_, items, _) = problem
     (n_buckets, bucket_size_y), (n_positions, dim) = items.shape, outputs.shape
-    sorted_bucket, order = winning_bucket.sort()  # (N,): the positions of a bucket stand together in order
+    sorted_bucket, order = slots.block.sort()  # (N,): the positions of a bucket stand together in order
+    order = slots.position[order]
     buckets = torch.arange(n_buckets + 1, device=order.device)
     start = torch.searchsorted(sorted_bucket, buckets)  # (n_buckets + 1,): where each begins, and the last ends
+    grad_positive, grad_losses, log_z = at.losses * at.target, at.losses, at.log_z
 
     # Gradients of the table are added up in float32: in the gradient itself, if that is what it holds, ...
-    in_place = not settings.sparse_grad and linear_weight.dtype == torch.float32
+    in_place = not sparse and linear_weight.dtype == torch.float32
     if in_place:
         grad_rows, item_place, target_place = torch.zeros_like(linear_weight), items, labels
     else:  # ... or side by side, for those rows that have any
-        labels = labels.where(winning_bucket >= 0, items[0, 0])
         touched, place = torch.unique(torch.cat([items.flatten(), labels]), return_inverse=True)
         item_place, target_place = place[: items.numel()].view_as(items), place[items.numel() :]
         grad_rows = torch.zeros(len(touched), dim, dtype=torch.float32, device=outputs.device)
@@ -94,7 +82,7 @@ def winner_gradients(
     arguments = (outputs, linear_weight, labels, items, order, start, grad_losses.contiguous(), log_z)
     numbers = (bucket_size_y, dim, *outputs.stride(), *linear_weight.stride(), *grad_rows.stride())
     with torch.cuda.device_of(outputs):
-        most = min(bucket_size_x, n_positions)  # winners of a bucket
+        most = min(slots.most, n_positions)  # winners of a bucket
         block_x, block_y = 32, 32
         _outputs_gradient_kernel[n_buckets, triton.cdiv(most, block_x)](
             *arguments,
@@ -120,14 +108,11 @@ def winner_gradients(
         )
 
     if in_place:
-        return grad_outputs, grad_rows
+        return Gradients(grad_outputs, grad_rows, None)
     grad_rows = grad_rows.to(linear_weight.dtype)
-    if settings.sparse_grad:
-        grad_weight = torch.sparse_coo_tensor(
-            touched.unsqueeze(0), grad_rows, linear_weight.shape, is_coalesced=True, check_invariants=False
-        )
-        return grad_outputs, grad_weight
-    return grad_outputs, torch.zeros_like(linear_weight).index_copy_(0, touched, grad_rows)
+    if sparse:
+        return Gradients(grad_outputs, grad_rows, touched)
+    return Gradients(grad_outputs, torch.zeros_like(linear_weight).index_copy_(0, touched, grad_rows), None)
 
 
 def _dot_settings(outputs: Tensor, linear_weight: Tensor) -> dict[str, object]:

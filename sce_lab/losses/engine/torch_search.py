@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .common import chunks, is_worst_case, read_count
+from .tiles import chunks, decided
 
 BLOCK = 8  # scores that are searched or skipped together
 
@@ -16,7 +16,6 @@ def streaming_topk(
     *,
     allowed: Tensor | None = None,
     workspace_bytes: int,
-    kernels: bool = False,
 ) -> Tensor:
     """Rows of ``table (C, D)`` with the ``k`` largest inner products with each of the ``queries (Q, D)``.
 
@@ -38,17 +37,10 @@ def streaming_topk(
         k: how many, at most C.
         allowed: ``(C,)`` bool; rows that are not allowed are taken only when no others are left.
         workspace_bytes: from this follows the chunk size.
-        kernels: leave it to the Triton kernels, where these pay.
 
     Returns:
         ``(Q, k)`` int64.
     """
-    if kernels:
-        from .kernels.search import threshold_topk
-
-        chosen = threshold_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)
-        if chosen is not None:
-            return chosen
     n_queries, dim = queries.shape
     # For each row of a chunk: its scores, their share of block maxima, and the row itself, converted.
     bytes_per_row = queries.element_size() * (n_queries + n_queries / BLOCK + dim)
@@ -94,9 +86,8 @@ def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None) -> Tenso
     maxima = scores.view(-1, BLOCK, n_blocks).amax(dim=1)  # (Q, n_blocks)
     n_promising = k
     if threshold is not None:
-        n_promising = min(k, read_count((maxima > threshold).sum(dim=1).amax(), at_most=n_blocks))
-        if is_worst_case(scores):
-            n_promising = min(n_promising, few)
+        most = (maxima > threshold).sum(dim=1).amax()
+        n_promising = min(k, decided(lambda: int(most), few, most))
         if n_promising > few:
             return None
     return _largest(maxima, n_promising)[1]  # (Q, n_promising)

@@ -1,0 +1,25 @@
+"""The engine under the losses: a softmax over some blocks of the N x C matrix of logits, which is never held.
+
+Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how work is cut); ``torch_*`` and ``triton``,
+two implementations of the protocol in ``backend``; ``operators``, which make it a part of PyTorch, and ``autograd``.
+"""
+
+from .autograd import How, softmax_loss, softmax_losses
+from .operators import IMPLEMENTATIONS, topk
+from .problem import Blocks, Problem
+from .tiles import DEFAULT_WORKSPACE_BYTES, decided, is_fake, without_autocast, workspace_or_default
+
+__all__ = [
+    "DEFAULT_WORKSPACE_BYTES",
+    "IMPLEMENTATIONS",
+    "Blocks",
+    "How",
+    "Problem",
+    "decided",
+    "is_fake",
+    "softmax_loss",
+    "softmax_losses",
+    "topk",
+    "without_autocast",
+    "workspace_or_default",
+]

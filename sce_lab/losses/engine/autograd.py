@@ -1,0 +1,174 @@
+"""The engine's front door: losses of blocks that autograd can differentiate, once."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .operators import block_gradients, block_losses, compute_dtype, losses_and_gradients
+from .problem import Blocks, Combine, Problem
+from .tiles import Plan
+from .torch_whole import fits_at_once
+
+
+class How(NamedTuple):
+    """How a loss is computed, which does not change what is computed."""
+
+    tile_bytes: int  # for the temporary tensors of one tile
+    sparse_grad: bool = False  # the gradient of the item table is a row-sparse tensor
+    deterministic: bool = False  # add gradients in a fixed order on CUDA, too
+    backend: str = "auto"
+
+
+def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tuple[Tensor, Tensor]:
+    r"""Softmax cross-entropy of each position over its blocks, and where it comes from.
+
+    .. math:: \ell_n = \log \Big( e^{x_n \cdot w_t} + \sum_{i \in I_n, i \ne t} e^{x_n \cdot w_i + b_i} \Big)
+              - x_n \cdot w_t
+
+    With p the shares of this softmax, the gradients are
+
+    .. math:: \frac{\partial \ell_n}{\partial x_n} = \sum_i p_i w_i - w_t, \qquad
+              \frac{\partial \ell_n}{\partial w_i} = p_i \, x_n, \qquad
+              \frac{\partial \ell_n}{\partial w_t} = (p_t - 1) \, x_n .
+
+    Logits are computed twice and never held: backward computes those that have a gradient again. Between the passes it
+    keeps its inputs, the items of the blocks and three numbers a position.
+
+    Args:
+        problem: outputs, table, targets and blocks.
+        how: how to compute.
+        combine: of a position's blocks take that with the largest loss, or the sum over all of them.
+
+    Returns:
+        Losses ``(N,)``, 0 for a position without a target or in no block, and slots ``(N,)`` (a slot is a position in a
+        block, counted through all blocks), -1 for none.
+    """
+    losses, slot, _ = _Softmax.apply(*_flat(problem), combine, how)
+    return losses, slot
+
+
+def softmax_loss(problem: Problem, weights: Tensor, how: How) -> Tensor:
+    """``sum_n weights_n loss_n`` for one block of all positions; weights ``(N,)`` have no gradient.
+
+    Since the weights are known, losses and gradients can be computed in one go while the logits are there, if a tile
+    has room for all of a position's. That is three products in place of four.
+    """
+    outputs, table = problem.outputs, problem.table
+    with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
+    plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
+    if with_gradient and not torch.compiler.is_compiling() and fits_at_once(problem, plan):
+        needs = [outputs.requires_grad, table.requires_grad]
+        return _SoftmaxAtOnce.apply(*_flat(problem), weights, needs, how)[0]
+    losses, _ = softmax_losses(problem, how)
+    return (losses * weights).sum()
+
+
+def _flat(problem: Problem) -> tuple[Tensor | None, ...]:
+    return *problem[:4], *problem.blocks
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        *problem, combine, how = args
+        return block_losses(*problem, combine, how.tile_bytes, how.deterministic, how.backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *problem, ctx.combine, ctx.how = inputs
+        _, slot, log_z = output
+        ctx.save_for_backward(*problem, *output)
+        ctx.mark_non_differentiable(slot, log_z)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_losses: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad_losses is None:
+            return (None,) * 9
+        grads = _gradients(grad_losses, ctx.saved_tensors, ctx.combine, ctx.needs_input_grad, ctx.how)
+        return *_differentiable_once(grads, ctx.saved_tensors), *(None,) * 7
+
+
+class _SoftmaxAtOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        *problem, weights, needs, how = args
+        losses, *grads = losses_and_gradients(
+            weights, *problem, needs, how.sparse_grad, how.tile_bytes, how.deterministic, how.backend
+        )
+        return torch.dot(losses, weights.to(losses.dtype)), *grads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *problem, weights, _, ctx.how = inputs
+        ctx.save_for_backward(*problem, weights)
+        ctx.grads = output[1:]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad_loss is None:
+            return (None,) * 10
+        *problem, weights = ctx.saved_tensors
+        if ctx.grads is None:  # the graph was retained, and these went with the first backward pass
+            found = block_losses(*problem, "max", ctx.how.tile_bytes, ctx.how.deterministic, ctx.how.backend)
+            grads = _gradients(grad_loss * weights, (*problem, *found), "max", ctx.needs_input_grad, ctx.how)
+        else:
+            grad_outputs, rows, touched = ctx.grads
+            if torch.is_grad_enabled():
+                grad_outputs, rows = grad_outputs * grad_loss, rows * grad_loss
+            else:  # nobody else has them: no second tensor of the table's size
+                ctx.grads = None
+                grad_outputs, rows = grad_outputs.mul_(grad_loss), rows.mul_(grad_loss)
+            grads = _as_gradients(grad_outputs, rows, touched, problem[1], ctx.needs_input_grad, ctx.how)
+        return *_differentiable_once(grads, problem), *(None,) * 8
+
+
+def _gradients(
+    grad_losses: Tensor, saved: tuple[Tensor, ...], combine: Combine, needs: tuple[bool, ...], how: How
+) -> tuple[Tensor | None, Tensor | None]:
+    grads = block_gradients(
+        grad_losses, *saved, combine, list(needs[:2]), how.sparse_grad, how.tile_bytes, how.deterministic, how.backend
+    )
+    return _as_gradients(*grads, saved[1], needs, how)
+
+
+def _as_gradients(
+    grad_outputs: Tensor, rows: Tensor, touched: Tensor, table: Tensor, needs: tuple[bool, ...], how: How
+) -> tuple[Tensor | None, Tensor | None]:
+    """What the operators return, as autograd wants it."""
+    if needs[1] and how.sparse_grad:
+        rows = torch.sparse_coo_tensor(
+            touched.unsqueeze(0), rows, table.shape, is_coalesced=True, check_invariants=False
+        )
+    return grad_outputs if needs[0] else None, rows if needs[1] else None
+
+
+class _Once(torch.autograd.Function):
+    """The identity, with a gradient that says that there is none."""
+
+    @staticmethod
+    def forward(grad: Tensor, *_: Tensor) -> Tensor:
+        return grad.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise RuntimeError(
+            "this loss can be differentiated once: its gradients are not differentiable (create_graph=True, gradient "
+            "penalties); scalable_cross_entropy_reference, or cross_entropy with its logits held, can be"
+        )
+
+
+def _differentiable_once(
+    grads: tuple[Tensor | None, ...], saved: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """Under ``create_graph=True`` the gradients depend on the inputs. Not to say so would be wrong in silence."""
+    if not torch.is_grad_enabled():
+        return grads
+    return tuple(None if grad is None else _Once.apply(grad, *saved[:2]) for grad in grads)

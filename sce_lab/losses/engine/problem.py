@@ -1,0 +1,85 @@
+"""What the engine is asked: which cells of the matrix of logits a loss looks at."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+#: How the blocks of a position are put together: the block with the largest loss, or the sum over all of them.
+Combine = Literal["max", "logsumexp"]
+
+
+class Blocks(NamedTuple):
+    """Rectangles of the N x C matrix of logits, in which a loss takes its softmax.
+
+    ====================  ==============================  =================================================
+    loss                  positions                       items
+    ====================  ==============================  =================================================
+    cross-entropy         all                             all
+    shared negatives      all                             k columns, with a bias of ``-log k Q``
+    own negatives         one row a position              k cells each, with a bias
+    SCE                   ``(n_buckets, bucket_size_x)``  ``(n_buckets, bucket_size_y)``, the largest counts
+    ====================  ==============================  =================================================
+
+    Attributes:
+        rows: ``(n_blocks, n_x)`` positions of each block; None for one block that holds all of them.
+        items: ``(n_blocks, n_y)`` items of each block, in ascending order; None for one block that holds all.
+        bias: ``(n_blocks, n_y)``, added to the logits; an item at -inf is not there.
+    """
+
+    rows: Tensor | None = None
+    items: Tensor | None = None
+    bias: Tensor | None = None
+
+    @classmethod
+    def of(cls, rows: Tensor | None, items: Tensor, bias: Tensor | None = None) -> "Blocks":
+        """Blocks of items in any order.
+
+        With a ``bias`` an item may stand in its block several times: then its weights ``exp(bias)`` are added up, and
+        it is there once. Without, the items of a block are distinct.
+        """
+        items, order = items.sort(dim=1)  # a target is found among them by bisection
+        if bias is None:
+            return cls(rows, items)
+        bias = bias.gather(1, order)
+        first = torch.searchsorted(items, items)  # where the first of its equals stands, (n_blocks, n_y)
+        largest = torch.full_like(bias, -torch.inf).scatter_reduce(1, first, bias, "amax")
+        shift = largest.clamp(min=torch.finfo(bias.dtype).min)  # finite, also where nothing is there
+        weight = (bias - shift.gather(1, first)).exp()
+        total = torch.zeros_like(bias).scatter_add(1, first, weight)
+        return cls(rows, items, shift + total.log())
+
+
+class Problem(NamedTuple):
+    """A matrix of logits that is never held, the right answers, and which cells to look at."""
+
+    outputs: Tensor  # (N, D)
+    table: Tensor  # (C, D)
+    labels: Tensor  # (N,) target items
+    valid: Tensor  # (N,) bool, positions with a target
+    blocks: Blocks
+
+
+class Slots(NamedTuple):
+    """The slots that have a gradient: which block each is in, and whose it is; a *slot* is one position in a block."""
+
+    block: Tensor  # (M,), -1 for a slot that has none after all
+    position: Tensor  # (M,)
+    most: int  # no block has more
+    once: bool  # no position has two
+
+
+class PositionGradients(NamedTuple):
+    """What the gradients of a position's logits follow from; each is ``(N,)``."""
+
+    losses: Tensor  # gradient of the loss, g; 0 where there is none
+    target: Tensor  # gradient of the loss in its target's logit, p_t - 1
+    log_z: Tensor  # log-sum-exp over all that the position looks at, its target included
+
+
+class Gradients(NamedTuple):
+    """Gradients of a problem's outputs and table; None for what was not asked for."""
+
+    outputs: Tensor | None  # (N, D)
+    rows: Tensor | None  # (C, D), or (T, D) for the touched rows of the table
+    touched: Tensor | None  # (T,) in ascending order; None: rows are those of the whole table

@@ -1,0 +1,74 @@
+"""How work is cut so that temporary tensors stay small, and what of it a memory prediction has to run."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+T = TypeVar("T")
+
+
+class Plan(NamedTuple):
+    """How to compute, which does not change what is computed."""
+
+    dtype: torch.dtype  # everything is computed and added up in this one, whatever the inputs are in
+    tile_bytes: int  # for the temporary tensors of one tile
+    deterministic: bool  # add gradients in a fixed order on CUDA, too
+
+
+#: For the temporary tensors of a loss, by device. On a CPU they are quickest while they stay in its cache.
+DEFAULT_WORKSPACE_BYTES = {"cpu": 4 * 2**20, "cuda": 128 * 2**20}
+
+
+def workspace_or_default(workspace_bytes: int | None, like: Tensor, default: dict[str, int] | None = None) -> int:
+    """``workspace_bytes``, or what is usual on the device of ``like``; a ValueError below 1."""
+    if workspace_bytes is None:
+        default = default or DEFAULT_WORKSPACE_BYTES
+        return default.get(like.device.type, default["cpu"])
+    if isinstance(workspace_bytes, bool) or not isinstance(workspace_bytes, int) or workspace_bytes < 1:
+        raise ValueError(f"workspace_bytes must be a positive whole number, got {workspace_bytes!r}")
+    return workspace_bytes
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether this is a memory prediction: a tensor with a shape but without values."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[None]:
+    """Inside, operations on the device of ``tensor`` compute in the dtypes they are given."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
+
+
+def decided(real: Callable[[], T], worst: T, like: Tensor) -> T:
+    """A number, or list of numbers, that the data decide: ``real()``.
+
+    In a memory prediction (``like`` is fake) there are no data, and it is the one that takes the most memory.
+    """
+    return worst if is_fake(like) else real()
+
+
+def chunks(total: int, size: int, like: Tensor) -> list[slice]:
+    """Slices of ``size`` (at least 1) that cover ``range(total)``.
+
+    Each chunk allocates and frees what the one before did, so a memory prediction (``like`` is fake) does two only.
+    """
+    size = max(size, 1)
+    last = min(2 * size, total) if is_fake(like) else total
+    return [slice(start, min(start + size, total)) for start in range(0, last, size)]
+
+
+def tile_shape(bucket_size_x: int, bucket_size_y: int, dim: int, plan: Plan) -> tuple[int, int, int]:
+    """How many slots and items of a bucket a tile takes (all, unless one bucket is too large), and its bytes."""
+    n_x, n_y = bucket_size_x, bucket_size_y
+    while tile_bytes(n_x, n_y, dim, plan) > plan.tile_bytes and max(n_x, n_y) > 1:
+        n_x, n_y = ((n_x + 1) // 2, n_y) if n_x >= n_y else (n_x, (n_y + 1) // 2)
+    return n_x, n_y, tile_bytes(n_x, n_y, dim, plan)
+
+
+def tile_bytes(n_x: int, n_y: int, dim: int, plan: Plan) -> int:
+    """Logits, and three tensors each of positions and items: their rows, gradients and indices."""
+    return (n_x * n_y + 3 * (n_x + n_y) * dim) * plan.dtype.itemsize

@@ -1,0 +1,126 @@
+"""Blocks that each have their own positions and items, with PyTorch: the buckets of SCE, negatives of one's own.
+
+Work is done in *tiles*: some blocks (n_b), and if need be only some of their slots (n_x) and items (n_y), as many as
+fit the plan. Logits of a tile live in the cache and nowhere else.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .problem import PositionGradients, Problem, Slots
+from .table_gradient import TableGradient
+from .tiles import Plan, chunks, decided, is_fake, tile_bytes, tile_shape
+from .torch_parts import add_rows, log_sum_exp_inplace, set_at_targets, take
+
+
+def log_negatives(problem: Problem, plan: Plan) -> Tensor:
+    """Log-sum-exp of every slot's logits over the items of its block, its target left out: ``(n_blocks, n_x)``."""
+    outputs, table, labels, _, (rows, items, bias) = problem
+    (n_blocks, size_x), size_y = rows.shape, items.shape[1]
+    n_x, n_y, bytes_per_block = tile_shape(size_x, size_y, outputs.shape[1], plan)
+    result = outputs.new_empty(n_blocks, size_x, dtype=plan.dtype)
+    for blocks in chunks(n_blocks, plan.tile_bytes // bytes_per_block, outputs):
+        for slots in chunks(size_x, n_x, outputs):
+            positions = rows[blocks, slots]  # (n_b, n_x)
+            x = take(outputs, positions, plan)  # (n_b, n_x, D)
+            so_far = x.new_full(positions.shape, -torch.inf)  # (n_b, n_x)
+            for part in chunks(size_y, n_y, outputs):
+                negatives = items[blocks, part].contiguous()  # (n_b, n_y)
+                logits = torch.bmm(x, take(table, negatives, plan).mT)  # (n_b, n_x, n_y)
+                if bias is not None:
+                    logits += bias[blocks, part].unsqueeze(1)
+                set_at_targets(logits, labels[positions], negatives, -torch.inf)  # the target comes in elsewhere, once
+                so_far = torch.logaddexp(so_far, log_sum_exp_inplace(logits))
+            result[blocks, slots] = so_far
+    return result
+
+
+def add_negative_gradients(
+    problem: Problem,
+    slots: Slots,
+    at: PositionGradients,
+    plan: Plan,
+    grad_outputs: Tensor | None,
+    grad_table: TableGradient | None,
+) -> None:
+    """Add what the items of the blocks, but for the targets, give to the gradients, through these slots.
+
+    With p the share of an item in the softmax of its slot, and g the gradient of the position's loss, that is
+    ``g p w`` to the position's output and ``g p x`` to the item.
+    """
+    outputs, table, labels, _, (_, items, bias) = problem
+    size_y, dim = items.shape[1], outputs.shape[1]
+    for blocks, positions, padding in _tiles(slots, len(items), size_y, dim, plan):
+        n_y = tile_shape(positions.shape[1], size_y, dim, plan)[1]
+        x = take(outputs, positions, plan)  # (n_b, n_x, D)
+        targets, log_z = labels[positions], at.log_z[positions].unsqueeze(2)
+        weighted = x * at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)  # g x, (n_b, n_x, D)
+        grad_x = torch.zeros_like(x)
+        for part in chunks(size_y, n_y, outputs):
+            negatives = items[blocks, part]  # (n_b, n_y)
+            w = take(table, negatives, plan)  # (n_b, n_y, D)
+            p = torch.bmm(x, w.mT)
+            if bias is not None:
+                p += bias[blocks, part].unsqueeze(1)
+            p.sub_(log_z).clamp_(max=0.0).exp_()  # (n_b, n_x, n_y); large logits are not twice rounded alike
+            set_at_targets(p, targets, negatives, 0.0)
+            if grad_outputs is not None:
+                grad_x.baddbmm_(p, w)
+            if grad_table is not None:
+                grad_table.add(negatives.flatten(), torch.bmm(p.mT, weighted).flatten(0, 1))
+        if grad_outputs is not None:
+            grad_x *= at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)
+            add_rows(grad_outputs, positions.flatten(), grad_x.flatten(0, 1), plan)
+
+
+def _tiles(slots: Slots, n_blocks: int, size_y: int, dim: int, plan: Plan) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Tiles of slots, block by block. Blocks with similar numbers of slots share a tile: little of it is padding.
+
+    Yields:
+        ``(n_b,)`` blocks, ``(n_b, n_x)`` positions in each, and ``(n_b, n_x)`` bool: True where a block has no more
+        slots and an earlier one stands in for padding.
+    """
+    sorted_block, order = slots.block.sort()  # (M,): the slots of a block stand together in order
+    position = slots.position[order]
+    block = torch.arange(n_blocks, device=order.device)
+    start = torch.searchsorted(sorted_block, block)
+    count = torch.searchsorted(sorted_block, block, right=True) - start
+    count, block = count.sort(descending=True)
+    start = start[block]
+
+    def tile(first: int, last: int, nth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        limit = count[first:last, None]  # (n_b, 1)
+        return block[first:last], position[start[first:last, None] + torch.minimum(nth, limit - 1)], nth >= limit
+
+    most_slots = tile_shape(slots.most, size_y, dim, plan)[0]
+    if is_fake(count):
+        for n_x, n_b in _worst_tiles(slots.most, n_blocks, size_y, dim, plan):
+            yield tile(0, n_b, torch.arange(n_x, device=order.device))
+        return
+    counts = decided(count.tolist, [], count)
+    first = 0
+    while first < n_blocks and counts[first] > 0:
+        n_x, _, bytes_per_block = tile_shape(min(counts[first], most_slots), size_y, dim, plan)
+        last = min(first + max(plan.tile_bytes // bytes_per_block, 1), n_blocks)
+        while counts[last - 1] == 0:
+            last -= 1
+        for part in chunks(counts[first], n_x, order):
+            yield tile(first, last, torch.arange(part.start, part.stop, device=order.device))
+        first = last
+
+
+def _worst_tiles(most: int, n_blocks: int, size_y: int, dim: int, plan: Plan) -> Iterator[tuple[int, int]]:
+    """Slots and blocks of the tiles of which one takes the most memory, however the slots are spread over blocks.
+
+    What a tile takes is ``n_b (a n_x + b)`` bytes with ``n_b <= tile_bytes / (c n_x + d)``, a quotient that rises or
+    falls all the way from the smallest n_x to the largest. So the worst is at either end, or where n_b reaches the
+    number of blocks.
+    """
+    n_x, n_y, _ = tile_shape(most, size_y, dim, plan)
+    at_one, at_two = tile_bytes(1, n_y, dim, plan), tile_bytes(2, n_y, dim, plan)
+    all_blocks = (plan.tile_bytes / n_blocks - at_one) / (at_two - at_one) + 1  # n_x at which a tile has all blocks
+    for candidate in {n_x, 1, min(max(int(all_blocks), 1), n_x), min(max(int(all_blocks) + 1, 1), n_x)}:
+        n_b = -(-plan.tile_bytes // tile_bytes(candidate, n_y, dim, plan))
+        yield candidate, min(n_b, n_blocks)

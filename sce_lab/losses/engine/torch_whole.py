@@ -1,0 +1,144 @@
+"""One block that holds every position, with PyTorch: all items of the catalog, or some columns of it.
+
+Positions without a target are left out from the start. Logits exist for a tile of positions and items at a time.
+"""
+
+import torch
+from torch import Tensor
+
+from .problem import PositionGradients, Problem
+from .table_gradient import TableGradient
+from .tiles import Plan, chunks, decided, is_fake, tile_shape
+from .torch_parts import log_sum_exp_inplace, set_at_targets, softplus, take
+
+LEAST_POSITIONS = 64  # a tile with fewer spends more on going through the table and its gradient than it saves
+
+
+def log_negatives(problem: Problem, plan: Plan) -> Tensor:
+    """Log-sum-exp of each position's logits over the items, its target left out: ``(N,)``, -inf without a target."""
+    outputs, _, labels, valid, _ = problem
+    positions, size = _with_target(valid), _n_items(problem)
+    n_x, n_y, _ = tile_shape(len(positions), size, outputs.shape[1], plan)
+    result = outputs.new_full((len(outputs),), -torch.inf, dtype=plan.dtype)
+    for part in chunks(size, n_y, outputs):
+        items, w, bias = _columns(problem, part, plan)
+        for tile in chunks(len(positions), n_x, outputs):
+            index = positions[tile]
+            logits = _logits(take(outputs, index, plan), w, bias)  # (n_x, n_y)
+            _set_at_targets(logits, labels[index], items, -torch.inf)  # the target comes in elsewhere, once
+            result[index] = torch.logaddexp(result[index], log_sum_exp_inplace(logits))
+    return result
+
+
+def add_gradients(
+    problem: Problem, at: PositionGradients, plan: Plan, grad_outputs: Tensor | None, grad_table: TableGradient | None
+) -> None:
+    """Add what the items give to the gradients; of the targets only if the block is the whole catalog.
+
+    There the cell of a target holds its own ``p_t - 1`` and needs no pass of its own.
+    """
+    outputs, _, labels, valid, (_, columns, _) = problem
+    positions, size = _with_target(valid), _n_items(problem)
+    n_x, n_y, _ = tile_shape(len(positions), size, outputs.shape[1], plan)
+    for part in chunks(size, n_y, outputs):
+        items, w, bias = _columns(problem, part, plan)
+        grad_w = None if grad_table is None else grad_table.begin(part, w)
+        for tile in chunks(len(positions), n_x, outputs):
+            index = positions[tile]
+            x, g = take(outputs, index, plan), at.losses[index].unsqueeze(1)
+            p = _logits(x, w, bias).sub_(at.log_z[index].unsqueeze(1)).clamp_(max=0.0).exp_()  # (n_x, n_y)
+            _set_at_targets(p, labels[index], items, at.target[index] if columns is None else 0.0)
+            if grad_outputs is not None:
+                grad_outputs.index_add_(0, index, torch.mm(p, w).mul_(g).to(grad_outputs.dtype))
+            if grad_w is not None:
+                grad_w.addmm_(p.T, x.mul_(g))
+        if grad_w is not None:
+            grad_table.end(part, items, grad_w)
+
+
+def fits_at_once(problem: Problem, plan: Plan) -> bool:
+    """Whether a tile has room for all items beside enough positions, so that nothing need be computed twice."""
+    return _at_once(problem, plan) >= min(LEAST_POSITIONS, len(problem.outputs))
+
+
+def losses_and_gradients(
+    problem: Problem, g: Tensor, plan: Plan, grad_outputs: Tensor | None, grad_table: TableGradient | None
+) -> tuple[Tensor, Tensor]:
+    """Losses ``(N,)``, 0 without a target, and ``p_t - 1`` ``(N,)``; :func:`add_gradients` is done on the way.
+
+    Softmax and gradients need the same exponentials: where a tile sees all items they are made once, with three
+    products in place of four.
+
+    Args:
+        problem: with one block of all positions.
+        g: ``(N,)`` gradient of each position's loss.
+        plan: how to compute.
+        grad_outputs: ``(N, D)`` to add to, or None.
+        grad_table: to add to, or None.
+    """
+    outputs, table, labels, valid, (_, columns, _) = problem
+    positions, size = _with_target(valid), _n_items(problem)
+    losses, target = (outputs.new_zeros(len(outputs), dtype=plan.dtype) for _ in range(2))
+    every = slice(0, size)
+    items, w, bias = _columns(problem, every, plan)
+    grad_w = None if grad_table is None else grad_table.begin(every, w)
+    for tile in chunks(len(positions), _at_once(problem, plan), outputs):
+        index = positions[tile]
+        targets, x = labels[index], take(outputs, index, plan)
+        positive = (x * take(table, targets, plan)).sum(dim=1)
+        e = _logits(x, w, bias)  # (n_x, n_items)
+        _set_at_targets(e, targets, items, -torch.inf)
+        largest = e.amax(dim=1).clamp(min=torch.finfo(e.dtype).min)
+        total = e.sub_(largest.unsqueeze(1)).exp_().sum(dim=1)
+        losses[index] = loss = softplus(largest + total.log() - positive)
+        target[index] = share = torch.expm1(-loss)  # p_t - 1, exact where p_t is nearly 1, too
+        total = total.clamp(min=torch.finfo(e.dtype).tiny)  # 0 where all items are the target
+        if columns is None:
+            _set_at_targets(e, targets, items, -total)
+        scale = (g[index] * -share / total).unsqueeze(1)  # of the exponentials, to make them g p
+        if grad_outputs is not None:
+            grad_outputs.index_add_(0, index, torch.mm(e, w).mul_(scale).to(grad_outputs.dtype))
+        if grad_w is not None:
+            grad_w.addmm_(e.T, x.mul_(scale))
+    if grad_w is not None:
+        grad_table.end(every, items, grad_w)
+    return losses, target
+
+
+def _with_target(valid: Tensor) -> Tensor:
+    """Positions that have a target, ``(n,)``."""
+    if is_fake(valid):
+        return valid.new_empty(decided(lambda: 0, len(valid), valid), dtype=torch.int64)
+    return valid.nonzero().squeeze(1)
+
+
+def _n_items(problem: Problem) -> int:
+    return len(problem.table) if problem.blocks.items is None else problem.blocks.items.shape[1]
+
+
+def _at_once(problem: Problem, plan: Plan) -> int:
+    """How many positions a tile has room for beside all items."""
+    size, dim = _n_items(problem), problem.outputs.shape[1]
+    in_place = problem.blocks.items is None and problem.table.dtype == plan.dtype
+    held = 0 if in_place else 2 * size * dim  # the rows of the items, and their gradient
+    return max((plan.tile_bytes // plan.dtype.itemsize - held) // (size + 4 * dim), 0)
+
+
+def _columns(problem: Problem, part: slice, plan: Plan) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Some of the items in ascending order ``(n_y,)``, their rows ``(n_y, D)`` and their bias ``(n_y,)``."""
+    _, items, bias = problem.blocks
+    if items is None:
+        every = torch.arange(part.start, part.stop, device=problem.table.device)
+        return every, problem.table[part].to(plan.dtype), None
+    chosen = items[0, part]
+    return chosen, take(problem.table, chosen, plan), None if bias is None else bias[0, part]
+
+
+def _logits(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.mm(x, w.T) if bias is None else torch.addmm(bias, x, w.T)
+
+
+def _set_at_targets(logits: Tensor, targets: Tensor, items: Tensor, value: float | Tensor) -> None:
+    """:func:`.torch_parts.set_at_targets` for one block."""
+    value = value.unsqueeze(0) if isinstance(value, Tensor) else value
+    set_at_targets(logits.unsqueeze(0), targets.unsqueeze(0), items.unsqueeze(0), value)

@@ -1,0 +1,118 @@
+"""What every loss does first: check its inputs and settings, and flatten (B, L, D) to (N, D)."""
+
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .engine import is_fake
+
+
+class Inputs(NamedTuple):
+    """The inputs of a loss with its positions in one dimension."""
+
+    outputs: Tensor  # (N, D), one row per position
+    labels: Tensor  # (N,) target items; item 0 stands in at ignored positions, so that it can index
+    valid: Tensor  # (N,) bool, positions with a target
+
+    @property
+    def finite_outputs(self) -> Tensor:
+        """The outputs, 0 at ignored positions: whatever stands there, such as NaN, touches no gradient."""
+        return self.outputs.masked_fill(~self.valid.unsqueeze(1), 0.0)
+
+
+def flatten_inputs(input: Tensor, linear_weight: Tensor, target: Tensor, ignore_index: int | None) -> Inputs:
+    """Check the three inputs and lay the positions out in one dimension; ``ignore_index=None`` ignores none.
+
+    Raises:
+        ValueError: shapes, dtypes or target items that do not fit; the message names them.
+    """
+    if linear_weight.dim() != 2 or linear_weight.shape[0] == 0:
+        raise ValueError(f"linear_weight must be (C, D) with at least one item, got shape {tuple(linear_weight.shape)}")
+    if input.dim() < 1 or input.shape[-1] != linear_weight.shape[1]:
+        raise ValueError(
+            f"the last dimension of input, shape {tuple(input.shape)}, must be the D of linear_weight, "
+            f"shape {tuple(linear_weight.shape)}"
+        )
+    if target.shape != input.shape[:-1]:
+        raise ValueError(
+            f"target must have one item per position, shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}"
+        )
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise ValueError(f"target holds item numbers, so its dtype must be an integer one, got {target.dtype}")
+    if not (input.is_floating_point() and linear_weight.is_floating_point()):
+        raise ValueError(f"input and linear_weight must be floating point, got {input.dtype} and {linear_weight.dtype}")
+    if input.dtype != linear_weight.dtype and not torch.is_autocast_enabled(input.device.type):
+        raise ValueError(
+            f"input is {input.dtype} but linear_weight is {linear_weight.dtype}: "
+            "give both the same dtype, or run under torch.autocast"
+        )
+
+    outputs = input.reshape(-1, input.shape[-1])  # (N, D)
+    target = target.reshape(-1).long()  # (N,)
+    valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index  # (N,)
+    labels = target.masked_fill(~valid, 0)
+    check_items(
+        "target", labels, len(linear_weight), "mark positions without a target with ignore_index"
+    )
+    return Inputs(outputs, labels, valid)
+
+
+def check_items(name: str, items: Tensor, catalog_size: int, advice: str) -> None:
+    """Name an item outside the catalog. On a GPU this would stall the queue; there indexing itself asserts."""
+    if items.device.type != "cpu" or is_fake(items) or items.numel() == 0 or torch.compiler.is_compiling():
+        return
+    for item in map(int, items.aminmax()):
+        if not 0 <= item < catalog_size:
+            raise ValueError(
+                f"{name} {item} is outside the catalog of {catalog_size} items (0..{catalog_size - 1}); {advice}"
+            )
+
+
+def flatten_negatives(negatives: Tensor, target_shape: torch.Size, catalog_size: int) -> Tensor:
+    """Negatives ``(k,)``, or ``(..., k)`` after the shape of the target as ``(N, k)``; a ValueError for any other."""
+    if negatives.dim() == 0 or negatives.shape[-1] == 0 or negatives.dim() > 1 and negatives.shape[:-1] != target_shape:
+        raise ValueError(
+            f"negatives must be (k,) or {(*target_shape, 'k')} with k at least 1, got shape {tuple(negatives.shape)}"
+        )
+    if negatives.is_floating_point() or negatives.is_complex() or negatives.dtype == torch.bool:
+        raise ValueError(f"negatives hold item numbers, so their dtype must be an integer one, got {negatives.dtype}")
+    check_items("negative", negatives, catalog_size, "negatives are items, and padding is none")
+    return negatives.long() if negatives.dim() == 1 else negatives.reshape(-1, negatives.shape[-1]).long()
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise before the work is done, not after it."""
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
+
+
+def check_positive(name: str, value: Any) -> int:
+    """Return ``value`` as an int, or raise a ValueError that names the setting and its value."""
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    if isinstance(value, bool) or not (whole or isinstance(value, torch.SymInt)) or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    return value if isinstance(value, torch.SymInt) else int(value)
+
+
+def check_sparse_grad(sparse_grad: bool, linear_weight: Tensor) -> None:
+    """A row-sparse gradient can be that of a parameter; operations before the loss could not go on from it."""
+    if sparse_grad and linear_weight.requires_grad and not linear_weight.is_leaf:
+        raise ValueError(
+            "sparse_grad=True needs linear_weight to be a parameter (a leaf), but it is the result of an operation "
+            f"({linear_weight.grad_fn.name()}), which cannot take a row-sparse gradient; leave sparse_grad out"
+        )
+
+
+def check_generator(generator: torch.Generator | None) -> None:
+    """Raise where a draw would be repeated, but could not come out the same.
+
+    ``torch.utils.checkpoint`` runs the forward pass again within the backward pass. It restores torch's own generators
+    before, and knows of no other: the gradient would be that of another draw.
+    """
+    if generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            "a loss with a generator of its own ran again within a backward pass (torch.utils.checkpoint?), where it "
+            "would draw something else than before; leave the generator out there, or call the loss outside"
+        )

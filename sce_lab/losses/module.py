@@ -1,0 +1,78 @@
+"""The module around a functional loss: it stores settings and calls the function."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .inputs import check_reduction
+
+
+class LossModule(nn.Module):
+    """A loss whose settings are plain attributes that may change between steps.
+
+    A subclass names the function, ``class SCELoss(LossModule, function=scalable_cross_entropy, label="SCE")``: its
+    keyword arguments are the settings, with its defaults. Tensors among them are buffers that move with the module and
+    stay out of its ``state_dict``; modules (a sampler) move with it, too. Settings named after the label are fixed.
+
+    Args:
+        settings: keyword arguments of the function; ``check`` complains of impossible ones here and now.
+
+    Raises:
+        ValueError: a setting that the loss does not know, or a value that it refuses.
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+    label: ClassVar[str]
+    fixed: ClassVar[dict[str, Any]]
+    defaults: ClassVar[dict[str, Any]]
+    check: ClassVar[Callable[..., None] | None]
+
+    def __init_subclass__(
+        cls, function: Callable[..., Tensor], label: str, check: Callable[..., None] | None = None, **fixed: Any
+    ) -> None:
+        super().__init_subclass__()
+        parameters = inspect.signature(function).parameters.values()
+        settings = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
+        cls.function, cls.check = staticmethod(function), staticmethod(check) if check else None
+        cls.label, cls.fixed = label, fixed
+        cls.defaults = {p.name: p.default for p in settings}
+        cls.__signature__ = inspect.Signature(settings)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        if unknown := settings.keys() - self.defaults.keys():
+            raise ValueError(
+                f"{type(self).__name__} knows no setting {', '.join(sorted(unknown))}; it knows {', '.join(self.defaults)}"
+            )
+        for name, value in (self.defaults | settings).items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value, persistent=False)
+            else:
+                setattr(self, name, value)
+        self.check_settings()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the function is called with."""
+        return {name: getattr(self, name) for name in self.defaults}
+
+    def check_settings(self) -> None:
+        """Raise a ValueError that names a setting out of range and its value."""
+        check_reduction(self.reduction)
+        if self.check:
+            self.check(**self.settings)
+
+    def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
+        """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
+        return self.function(input, linear_weight, target, **self.settings, **self.fixed)
+
+    def extra_repr(self) -> str:
+        """The settings that are not the defaults, for ``print(loss)``."""
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.settings.items()
+            if not isinstance(value, Tensor | torch.Generator | nn.Module) and value != self.defaults[name]
+        )

@@ -1,0 +1,229 @@
+"""Where negatives come from: distributions Q over the items, to draw from and to correct for."""
+
+from __future__ import annotations
+
+from math import log, log1p
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .inputs import check_items
+
+SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch")
+
+
+class Negatives(NamedTuple):
+    """Drawn negatives, ``(k,)`` shared by all positions or ``(N, k)``; the three tensors have one shape."""
+
+    items: Tensor
+    log_expected: Tensor  # log of how often the item is expected among the draws that are not its own target
+    usable: Tensor | None = None  # False: not a negative at all (in-batch draws of a position without a target)
+
+
+class Proposal(nn.Module):
+    """A distribution Q over items 0..C-1. A sampler of your own is a subclass with these two methods.
+
+    Its tensors are buffers, so it moves with the loss that it is a setting of.
+    """
+
+    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """Independent draws from Q, int64 of this shape, on the device."""
+        raise NotImplementedError
+
+    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
+        """``log Q(i)`` of each of the ``items``."""
+        raise NotImplementedError
+
+    def negatives(
+        self,
+        labels: Tensor,
+        valid: Tensor,
+        n_negatives: int,
+        shared: bool,
+        catalog_size: int,
+        generator: torch.Generator | None,
+    ) -> Negatives:
+        """Negatives for targets ``labels (N,)``, ``valid`` where there is one: k for all, or k for each."""
+        shape = (n_negatives,) if shared else (len(labels), n_negatives)
+        return self.given(self.draw(shape, catalog_size, labels.device, generator), catalog_size)
+
+    def given(self, items: Tensor, catalog_size: int) -> Negatives:
+        """Negatives ``(k,)`` or ``(N, k)`` that somebody else drew from Q."""
+        return Negatives(items, log(items.shape[-1]) + self.log_probability(items, catalog_size))
+
+
+class Uniform(Proposal):
+    """Every item alike, ``Q = 1 / C``."""
+
+    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """See :meth:`Proposal.draw`."""
+        return torch.randint(catalog_size, shape, generator=generator, device=_where(device, generator)).to(device)
+
+    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
+        """See :meth:`Proposal.log_probability`."""
+        return torch.full(items.shape, -log(catalog_size), device=items.device, dtype=_precise(items.device))
+
+
+class LogUniform(Proposal):
+    """Zipf over the popularity rank r = 0..C-1, ``Q = log((r + 2) / (r + 1)) / log(C + 1)``.
+
+    Args:
+        item_counts: ``(C,)`` training count of each item.
+    """
+
+    def __init__(self, item_counts: Tensor) -> None:
+        super().__init__()
+        item_at_rank = torch.argsort(_checked(item_counts), descending=True, stable=True)
+        self.register_buffer("item_at_rank", item_at_rank, persistent=False)  # (C,)
+        self.register_buffer("rank_of_item", torch.argsort(item_at_rank), persistent=False)  # (C,)
+
+    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """See :meth:`Proposal.draw`."""
+        _check_size(self.item_at_rank, catalog_size)
+        rank = torch.exp(_uniform(shape, device, generator) * log1p(catalog_size)).long() - 1  # P(rank < r) ~ log(r + 1)
+        return self.item_at_rank.to(device)[rank.clamp(max=catalog_size - 1)]
+
+    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
+        """See :meth:`Proposal.log_probability`."""
+        rank = self.rank_of_item.to(items.device)[items].to(_precise(items.device))
+        return (torch.log1p(1 / (rank + 1)) / log1p(catalog_size)).log()
+
+
+class Popularity(Proposal):
+    """``Q`` proportional to ``max(count, 1) ** exponent``: an item that could never be drawn would be missing.
+
+    Args:
+        item_counts: ``(C,)`` training count of each item.
+        exponent: flattens the popularity: 0 is uniform, 1 the popularity itself.
+    """
+
+    def __init__(self, item_counts: Tensor, exponent: float = 0.75) -> None:
+        super().__init__()
+        if not -100 <= exponent <= 100:
+            raise ValueError(f"exponent must be a number such as 0.75, got {exponent!r}")
+        weights = _checked(item_counts).to(_precise(item_counts.device)).clamp(min=1).pow(exponent)
+        self.register_buffer("cumulative", weights.cumsum(0) / weights.sum(), persistent=False)  # (C,)
+        self.register_buffer("log_q", (weights / weights.sum()).log(), persistent=False)  # (C,)
+
+    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """See :meth:`Proposal.draw`."""
+        _check_size(self.cumulative, catalog_size)
+        u = _uniform(shape, device, generator)  # invert the distribution function
+        return torch.searchsorted(self.cumulative.to(device), u, right=True).clamp(max=catalog_size - 1)
+
+    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
+        """See :meth:`Proposal.log_probability`."""
+        return self.log_q.to(items.device)[items]
+
+
+class InBatch(Proposal):
+    """The targets of other positions of the batch, drawn without replacement: at most as many as there are.
+
+    They follow the popularity of the training data, so with ``item_counts`` Q is that popularity, over all batches.
+    Without, Q is the frequency within the batch, and the estimate is of the sum over the batch's items only. At one
+    position its own draw can never count, so ``k`` is the number drawn times ``(N - 1) / N``.
+    """
+
+    def __init__(self, item_counts: Tensor | None = None) -> None:
+        super().__init__()
+        self.popularity = None if item_counts is None else Popularity(item_counts, 1.0)
+
+    def negatives(
+        self,
+        labels: Tensor,
+        valid: Tensor,
+        n_negatives: int,
+        shared: bool,
+        catalog_size: int,
+        generator: torch.Generator | None,
+    ) -> Negatives:
+        """Targets ``(k,)`` of up to ``n_negatives`` different positions."""
+        if not shared:
+            raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
+        n_valid = valid.sum()
+        keys = torch.rand(labels.shape, generator=generator, device=_where(labels.device, generator)).to(labels.device)
+        keys = keys.masked_fill(~valid, -1.0)  # last, so taken only when nothing else is left
+        positions = keys.topk(min(n_negatives, len(labels))).indices
+        items, usable = labels[positions], valid[positions]
+        n_drawn = usable.sum().to(_precise(labels.device))
+        if self.popularity is not None:
+            others = n_drawn * (n_valid - 1) / n_valid.clamp(min=1)  # the draw of one's own target never counts
+            log_expected = others.clamp(min=1e-9).log() + self.popularity.log_probability(items, catalog_size)
+        else:
+            batch = labels.masked_fill(~valid, -1).sort().values
+            count = torch.searchsorted(batch, items, right=True) - torch.searchsorted(batch, items)
+            log_expected = (n_drawn * count / n_valid.clamp(min=1)).clamp(min=1e-9).log()
+        return Negatives(items, log_expected, usable)
+
+    def given(self, items: Tensor, catalog_size: int) -> Negatives:
+        """Refused: they come from the batch."""
+        raise ValueError('negatives do not go with sampling="in_batch", which takes them from the batch')
+
+
+def make_proposal(sampling: str | Proposal, item_counts: Tensor | None = None, exponent: float = 0.75) -> Proposal:
+    """The proposal of this name in :data:`SAMPLINGS`; one that is prepared from counts is kept as long as they are.
+
+    Raises:
+        ValueError: an unknown name, counts that are missing, or values that make no distribution.
+    """
+    if isinstance(sampling, Proposal):
+        return sampling
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, or a Proposal, got {sampling!r}")
+    if sampling == "uniform":
+        return Uniform()
+    if item_counts is None:
+        if sampling == "in_batch":
+            return InBatch()
+        raise ValueError(f"sampling={sampling!r} needs item_counts, the training count of each item")
+    make = {
+        "log_uniform": lambda: LogUniform(item_counts),
+        "popularity": lambda: Popularity(item_counts, exponent),
+        "in_batch": lambda: InBatch(item_counts),
+    }[sampling]
+    if torch.compiler.is_compiling():
+        return make()
+    kept = _prepared.setdefault(item_counts, {})
+    key = sampling, exponent, item_counts._version
+    if key not in kept:
+        kept.clear()
+        kept[key] = make()
+    return kept[key]
+
+
+_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _checked(item_counts: Tensor) -> Tensor:
+    if item_counts.dim() != 1 or item_counts.is_complex() or len(item_counts) == 0:
+        raise ValueError(f"item_counts must be (C,) numbers, one for each item, got shape {tuple(item_counts.shape)}")
+    if item_counts.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = ~(torch.isfinite(item_counts) & (item_counts >= 0))
+        if wrong.any():
+            where = int(wrong.nonzero()[0])
+            raise ValueError(f"item_counts must be finite and not negative, got {item_counts[where].item()} at item {where}")
+    return item_counts
+
+
+def _check_size(of_each_item: Tensor, catalog_size: int) -> None:
+    if len(of_each_item) != catalog_size:
+        raise ValueError(
+            f"item_counts must hold one count for each of the {catalog_size} items, shape ({catalog_size},), "
+            f"got shape {tuple(of_each_item.shape)}"
+        )
+
+
+def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    where = _where(device, generator)
+    return torch.rand(shape, generator=generator, device=where, dtype=_precise(where)).to(device)
+
+
+def _where(device: torch.device, generator: torch.Generator | None) -> torch.device:
+    return device if generator is None else generator.device
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
