@@ -58,7 +58,7 @@ def add_gradients(
 
 def fits_at_once(problem: Problem, plan: Plan) -> bool:
     """Whether a tile has room for all items beside enough positions, so that nothing need be computed twice."""
-    return _at_once(problem, plan) >= min(LEAST_POSITIONS, len(problem.outputs))
+    return problem.blocks.rows is None and _at_once(problem, plan) >= min(LEAST_POSITIONS, len(problem.outputs))
 
 
 def losses_and_gradients(
