@@ -78,6 +78,8 @@ class _Softmax(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         *problem, ctx.combine, ctx.how = inputs
         _, slot, log_z = output
+        if ctx.combine == "max" and problem[4] is not None:  # of the rows only the shape: slots say who won where
+            problem[4] = problem[4].new_zeros(()).expand(problem[4].shape)
         ctx.save_for_backward(*problem, *output)
         ctx.mark_non_differentiable(slot, log_z)
         ctx.set_materialize_grads(False)
