@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .inputs import check_items
+from .engine import is_fake
 
 SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch")
 
@@ -81,12 +81,13 @@ class LogUniform(Proposal):
 
     def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
         """See :meth:`Proposal.draw`."""
-        _check_size(self.item_at_rank, catalog_size)
+        check_size(self.item_at_rank, catalog_size)
         rank = torch.exp(_uniform(shape, device, generator) * log1p(catalog_size)).long() - 1  # P(rank < r) ~ log(r + 1)
         return self.item_at_rank.to(device)[rank.clamp(max=catalog_size - 1)]
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
         """See :meth:`Proposal.log_probability`."""
+        check_size(self.rank_of_item, catalog_size)
         rank = self.rank_of_item.to(items.device)[items].to(_precise(items.device))
         return (torch.log1p(1 / (rank + 1)) / log1p(catalog_size)).log()
 
@@ -109,12 +110,13 @@ class Popularity(Proposal):
 
     def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
         """See :meth:`Proposal.draw`."""
-        _check_size(self.cumulative, catalog_size)
+        check_size(self.cumulative, catalog_size)
         u = _uniform(shape, device, generator)  # invert the distribution function
         return torch.searchsorted(self.cumulative.to(device), u, right=True).clamp(max=catalog_size - 1)
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
         """See :meth:`Proposal.log_probability`."""
+        check_size(self.log_q, catalog_size)
         return self.log_q.to(items.device)[items]
 
 
@@ -199,7 +201,7 @@ _prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
 def _checked(item_counts: Tensor) -> Tensor:
     if item_counts.dim() != 1 or item_counts.is_complex() or len(item_counts) == 0:
         raise ValueError(f"item_counts must be (C,) numbers, one for each item, got shape {tuple(item_counts.shape)}")
-    if item_counts.device.type == "cpu" and not torch.compiler.is_compiling():
+    if item_counts.device.type == "cpu" and not is_fake(item_counts) and not torch.compiler.is_compiling():
         wrong = ~(torch.isfinite(item_counts) & (item_counts >= 0))
         if wrong.any():
             where = int(wrong.nonzero()[0])
@@ -207,7 +209,8 @@ def _checked(item_counts: Tensor) -> Tensor:
     return item_counts
 
 
-def _check_size(of_each_item: Tensor, catalog_size: int) -> None:
+def check_size(of_each_item: Tensor, catalog_size: int) -> None:
+    """A ValueError unless there is one number for each item."""
     if len(of_each_item) != catalog_size:
         raise ValueError(
             f"item_counts must hold one count for each of the {catalog_size} items, shape ({catalog_size},), "

@@ -15,7 +15,7 @@ from .inputs import (
     flatten_negatives,
 )
 from .module import LossModule
-from .proposals import Negatives, Proposal, make_proposal
+from .proposals import Negatives, Proposal, check_size, make_proposal
 from .reduction import accumulation_dtype, reduced_softmax
 
 
@@ -95,6 +95,8 @@ def sampled_softmax(
     check_generator(generator)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index)
     proposal, catalog_size = make_proposal(sampling, item_counts, exponent), len(linear_weight)
+    if item_counts is not None:
+        check_size(item_counts, catalog_size)
     if negatives is None:
         k = check_positive("n_negatives", n_negatives)
         drawn = proposal.negatives(inputs.labels, inputs.valid, k, shared_negatives, catalog_size, generator)
