@@ -6,6 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sce_lab.losses.engine import IMPLEMENTATIONS
+
 
 class LiveBytes(TorchDispatchMode):
     """Record storages made inside the context. What existed before (the inputs) does not count.
@@ -20,6 +22,9 @@ class LiveBytes(TorchDispatchMode):
         self.serial = weakref.WeakKeyDictionary()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in IMPLEMENTATIONS:  # piece by piece
+            with self:
+                return IMPLEMENTATIONS[func](*args, **(kwargs or {}))
         known = {storage._cdata for tensor in tree_leaves((args, kwargs)) for storage in storages(tensor)}
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):

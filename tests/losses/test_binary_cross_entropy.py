@@ -139,7 +139,7 @@ def test_module_follows_its_attributes():
     settings = {"n_negatives": 5, "calibration": 0.75, "shared_negatives": True}
     expected = binary_cross_entropy(*problem.arguments, **settings, generator=torch.Generator().manual_seed(5))
     assert loss(*problem.arguments) == expected
-    assert repr(loss) == "BinaryCrossEntropyLoss(n_negatives=5, calibration=0.75, shared=True)"
+    assert repr(loss) == "BinaryCrossEntropyLoss(n_negatives=5, calibration=0.75, shared_negatives=True)"
     for wrong in ({"n_negatives": 0}, {"calibration": 2}, {"reduction": "median"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             BinaryCrossEntropyLoss(**wrong)

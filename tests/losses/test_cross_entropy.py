@@ -12,6 +12,7 @@ from sce_lab.losses import LOSSES, cross_entropy, make_loss
 REDUCTIONS = ("none", "mean", "sum")
 EVERY_LOSS = {
     "ce": {},
+    "cce": {},
     "sampled": {"n_negatives": 5},
     "sce": {"n_buckets": 3, "bucket_size_x": 4, "bucket_size_y": 6},
     "bce": {"n_negatives": 2},
@@ -134,7 +135,7 @@ def test_settings_that_make_no_sense_are_named(name):
 
 
 def test_unknown_losses_are_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'bpr'.*'ce', 'sampled', 'sce', 'bce'"):
+    with pytest.raises(ValueError, match=r"'bpr'.*'ce', 'cce', 'sampled', 'sce', 'bce'"):
         make_loss("bpr")
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from problems import assert_matches, make_problem, problems, quick
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sce_lab.losses import SampledSoftmaxLoss, cross_entropy, sampled_softmax
-from sce_lab.losses.sampled import SAMPLINGS, Proposal
+from sce_lab.losses import SampledSoftmaxLoss, cross_entropy, make_proposal, sampled_softmax
+from sce_lab.losses.proposals import SAMPLINGS
 
 DRAWN = ("uniform", "log_uniform", "popularity")
 
@@ -47,22 +47,24 @@ def test_all_items_as_negatives_is_cross_entropy(correction):
 @pytest.mark.parametrize("sampling", DRAWN)
 def test_draws_follow_the_stated_probability(sampling):
     c, n = 12, 60_000
-    proposal = Proposal(sampling, c, counts(c), exponent=0.5)
-    q = proposal.log_probability(torch.arange(c)).double().exp()
+    proposal = make_proposal(sampling, counts(c), exponent=0.5)
+    q = proposal.log_probability(torch.arange(c), c).double().exp()
     assert q.sum().item() == pytest.approx(1)
     assert (q > 0).all()
-    drawn = proposal.draw((n,), torch.device("cpu"), torch.Generator().manual_seed(0))
-    frequency = torch.bincount(drawn.items, minlength=c) / n
+    items = proposal.draw((n,), c, torch.device("cpu"), torch.Generator().manual_seed(0))
+    frequency = torch.bincount(items, minlength=c) / n
     assert ((frequency - q).abs() < 5 * (q / n).sqrt()).all()
-    torch.testing.assert_close(drawn.log_expected.double(), (n * q[drawn.items]).log())
+    torch.testing.assert_close(proposal.given(items, c).log_expected.double(), (n * q[items]).log())
 
 
 def test_popular_items_are_drawn_more_often_and_the_exponent_flattens():
-    popularity = [Proposal("popularity", 12, counts(12), e).log_probability(torch.arange(12)).exp() for e in (0, 1)]
+    popularity = [
+        make_proposal("popularity", counts(12), e).log_probability(torch.arange(12), 12).exp() for e in (0, 1)
+    ]
     torch.testing.assert_close(popularity[0], torch.full((12,), 1 / 12, dtype=torch.float64))
     weights = counts(12).clamp(min=1).double()
     torch.testing.assert_close(popularity[1], weights / weights.sum())
-    zipf = Proposal("log_uniform", 12, counts(12)).log_probability(torch.arange(12))
+    zipf = make_proposal("log_uniform", counts(12)).log_probability(torch.arange(12), 12)
     by_popularity = counts(12).argsort(descending=True, stable=True)
     assert (zipf[by_popularity].diff() < 0).all()
 
@@ -228,11 +230,20 @@ def test_impossible_settings_are_named(settings, message):
 def test_module_prepares_the_proposal_once_and_follows_changes():
     problem = make_problem()
     loss = SampledSoftmaxLoss(sampling="popularity", item_counts=counts(50), generator=torch.Generator())
-    first = loss.proposal(50)
+
+    def proposal():
+        return make_proposal(loss.sampling, loss.item_counts, loss.exponent)
+
+    first = proposal()
     loss(*problem.arguments)
-    assert loss.proposal(50) is first
+    assert proposal() is first
     loss.exponent = 0.1
-    assert loss.proposal(50) is not first
+    assert proposal() is not first
+    loss.exponent = 0.75
+    before = proposal()
+    loss.item_counts[3] = 10**6  # in place: what was prepared is no longer right
+    torch.testing.assert_close(proposal().log_q, make_proposal("popularity", loss.item_counts.clone()).log_q)
+    assert proposal() is not before
     loss.sampling, loss.n_negatives = "uniform", 3
     loss.generator.manual_seed(5)
     expected = sampled_softmax(*problem.arguments, n_negatives=3, generator=torch.Generator().manual_seed(5))

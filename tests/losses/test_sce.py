@@ -14,8 +14,10 @@ from sce_lab.losses import (
     cross_entropy,
     scalable_cross_entropy,
     scalable_cross_entropy_reference,
+    scalable_cross_entropy_statistics,
 )
-from sce_lab.losses.topk import streaming_topk
+from sce_lab.losses.buckets import BucketSizes
+from sce_lab.losses.engine.torch_search import streaming_topk
 
 both = pytest.mark.parametrize("sce", [scalable_cross_entropy_reference, scalable_cross_entropy])
 clamping = pytest.mark.filterwarnings("ignore:bucket_size")
@@ -165,18 +167,20 @@ def test_too_large_buckets_take_everything_and_warn_once(sce):
 def test_module_warns_once_and_again_after_a_change():
     problem = make_problem()
     loss = SCELoss(n_buckets=2, bucket_size_x=99, bucket_size_y=5)
-    for bucket_size_x, n_warnings in ((99, 1), (99, 0), (120, 1), (120, 0), (7, 0)):
-        loss.bucket_size_x = bucket_size_x
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # as outside of tests: the same warning once
+        for bucket_size_x, n_warnings in ((99, 1), (99, 0), (120, 1), (120, 0), (7, 0)):
+            loss.bucket_size_x = bucket_size_x
+            before = len(caught)
             loss(*problem.arguments)
-        assert len(caught) == n_warnings
+            assert len(caught) == before + n_warnings
 
 
 @pytest.mark.filterwarnings("error")
 def test_module_follows_the_paper_where_nothing_is_said():
     loss = SCELoss()
-    sizes = loss.sizes(n_positions=10_000, catalog_size=10_000)
+    asked = loss.n_buckets, loss.bucket_size_x, loss.bucket_size_y
+    sizes = BucketSizes.asked(*asked, n_positions=10_000, catalog_size=10_000)
     assert (sizes.n_buckets, sizes.bucket_size_x, sizes.bucket_size_y) == (200, 200, 256)
     for n in (1, 2, 30):  # small batches and catalogs: as many as there are, silently
         problem = make_problem(n=n)
@@ -192,32 +196,36 @@ def test_module_does_what_the_function_does():
     assert loss(*problem.arguments) == expected
     loss(*problem.arguments).backward()
     assert problem.linear_weight.grad.is_sparse
-    assert loss.statistics is None
     assert "n_buckets=4" in repr(loss)
 
 
-@both
 @pytest.mark.parametrize("size_x", [3, 30])
-def test_statistics_equal_the_loops(sce, size_x):
+def test_statistics_equal_the_loops(size_x):
     problem = make_problem(ignored=0.3)
     centers = draw_centers(4, 8)
     outputs, weight, target = problem.flat
     valid = [t != -100 for t in target]
     rows, items = oracle.buckets(outputs, weight, valid, centers.numpy(), size_x, 10)
     sizes = {"n_buckets": 4, "bucket_size_x": size_x, "bucket_size_y": 10}
-    _, statistics = sce(*problem.arguments, **sizes, centers=centers, return_statistics=True)
+    statistics = scalable_cross_entropy_statistics(*problem.arguments, **sizes, centers=centers)
     expected = oracle.statistics(outputs, weight, target, rows, items)
     assert statistics.as_dict() == pytest.approx(expected, rel=1e-5)
-    loss = SCELoss(**sizes, collect_statistics=True)
-    loss(*problem.arguments)
-    assert 0 < float(loss.statistics.coverage) <= 1
+
+
+def test_statistics_are_about_the_buckets_that_the_loss_would_fill():
+    problem = make_problem(ignored=0.3)
+    before = torch.Generator().manual_seed(7)
+    statistics = scalable_cross_entropy_statistics(*problem.arguments, **SIZES, mix_x=True, generator=before)
+    before.manual_seed(7)
+    losses = scalable_cross_entropy(*problem.arguments, **SIZES, mix_x=True, generator=before, reduction="none")
+    assert float(statistics.coverage) == pytest.approx((losses > 0).sum().item() / (problem.target != -100).sum().item())
 
 
 def test_statistics_of_many_positions_come_from_a_sample():
     problem = make_problem(n=700, c=80, dtype=torch.float32)
     centers = torch.randn(3, 8)
     sizes = {"n_buckets": 3, "bucket_size_x": 600, "bucket_size_y": 40}
-    _, statistics = scalable_cross_entropy(*problem.arguments, **sizes, centers=centers, return_statistics=True)
+    statistics = scalable_cross_entropy_statistics(*problem.arguments, **sizes, centers=centers)
     outputs, weight, target = problem.flat
     rows, items = oracle.buckets(outputs, weight, [True] * 700, centers.double().numpy(), 600, 40)
     expected = oracle.statistics(outputs, weight, target, rows, items)
@@ -226,7 +234,6 @@ def test_statistics_of_many_positions_come_from_a_sample():
     assert got == pytest.approx(expected, rel=1e-5)
 
 
-@both
-def test_statistics_without_any_target(sce):
-    _, statistics = sce(*make_problem(ignored=1.1).arguments, **SIZES, return_statistics=True)
+def test_statistics_without_any_target():
+    statistics = scalable_cross_entropy_statistics(*make_problem(ignored=1.1).arguments, **SIZES)
     assert set(statistics.as_dict().values()) == {0.0}

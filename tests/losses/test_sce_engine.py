@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sce_lab.losses import SCELoss, scalable_cross_entropy, scalable_cross_entropy_reference
-from sce_lab.losses.topk import streaming_topk
+from sce_lab.losses.engine.torch_search import streaming_topk
 
 SIZES = {"n_buckets": 12, "bucket_size_x": 40, "bucket_size_y": 60}
 
