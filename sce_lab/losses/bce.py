@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .draws import draw
 from .inputs import (
-    check_generator,
     check_positive,
     check_reduction,
     check_sparse_grad,
@@ -76,15 +76,13 @@ def binary_cross_entropy(
     check_reduction(reduction)
     _check(n_negatives, calibration)
     check_sparse_grad(sparse_grad, linear_weight)
-    check_generator(generator)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index)
     outputs, labels, catalog_size = inputs.finite_outputs, inputs.labels, len(linear_weight)
     n_positions = len(outputs)
 
     if negatives is None:
         shape = (n_negatives,) if shared_negatives else (n_positions, n_negatives)
-        where = input.device if generator is None else generator.device
-        negatives = torch.randint(catalog_size, shape, generator=generator, device=where).to(input.device)
+        negatives = draw(torch.randint, catalog_size, shape, device=input.device, generator=generator)
     else:
         negatives = flatten_negatives(negatives, target.shape, catalog_size)
     k = negatives.shape[-1]

@@ -7,6 +7,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from .draws import draw
 from .engine import is_fake
 from .inputs import check_positive
 
@@ -82,11 +83,9 @@ def draw_centers(
     never whole. Positions without a target do not take part.
     """
     n_positions, dim = outputs.shape
-    device = outputs.device if generator is None else generator.device
 
     def normal(n_columns: int) -> Tensor:
-        drawn = torch.randn(n_buckets, n_columns, generator=generator, device=device, dtype=dtype)
-        return drawn.to(outputs.device)
+        return draw(torch.randn, n_buckets, n_columns, device=outputs.device, generator=generator, dtype=dtype)
 
     if not mix_x:
         return normal(dim)
@@ -104,9 +103,9 @@ def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: tor
         raise ValueError(
             f"centers must be (n_buckets, D) = ({n_buckets}, {outputs.shape[1]}), got {tuple(centers.shape)}"
         )
-    if centers.device.type == "cpu" and not is_fake(centers) and not torch.compiler.is_compiling():
-        if not torch.isfinite(centers).all():
-            raise ValueError("centers must be finite numbers: a bucket around NaN or infinity has no nearest positions")
+    readable = centers.device.type == "cpu" and not is_fake(centers) and not torch.compiler.is_compiling()
+    if readable and not torch.isfinite(centers).all():
+        raise ValueError("centers must be finite numbers: a bucket around NaN or infinity has no nearest positions")
     return centers.to(outputs.device, dtype)
 
 

@@ -26,12 +26,12 @@ def cross_entropy(
     .. math:: \ell_n = -\log \frac{e^{x_n \cdot w_{t_n}}}{\sum_{i=0}^{C-1} e^{x_n \cdot w_i}}
 
     Memory beyond inputs and gradients, with ``hold_logits``: the logits, N x C numbers, exist several times over
-    (scores, log-probabilities and their gradient): about ``3 * N * C * 4`` bytes in float32. With 51,200 positions and a
-    million items that is 600 GB. Without: ``workspace_bytes``, and some numbers a position. The logits of a tile are
+    (scores, log-probabilities and their gradient): about ``3 * N * C * 4`` bytes in float32. With 51,200 positions and
+    a million items that is 600 GB. Without: ``workspace_bytes``, and some numbers a position. The logits of a tile are
     summed up at once, and where a tile has no room for all items of 64 positions they are computed again in backward.
 
-    Time: ``2 N C D`` operations a matrix product, with three of them (logits, and the gradients of outputs and items) or
-    four (logits twice). Nothing takes that down but to compute fewer logits.
+    Time: ``2 N C D`` operations a matrix product, with three of them (logits, and the gradients of outputs and items)
+    or four (logits twice). Nothing takes that down but to compute fewer logits.
 
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.

@@ -53,9 +53,7 @@ def flatten_inputs(input: Tensor, linear_weight: Tensor, target: Tensor, ignore_
     target = target.reshape(-1).long()  # (N,)
     valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index  # (N,)
     labels = target.masked_fill(~valid, 0)
-    check_items(
-        "target", labels, len(linear_weight), "mark positions without a target with ignore_index"
-    )
+    check_items("target", labels, len(linear_weight), "mark positions without a target with ignore_index")
     return Inputs(outputs, labels, valid)
 
 
@@ -72,7 +70,7 @@ def check_items(name: str, items: Tensor, catalog_size: int, advice: str) -> Non
 
 def flatten_negatives(negatives: Tensor, target_shape: torch.Size, catalog_size: int) -> Tensor:
     """Negatives ``(k,)``, or ``(..., k)`` after the shape of the target as ``(N, k)``; a ValueError for any other."""
-    if negatives.dim() == 0 or negatives.shape[-1] == 0 or negatives.dim() > 1 and negatives.shape[:-1] != target_shape:
+    if negatives.dim() == 0 or negatives.shape[-1] == 0 or negatives.shape[:-1] not in ((), target_shape):
         raise ValueError(
             f"negatives must be (k,) or {(*target_shape, 'k')} with k at least 1, got shape {tuple(negatives.shape)}"
         )
@@ -102,17 +100,4 @@ def check_sparse_grad(sparse_grad: bool, linear_weight: Tensor) -> None:
         raise ValueError(
             "sparse_grad=True needs linear_weight to be a parameter (a leaf), but it is the result of an operation "
             f"({linear_weight.grad_fn.name()}), which cannot take a row-sparse gradient; leave sparse_grad out"
-        )
-
-
-def check_generator(generator: torch.Generator | None) -> None:
-    """Raise where a draw would be repeated, but could not come out the same.
-
-    ``torch.utils.checkpoint`` runs the forward pass again within the backward pass. It restores torch's own generators
-    before, and knows of no other: the gradient would be that of another draw.
-    """
-    if generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-        raise RuntimeError(
-            "a loss with a generator of its own ran again within a backward pass (torch.utils.checkpoint?), where it "
-            "would draw something else than before; leave the generator out there, or call the loss outside"
         )

@@ -44,9 +44,8 @@ class LossModule(nn.Module):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         if unknown := settings.keys() - self.defaults.keys():
-            raise ValueError(
-                f"{type(self).__name__} knows no setting {', '.join(sorted(unknown))}; it knows {', '.join(self.defaults)}"
-            )
+            known = ", ".join(self.defaults)
+            raise ValueError(f"{type(self).__name__} knows no setting {', '.join(sorted(unknown))}; it knows {known}")
         for name, value in (self.defaults | settings).items():
             if isinstance(value, Tensor):
                 self.register_buffer(name, value, persistent=False)

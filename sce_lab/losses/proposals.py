@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from .draws import draw
 from .engine import is_fake
 
 SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch")
@@ -28,7 +29,9 @@ class Proposal(nn.Module):
     Its tensors are buffers, so it moves with the loss that it is a setting of.
     """
 
-    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
         """Independent draws from Q, int64 of this shape, on the device."""
         raise NotImplementedError
 
@@ -57,9 +60,11 @@ class Proposal(nn.Module):
 class Uniform(Proposal):
     """Every item alike, ``Q = 1 / C``."""
 
-    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
         """See :meth:`Proposal.draw`."""
-        return torch.randint(catalog_size, shape, generator=generator, device=_where(device, generator)).to(device)
+        return draw(torch.randint, catalog_size, shape, device=device, generator=generator)
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
         """See :meth:`Proposal.log_probability`."""
@@ -79,10 +84,13 @@ class LogUniform(Proposal):
         self.register_buffer("item_at_rank", item_at_rank, persistent=False)  # (C,)
         self.register_buffer("rank_of_item", torch.argsort(item_at_rank), persistent=False)  # (C,)
 
-    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
         """See :meth:`Proposal.draw`."""
         check_size(self.item_at_rank, catalog_size)
-        rank = torch.exp(_uniform(shape, device, generator) * log1p(catalog_size)).long() - 1  # P(rank < r) ~ log(r + 1)
+        u = draw(torch.rand, shape, device=device, generator=generator, dtype=_precise(device))
+        rank = torch.exp(u * log1p(catalog_size)).long() - 1  # P(rank < r) = log(r + 1) / log(C + 1)
         return self.item_at_rank.to(device)[rank.clamp(max=catalog_size - 1)]
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
@@ -108,10 +116,13 @@ class Popularity(Proposal):
         self.register_buffer("cumulative", weights.cumsum(0) / weights.sum(), persistent=False)  # (C,)
         self.register_buffer("log_q", (weights / weights.sum()).log(), persistent=False)  # (C,)
 
-    def draw(self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
         """See :meth:`Proposal.draw`."""
         check_size(self.cumulative, catalog_size)
-        u = _uniform(shape, device, generator)  # invert the distribution function
+        u = draw(torch.rand, shape, device=device, generator=generator, dtype=_precise(device))
+        # Invert the distribution function at uniform random numbers.
         return torch.searchsorted(self.cumulative.to(device), u, right=True).clamp(max=catalog_size - 1)
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
@@ -145,7 +156,7 @@ class InBatch(Proposal):
         if not shared:
             raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
         n_valid = valid.sum()
-        keys = torch.rand(labels.shape, generator=generator, device=_where(labels.device, generator)).to(labels.device)
+        keys = draw(torch.rand, labels.shape, device=labels.device, generator=generator)
         keys = keys.masked_fill(~valid, -1.0)  # last, so taken only when nothing else is left
         positions = keys.topk(min(n_negatives, len(labels))).indices
         items, usable = labels[positions], valid[positions]
@@ -205,7 +216,9 @@ def _checked(item_counts: Tensor) -> Tensor:
         wrong = ~(torch.isfinite(item_counts) & (item_counts >= 0))
         if wrong.any():
             where = int(wrong.nonzero()[0])
-            raise ValueError(f"item_counts must be finite and not negative, got {item_counts[where].item()} at item {where}")
+            raise ValueError(
+                f"item_counts must be finite and not negative, got {item_counts[where].item()} at item {where}"
+            )
     return item_counts
 
 
@@ -216,15 +229,6 @@ def check_size(of_each_item: Tensor, catalog_size: int) -> None:
             f"item_counts must hold one count for each of the {catalog_size} items, shape ({catalog_size},), "
             f"got shape {tuple(of_each_item.shape)}"
         )
-
-
-def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
-    where = _where(device, generator)
-    return torch.rand(shape, generator=generator, device=where, dtype=_precise(where)).to(device)
-
-
-def _where(device: torch.device, generator: torch.Generator | None) -> torch.device:
-    return device if generator is None else generator.device
 
 
 def _precise(device: torch.device) -> torch.dtype:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .engine import Blocks, How, Problem, without_autocast, workspace_or_default
 from .inputs import (
-    check_generator,
     check_positive,
     check_reduction,
     check_sparse_grad,
@@ -54,7 +53,7 @@ def sampled_softmax(
     The proposals Q: ``"uniform"``, ``"log_uniform"``, ``"popularity"``, ``"in_batch"``, or an object, see
     :mod:`sce_lab.losses.proposals`.
 
-    In the matrix of logits, shared negatives are k columns with a bias of ``-log k Q``, and one's own are k cells a row.
+    In the matrix of logits shared negatives are k columns with a bias of ``-log k Q``, one's own are k cells a row.
 
     Memory beyond inputs and gradients: ``workspace_bytes`` for a tile of logits, which are never held whole, and some
     numbers a position and a draw. Draws of one's own are ``N * n_negatives`` numbers, sorted and weighed: some 50 bytes
@@ -92,7 +91,6 @@ def sampled_softmax(
     """
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
-    check_generator(generator)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index)
     proposal, catalog_size = make_proposal(sampling, item_counts, exponent), len(linear_weight)
     if item_counts is not None:
@@ -105,7 +103,9 @@ def sampled_softmax(
 
     with without_autocast(input):
         dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
-        problem = Problem(inputs.outputs, linear_weight, inputs.labels, inputs.valid, _blocks(drawn, logq_correction, dtype))
+        problem = Problem(
+            inputs.outputs, linear_weight, inputs.labels, inputs.valid, _blocks(drawn, logq_correction, dtype)
+        )
         how = How(workspace_or_default(workspace_bytes, input), sparse_grad, deterministic, backend)
         return reduced_softmax(problem, how, target.shape, reduction)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics, checked_centers, draw_centers
 from .engine import Blocks, How, Problem, softmax_losses, topk, without_autocast, workspace_or_default
-from .inputs import Inputs, check_generator, check_reduction, check_sparse_grad, flatten_inputs
+from .inputs import Inputs, check_reduction, check_sparse_grad, flatten_inputs
 from .module import LossModule
 from .reduction import accumulation_dtype, reduce_losses
 
@@ -91,7 +91,6 @@ def scalable_cross_entropy(
     """
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
-    check_generator(generator)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index)
     workspace_bytes = workspace_or_default(workspace_bytes, input, DEFAULT_WORKSPACE_BYTES)
     how = How(max(workspace_bytes // TILE_SHARE, 1), sparse_grad, deterministic, backend)

@@ -93,9 +93,9 @@ def _sce(config: TrainingConfig, C: int, N: int) -> Formula:
         )
 
     touched = min(n_b * n_y + N, C)
-    settings = Settings(torch.float32, budget // TILE_SHARE, False, False)
-    n_x, n_y_tile, bytes_per_bucket = tile_shape(n_x, n_y, D, settings)
-    n_t = min(n_b, max(settings.workspace_bytes // bytes_per_bucket, 1))
+    plan = Plan(torch.float32, budget // TILE_SHARE, False)
+    n_x, n_y_tile, bytes_per_bucket = tile_shape(n_x, n_y, D, plan)
+    n_t = min(n_b, max(plan.tile_bytes // bytes_per_bucket, 1))
     backward = (
         ("4 T D", "gradients of the T items that have one, at most n_b b_y + N", 4.0 * touched * D),
         (

@@ -6,7 +6,6 @@ import dataclasses
 import statistics
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn

@@ -51,7 +51,7 @@ class Recipe:
         of_loss = {name: value for name, value in changes.items() if name not in fields}
         if of_loss:
             check_loss_settings(self.config.loss, of_loss, fields)
-        kinds = get_type_hints(TrainingConfig) | get_type_hints(LOSSES[self.config.loss].__init__)
+        kinds = get_type_hints(TrainingConfig) | get_type_hints(LOSSES[self.config.loss].function)
         for name, value in changes.items():
             if not _is_of(kinds[name], value):
                 kind = kinds[name].__name__ if isinstance(kinds[name], type) else kinds[name]

@@ -1,7 +1,8 @@
 """The engine under the losses: a softmax over some blocks of the N x C matrix of logits, which is never held.
 
-Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how work is cut); ``torch_*`` and ``triton``,
-two implementations of the protocol in ``backend``; ``operators``, which make it a part of PyTorch, and ``autograd``.
+Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how work is cut); ``torch_*`` and
+``triton``, two implementations of the protocol in ``backend``; ``operators``, which make them a part of PyTorch, and
+``autograd``.
 """
 
 from .autograd import How, softmax_loss, softmax_losses

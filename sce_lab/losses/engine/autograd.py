@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .operators import block_gradients, block_losses, compute_dtype, losses_and_gradients
-from .problem import Blocks, Combine, Problem
+from .problem import Combine, Problem
 from .tiles import Plan
 from .torch_whole import fits_at_once
 

@@ -14,7 +14,7 @@ from .triton import TritonBackend
 
 
 class Backend(Protocol):
-    """What the engine's operators are made of. Tensors come in any floating dtype and are computed in ``plan.dtype``."""
+    """What the engine's operators are made of. Tensors come in any floating dtype; ``plan.dtype`` is computed in."""
 
     name: str
 

@@ -81,9 +81,7 @@ def block_losses(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each position ``(N,)``: its loss, 0 for none; the slot it comes from, -1 for none; and its log-sum-exp."""
-    problem, plan, engine = _asked(
-        outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend
-    )
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
     log_negatives = engine.log_negatives(problem, plan)  # (n_blocks, n_x) or (N,)
     positive = engine.target_logits(problem, plan)  # (N,)
     if rows is None:
@@ -131,12 +129,12 @@ def add_up(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Tensor, 
     return shift + total.log(), slot
 
 
-def _like_gradients(
-    grad_losses: Tensor, outputs: Tensor, table: Tensor, *others: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     needs, sparse = others[-5], others[-4]
     if sparse:
-        raise NotImplementedError("sparse_grad=True does not go with torch.compile: how many rows there are, data decide")
+        raise NotImplementedError(
+            "sparse_grad=True does not go with torch.compile: how many rows there are, data decide"
+        )
     empty = outputs.new_empty(0)
     return (
         torch.empty_like(outputs, memory_format=torch.contiguous_format) if needs[0] else empty,
@@ -173,9 +171,7 @@ def block_gradients(
     counted = slot >= 0
     if items is not None:  # the row of a target that does not count is not to be touched
         labels = labels.where(counted, items.flatten()[:1])
-    problem, plan, engine = _asked(
-        outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend
-    )
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
     g = grad_losses.to(losses.dtype).where(counted, 0.0)
     at = PositionGradients(g, torch.expm1(-losses), log_z)  # p_t - 1, exact where p_t is nearly 1, too
     slots = None if rows is None else _slots_with_gradient(rows, slot, valid, combine)
@@ -196,7 +192,10 @@ def _slots_with_gradient(rows: Tensor, slot: Tensor, valid: Tensor, combine: str
 @_operator(
     f"losses_and_gradients(Tensor weights, {_PROBLEM}, bool[] needs, bool sparse, {_HOW}) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
-    lambda weights, outputs, *others: (_like_losses(outputs, others[0])[0], *_like_gradients(weights, outputs, *others)),
+    lambda weights, outputs, *others: (
+        _like_losses(outputs, others[0])[0],
+        *_like_gradients(weights, outputs, *others),
+    ),
 )
 def losses_and_gradients(
     weights: Tensor,
@@ -216,9 +215,7 @@ def losses_and_gradients(
     """Losses ``(N,)`` and the gradients of their sum, weighted ``(N,)``, for one block of all positions."""
     if items is not None:
         labels = labels.where(valid, items.flatten()[:1])
-    problem, plan, engine = _asked(
-        outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend
-    )
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
     weights = weights.where(valid, 0.0)
     losses, gradients = engine.losses_and_gradients(problem, weights, plan, needs, sparse)
     return losses, *_without_none(gradients, outputs)

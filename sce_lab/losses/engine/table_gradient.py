@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .problem import Problem
-from .tiles import Plan, decided, is_fake
+from .tiles import Plan, is_fake
 from .torch_parts import add_rows
 
 

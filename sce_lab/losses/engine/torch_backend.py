@@ -7,7 +7,7 @@ from . import torch_buckets, torch_whole
 from .problem import Gradients, PositionGradients, Problem, Slots
 from .table_gradient import TableGradient
 from .tiles import Plan, chunks
-from .torch_parts import add_rows, take
+from .torch_parts import take
 from .torch_search import streaming_topk
 
 
@@ -30,8 +30,7 @@ class TorchBackend:
 
     def target_logits(self, problem: Problem, plan: Plan) -> Tensor:
         """Chunk by chunk of the positions."""
-        n_positions, dim = problem.outputs.shape
-        positive = problem.outputs.new_empty(n_positions, dtype=plan.dtype)
+        positive = problem.outputs.new_empty(len(problem.outputs), dtype=plan.dtype)
         for part in _position_chunks(problem, plan):
             x = problem.outputs[part].to(plan.dtype)
             positive[part] = (x * take(problem.table, problem.labels[part], plan)).sum(dim=1)
@@ -92,7 +91,9 @@ def _add_target_gradients(
             grad_outputs[part] += take(problem.table, problem.labels[part], plan).mul_(g)
         if grad_table is not None:
             x = problem.outputs[part].to(plan.dtype)
-            grad_table.add(problem.labels[part], torch.where(g == 0, 0.0, x * g))  # whatever stands at ignored positions
+            grad_table.add(
+                problem.labels[part], torch.where(g == 0, 0.0, x * g)
+            )  # whatever stands at ignored positions
 
 
 def _finished(problem: Problem, grad_outputs: Tensor | None, grad_table: TableGradient | None) -> Gradients:

@@ -19,7 +19,8 @@ def softplus(log_odds: Tensor) -> Tensor:
 def set_at_targets(logits: Tensor, targets: Tensor, items: Tensor, value: float | Tensor) -> None:
     """Set ``logits (n_b, n_x, n_y)`` wherever the sorted ``items (n_b, n_y)`` hold the slot's target ``(n_b, n_x)``.
 
-    The ``value`` is one for all or ``(n_b, n_x)``. Of equal items the first is meant: the others are not there (see :meth:`.problem.Blocks.of`).
+    The ``value`` is one for all or ``(n_b, n_x)``. Of equal items the first is meant: the others are not there (see
+    :meth:`.problem.Blocks.of`).
     """
     column = torch.searchsorted(items.contiguous(), targets).clamp(max=items.shape[1] - 1)  # (n_b, n_x)
     is_target = (items.gather(1, column) == targets).unsqueeze(2)

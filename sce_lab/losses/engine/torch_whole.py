@@ -20,11 +20,12 @@ def log_negatives(problem: Problem, plan: Plan) -> Tensor:
     positions, size = _with_target(valid), _n_items(problem)
     n_x, n_y, _ = tile_shape(len(positions), size, outputs.shape[1], plan)
     result = outputs.new_full((len(outputs),), -torch.inf, dtype=plan.dtype)
+    buffer = result.new_empty(n_x * n_y)
     for part in chunks(size, n_y, outputs):
         items, w, bias = _columns(problem, part, plan)
         for tile in chunks(len(positions), n_x, outputs):
             index = positions[tile]
-            logits = _logits(take(outputs, index, plan), w, bias)  # (n_x, n_y)
+            logits = _logits(take(outputs, index, plan), w, bias, buffer)  # (n_x, n_y)
             _set_at_targets(logits, labels[index], items, -torch.inf)  # the target comes in elsewhere, once
             result[index] = torch.logaddexp(result[index], log_sum_exp_inplace(logits))
     return result
@@ -40,13 +41,14 @@ def add_gradients(
     outputs, _, labels, valid, (_, columns, _) = problem
     positions, size = _with_target(valid), _n_items(problem)
     n_x, n_y, _ = tile_shape(len(positions), size, outputs.shape[1], plan)
+    buffer = at.log_z.new_empty(n_x * n_y)
     for part in chunks(size, n_y, outputs):
         items, w, bias = _columns(problem, part, plan)
         grad_w = None if grad_table is None else grad_table.begin(part, w)
         for tile in chunks(len(positions), n_x, outputs):
             index = positions[tile]
             x, g = take(outputs, index, plan), at.losses[index].unsqueeze(1)
-            p = _logits(x, w, bias).sub_(at.log_z[index].unsqueeze(1)).clamp_(max=0.0).exp_()  # (n_x, n_y)
+            p = _logits(x, w, bias, buffer).sub_(at.log_z[index].unsqueeze(1)).clamp_(max=0.0).exp_()  # (n_x, n_y)
             _set_at_targets(p, labels[index], items, at.target[index] if columns is None else 0.0)
             if grad_outputs is not None:
                 grad_outputs.index_add_(0, index, torch.mm(p, w).mul_(g).to(grad_outputs.dtype))
@@ -79,14 +81,15 @@ def losses_and_gradients(
     outputs, table, labels, valid, (_, columns, _) = problem
     positions, size = _with_target(valid), _n_items(problem)
     losses, target = (outputs.new_zeros(len(outputs), dtype=plan.dtype) for _ in range(2))
-    every = slice(0, size)
+    every, n_x = slice(0, size), min(_at_once(problem, plan), max(len(positions), 1))
+    buffer = losses.new_empty(n_x * size)
     items, w, bias = _columns(problem, every, plan)
     grad_w = None if grad_table is None else grad_table.begin(every, w)
-    for tile in chunks(len(positions), _at_once(problem, plan), outputs):
+    for tile in chunks(len(positions), n_x, outputs):
         index = positions[tile]
         targets, x = labels[index], take(outputs, index, plan)
         positive = (x * take(table, targets, plan)).sum(dim=1)
-        e = _logits(x, w, bias)  # (n_x, n_items)
+        e = _logits(x, w, bias, buffer)  # (n_x, n_items)
         _set_at_targets(e, targets, items, -torch.inf)
         largest = e.amax(dim=1).clamp(min=torch.finfo(e.dtype).min)
         total = e.sub_(largest.unsqueeze(1)).exp_().sum(dim=1)
@@ -134,8 +137,10 @@ def _columns(problem: Problem, part: slice, plan: Plan) -> tuple[Tensor, Tensor,
     return chosen, take(problem.table, chosen, plan), None if bias is None else bias[0, part]
 
 
-def _logits(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.mm(x, w.T) if bias is None else torch.addmm(bias, x, w.T)
+def _logits(x: Tensor, w: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
+    """``(n_x, n_y)`` in the buffer: one tile after the other, without a second one beside it."""
+    out = buffer[: len(x) * len(w)].view(len(x), len(w))
+    return torch.mm(x, w.T, out=out) if bias is None else torch.addmm(bias, x, w.T, out=out)
 
 
 def _set_at_targets(logits: Tensor, targets: Tensor, items: Tensor, value: float | Tensor) -> None:
