@@ -131,7 +131,7 @@ from sce_lab.figures import Curves, training_spec
 for n in NUMBERS:
     x = np.linspace(0, n / 10, n)
     curves = {loss: Curves(x, 5 + k + np.cos(9 * x)) for k, loss in enumerate(("ce", "sce"))}
-    playground.charts.training.show(training_spec(curves, {}, epochs=3))
+    playground.view.charts.training.show(training_spec(curves, {}, epochs=3))
     time.sleep(0.3)
 """
     playground.execute(show.replace("NUMBERS", "(10, 20, 25)"))

@@ -85,6 +85,11 @@ class Settings:
         return (self.path.strip() if self.dataset == OWN_FILE else self.dataset), None
 
     @property
+    def asked(self) -> Settings:
+        """These without what the paper's rule makes of them, to compare what a person asked for."""
+        return dataclasses.replace(self, n_buckets=0, bucket_size_x=0) if self.paper_rule else self
+
+    @property
     def names(self) -> str:
         """The chosen losses, for people."""
         return ", ".join(label(loss) for loss in self.losses)

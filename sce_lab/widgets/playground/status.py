@@ -6,7 +6,9 @@ import html
 from collections.abc import Sequence
 
 from sce_lab.figures import label, short_label
-from sce_lab.widgets.kit.progress import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, STOPPING
+from sce_lab.memory import format_bytes
+from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING
+from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.controls import DATASETS
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.settings import OWN_FILE, Settings
@@ -51,6 +53,42 @@ def run_words(record: RunRecord) -> str:
     if record.snapshot.changes:
         parts.append("changed while it ran")
     return ", ".join(part for part in parts if part)
+
+
+def sentence(
+    assessment: Assessment, group: Sequence[RunRecord], state: str, *, later: bool, busy: str = "", message: str = ""
+) -> tuple[str, str, float]:
+    """What stands beside the buttons: the sentence as HTML, its CSS class, and the share that is done.
+
+    Args:
+        assessment: what the settings come to.
+        group: the runs to speak of: those that train, or have ended and nothing was moved since.
+        state: of the worker.
+        later: were settings moved that only the next start takes over?
+        busy: what else is being done, as HTML; said when nothing trains.
+        message: what must be said once, plain: beside what trains, otherwise in place of all.
+    """
+    active = state in (RUNNING, PAUSED, STOPPING)
+    if busy and not active:
+        said = busy, "", 0.0
+    elif group and state != IDLE:
+        said = progress(group, state, later)
+    elif assessment.problem:
+        said = html.escape(assessment.problem), "sce-problem", 0.0
+    else:
+        said = ready(assessment), "", 0.0
+    if message:
+        said = f"{said[0]} {html.escape(message)}" if active else html.escape(message), *said[1:]
+    return said
+
+
+def ready(assessment: Assessment) -> str:
+    """What Start would do, as HTML."""
+    peaks = assessment.memory.set_index("loss")["peak"]
+    peak = max(peaks[loss] for loss in assessment.fitting)
+    names = ", ".join(label(loss) for loss in assessment.fitting)
+    left_out = f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
+    return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step. Press Start.{left_out}"
 
 
 def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str, str, float]:

@@ -65,7 +65,9 @@ TOUR = (
     TourStep(
         "tabs",
         "Below, pick two runs to lay them over one another. Then try a challenge: the page checks it. That is all.",
-        lambda page, before: len(page.compare.table.selected) == 2 or page.tabs.selected_index not in (0, None),
+        lambda page, before: (
+            len(page.view.compare.table.selected) == 2 or page.view.tabs.selected_index not in (0, None)
+        ),
     ),
 )
 

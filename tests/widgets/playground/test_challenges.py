@@ -22,6 +22,7 @@ from sce_lab.widgets.playground.challenges import (
 )
 from sce_lab.widgets.playground.presets import PRESETS
 from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.session import Session
 from sce_lab.widgets.playground.settings import Settings
 from sce_lab.widgets.playground.tour import HERE, TOUR
 
@@ -132,15 +133,15 @@ def page():
 
 def test_a_solved_challenge_stays_solved_on_the_page(page):
     runs = [run(1, "ce", 0.2, memory=1000), run(2, "sce", 0.2, memory=10)]
-    page.challenges.check(runs, page.assessment)
+    page.view.challenges.check(runs, page.assessment)
     assert page.results()["solved"] == ["As good, for a twentieth"]
-    page.challenges.check([], page.assessment)
-    assert "Solved." in page.challenges._cards["As good, for a twentieth"].value
-    assert "Hint:" in page.challenges._cards["Find the wall"].value
+    page.view.challenges.check([], page.assessment)
+    assert "Solved." in page.view.challenges._cards["As good, for a twentieth"].value
+    assert "Hint:" in page.view.challenges._cards["Find the wall"].value
 
 
 def test_a_guess_is_answered_at_once_where_no_run_is_needed(page):
-    guesses = page.guesses
+    guesses = page.view.guesses
     guesses.field.value = "3"
     guesses.button.click()
     guesses.settle()
@@ -157,7 +158,7 @@ def test_a_guess_is_answered_at_once_where_no_run_is_needed(page):
 
 
 def test_a_guess_about_a_run_is_answered_when_it_ends(page):
-    guesses = page.guesses
+    guesses = page.view.guesses
     guesses.choice.value = "HR@10"
     assert "SCE" in guesses._ask.value
     guesses.field.value = "0.25"
@@ -172,21 +173,21 @@ def test_a_guess_about_a_run_is_answered_when_it_ends(page):
 
 @pytest.mark.parametrize("words", ["", "many", "-3", "0", "nan", "inf"])
 def test_what_is_no_guess_is_answered_with_what_would_be_one(page, words):
-    page.guesses.field.value = words
-    assert page.guesses.commit() is None
-    assert "a number above 0" in page.guesses._said.value
-    assert page.guesses.made == []
+    page.view.guesses.field.value = words
+    assert page.view.guesses.commit() is None
+    assert "a number above 0" in page.view.guesses._said.value
+    assert page.view.guesses.made == []
 
 
 def test_the_tour_points_and_goes_on_when_the_control_is_touched(page, monkeypatch):
-    monkeypatch.setattr(Playground, "_events", lambda self, record, stop: fake_events(1000, 20, 0.005)(stop))
+    monkeypatch.setattr(Session, "_events", lambda self, record, stop: fake_events(1000, 20, 0.005)(stop))
 
     def ringed():
-        boxes = {**page._deck.boxes, **page.buttons, "tabs": page.tabs}
+        boxes = {**page.view.deck.boxes, **page.view.transport.buttons, "tabs": page.view.tabs}
         return [name for name, box in boxes.items() if HERE in box._dom_classes]
 
     assert ringed() == []
-    page.share.tour.click()
+    page.view.share.tour.click()
     assert ringed() == ["catalog_size"]
     page.controls["batch_size"].value = 32  # not the one
     assert ringed() == ["catalog_size"]
@@ -194,36 +195,36 @@ def test_the_tour_points_and_goes_on_when_the_control_is_touched(page, monkeypat
     assert ringed() == ["losses"]
     page.controls["losses"].value = ("ce", "sce")
     assert ringed() == ["start"]
-    page.buttons["start"].click()
+    page.view.transport.buttons["start"].click()
     assert ringed() == ["n_buckets"]
     page.controls["n_buckets"].value = 24
     assert ringed() == ["stop"]
-    page.buttons["stop"].click()
+    page.view.transport.buttons["stop"].click()
     page.wait(10)
     assert ringed() == ["tabs"]
-    page.tabs.selected_index = 1
+    page.view.tabs.selected_index = 1
     assert ringed() == []
-    assert page.tour.view.layout.display == "none"
+    assert page.view.tour.view.layout.display == "none"
 
 
 def test_the_tour_can_be_skipped_through_and_closed(page):
-    page.tour.begin()
+    page.view.tour.begin()
     for number in range(len(TOUR)):
-        assert page.tour.at == number
-        page.tour.buttons["next"].click()
-    assert page.tour.at is None
-    page.tour.begin()
-    page.tour.buttons["close"].click()
-    assert page.tour.at is None
+        assert page.view.tour.at == number
+        page.view.tour.buttons["next"].click()
+    assert page.view.tour.at is None
+    page.view.tour.begin()
+    page.view.tour.buttons["close"].click()
+    assert page.view.tour.at is None
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("wall", "beauty")])
 def test_presets_are_settings_that_can_be_trained(page, name):
-    page.share.choose(name)
+    page.view.share.choose(name)
     results = page.results()
     assert results["problem"] == results["left_out"] == ""
     assert page.settings == PRESETS[name].settings(2**34)
-    assert PRESETS[name].says in page.share._said.value.replace("&#x27;", "'")
+    assert PRESETS[name].says in page.view.share._said.value.replace("&#x27;", "'")
     needs = [needed(row) for row in page.assessment.memory.to_dict("records")]
     assert max(needs) < 2**30  # Binder has two
     page.undo()
@@ -249,13 +250,13 @@ def test_the_papers_preset_is_the_papers():
 def test_the_state_goes_around(page):
     page.controls["losses"].value = "ce, sampled"
     page.controls["dropout"].value = 0.45
-    line = page.share.field.value
+    line = page.view.share.field.value
     assert line == page.state
     other = Playground(line)
     assert other.settings == page.settings
-    other.share.field.value = Settings(**TINY).line()  # pasted
+    other.view.share.field.value = Settings(**TINY).line()  # pasted
     assert other.settings == Settings(**TINY)
-    assert "Undo takes them back" in other.share._said.value
+    assert "Undo takes them back" in other.view.share._said.value
     assert Playground({"seed": 4}, **TINY).settings == Settings(**TINY, seed=4)
 
 
@@ -270,7 +271,7 @@ def test_the_state_goes_around(page):
 )
 def test_a_state_that_cannot_be_is_explained_and_changes_nothing(page, line, says):
     before = page.settings
-    page.share.field.value = line
-    assert says in page.share._said.value.replace("&#x27;", "'")
+    page.view.share.field.value = line
+    assert says in page.view.share._said.value.replace("&#x27;", "'")
     assert page.settings == before
     assert np.isfinite(page.results()["predicted_memory"]["sce"]["peak"])

@@ -71,16 +71,16 @@ def test_only_runs_on_the_data_of_the_newest_are_drawn(clock):
 
 def test_the_sentence_on_a_run_changes_twice_a_second_but_news_is_told_at_once(clock, monkeypatch):
     page = Playground(catalog_size=200, losses=("sce",))
-    page._group = page.runs = [run_at(1.0, 0.1)]
+    page.session.group = page.session.runs = [run_at(1.0, 0.1)]
     said = []
     monkeypatch.setattr(page, "_show_status", lambda busy="": said.append(clock.now))
-    monkeypatch.setattr(page, "_show_table", lambda: None)
+    monkeypatch.setattr(page.view, "show_table", lambda runs, assessment: None)
     shot = page.runs[0].snapshot
 
     def show(**changes):
         nonlocal shot
         shot = replace(shot, **changes)
-        page._show_run(Snapshot(state=shot.state, lanes={"1": shot}))
+        page.session._see(Snapshot(state=shot.state, lanes={"1": shot}))
 
     for step in range(10):
         show(step=step)

@@ -15,8 +15,9 @@ from sce_lab.memory import RanOutOfMemoryError, predict
 from sce_lab.training import train
 from sce_lab.widgets import Playground
 from sce_lab.widgets.kit import latest
-from sce_lab.widgets.playground import playground
+from sce_lab.widgets.playground import forecast
 from sce_lab.widgets.playground.assessment import assess, open_data
+from sce_lab.widgets.playground.session import Session
 
 TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
 
@@ -31,7 +32,7 @@ def page():
 @pytest.fixture
 def no_training(monkeypatch):
     """A page whose runs last until they are stopped, without a model."""
-    monkeypatch.setattr(Playground, "_events", lambda self, record, stop: fake_events(1000, 20, 0.005)(stop))
+    monkeypatch.setattr(Session, "_events", lambda self, record, stop: fake_events(1000, 20, 0.005)(stop))
 
 
 def predicted(page, loss, part="peak"):
@@ -47,7 +48,7 @@ def until(condition, seconds=10.0):
 
 def bars(page):
     """Where the bars on screen end, by loss."""
-    parts = page._memory.widget.data[:3]
+    parts = page.view.memory.widget.data[:3]
     return {loss: sum(float(bar.x[i]) for bar in parts) for i, loss in enumerate(LOOKS)}
 
 
@@ -81,11 +82,11 @@ def test_the_previous_prediction_stays_as_an_outline_for_the_whole_gesture(page)
     page.results()
 
     def dots(name):
-        return [trace for trace in page._memory.widget.data if trace.name == name][-1].x[2]
+        return [trace for trace in page.view.memory.widget.data if trace.name == name][-1].x[2]
 
     assert dots("before") == pytest.approx(first)
     assert dots("the loss") == pytest.approx(predicted(page, "sce", "loss_workspace"))
-    (outlines,) = [t for t in page._memory.widget.data if t.name == "before" and t.mode == "lines"]
+    (outlines,) = [t for t in page.view.memory.widget.data if t.name == "before" and t.mode == "lines"]
     assert set(np.round(outlines.y[np.isfinite(outlines.x)])) == {0.0}  # around the third bar, which stands lowest
     second = predicted(page, "sce", "loss_workspace")
     page.controls["bucket_size_x"].value = 256  # another control: another gesture
@@ -107,17 +108,17 @@ def test_training_learns_is_shown_and_compared(page):
         assert 0 < run["test"]["HR@10"] < run["ceiling"]["HR@10"] + 0.05
         assert run["measured_memory"]["peak"] == pytest.approx(run["predicted_memory"]["peak"], rel=0.5)
         assert set(run["milliseconds"]) == {"forward", "loss_forward", "loss_backward", "backward", "optimizer"}
-        cells = page.compare.table.rows[run["number"] - 1]["cells"]
+        cells = page.view.compare.table.rows[run["number"] - 1]["cells"]
         assert cells["HR@10"] == {"html": f"{run['test']['HR@10']:.3f}", "value": run["test"]["HR@10"]}
-    assert len(page.compare.table.rows) == 3
-    drawn = page.charts.training.widget.data
+    assert len(page.view.compare.table.rows) == 3
+    drawn = page.view.charts.training.widget.data
     assert [len(trace.x) for trace in drawn[:9]] == [94] * 3 + [2] * 6  # loss, HR@10, NDCG@10 of three losses
     ms = {loss: sum(run["milliseconds"].values()) for loss, run in zip(LOOKS, results["runs"])}
     for i, loss in enumerate(LOOKS):
         assert sum(float(bar.y[i]) for bar in drawn[9:13]) == pytest.approx(ms[loss])
-    measured = {trace.name: trace for trace in page._memory.widget.data}["measured peak"]
+    measured = {trace.name: trace for trace in page.view.memory.widget.data}["measured peak"]
     assert list(measured.x) == [run["measured_memory"]["peak"] for run in results["runs"]]
-    assert "SCE</b> done: 2.0 epochs" in page._transport.status.value
+    assert "SCE</b> done: 2.0 epochs" in page.view.transport.status.value
 
 
 def test_a_measured_peak_is_shown_only_beside_the_settings_it_belongs_to(page):
@@ -125,7 +126,7 @@ def test_a_measured_peak_is_shown_only_beside_the_settings_it_belongs_to(page):
     page.wait(60)
 
     def measured():
-        return {trace.name: trace for trace in page._memory.widget.data}["measured peak"].x[2]
+        return {trace.name: trace for trace in page.view.memory.widget.data}["measured peak"].x[2]
 
     assert measured() > 0
     page.controls["n_buckets"].value = 64
@@ -144,26 +145,26 @@ def test_the_same_seed_gives_the_same_run_with_and_without_the_page_and_moving_s
         page.controls["catalog_size"].value = value
         time.sleep(0.05)
     page.wait(60)
-    shown = page.charts.training.widget.data[2].y
+    shown = page.view.charts.training.widget.data[2].y
     assert list(shown) == pytest.approx(losses)
 
 
 def test_too_large_switches_start_off_and_says_why(page, monkeypatch):
-    monkeypatch.setattr(playground, "free_memory", lambda: 2**30)
+    monkeypatch.setattr(forecast, "free_memory", lambda: 2**30)
     page.controls["catalog_size"].value = 10_000_000
     assert not page.start()
-    assert page.buttons["start"].disabled
-    assert "items needs" in page._transport.status.value
-    assert "1 GiB are free" in page._deck.notes["loss"].value
+    assert page.view.transport.buttons["start"].disabled
+    assert "items needs" in page.view.transport.status.value
+    assert "1 GiB are free" in page.view.deck.notes["loss"].value
     assert page.results()["runs"] == []
     page.controls["catalog_size"].value = 500
     page.results()
-    assert not page.buttons["start"].disabled
-    assert "Ready" in page._transport.status.value
+    assert not page.view.transport.buttons["start"].disabled
+    assert "Ready" in page.view.transport.status.value
 
 
 def test_memory_that_has_become_scarce_is_noticed_at_start(page, monkeypatch):
-    monkeypatch.setattr(playground, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(forecast, "free_memory", lambda: 2**20)
     assert page.results()["problem"] == ""
     assert not page.start()
     assert "needs" in page.results()["problem"]
@@ -175,7 +176,7 @@ def test_a_bad_path_is_a_sentence_and_a_good_one_trains(page, tmp_path):
     page.controls["path"].value = str(tmp_path / "no.csv")
     assert not page.start()
     assert "no file" in page.results()["problem"]
-    assert "no file" in page._deck.notes["data"].value
+    assert "no file" in page.view.deck.notes["data"].value
     good = tmp_path / "mine.csv"
     good.write_text("user,item,timestamp\n" + "".join(f"{u},{(u + i) % 30},{i}\n" for u in range(80) for i in range(9)))
     page.controls["path"].value = str(good)
@@ -187,13 +188,13 @@ def test_a_bad_path_is_a_sentence_and_a_good_one_trains(page, tmp_path):
 
 
 def test_controls_that_do_not_apply_step_back_without_moving_the_others(page):
-    displayed = {name: box.layout.display for name, box in page._deck.boxes.items()}
+    displayed = {name: box.layout.display for name, box in page.view.deck.boxes.items()}
     assert displayed["path"] == "none"
     page.controls["dataset"].value = "file"
-    assert page._deck.boxes["path"].layout.display != "none"
-    assert page._deck.boxes["catalog_size"].layout.display == "none"
+    assert page.view.deck.boxes["path"].layout.display != "none"
+    assert page.view.deck.boxes["catalog_size"].layout.display == "none"
     page.controls["losses"].value = "ce"
-    aside = {name for name, box in page._deck.boxes.items() if "sce-aside" in box._dom_classes}
+    aside = {name for name, box in page.view.deck.boxes.items() if "sce-aside" in box._dom_classes}
     assert aside == {
         "n_negatives", "sampling", "n_buckets", "bucket_size_x", "bucket_size_y", "mix_x", "paper_rule",
     }  # fmt: skip
@@ -213,36 +214,36 @@ def test_the_neighbours_of_a_slider_are_predicted_before_it_is_moved_there(page)
 
 def test_buttons_say_what_can_be_done(page, no_training):
     def enabled():
-        return {name for name, button in page.buttons.items() if not button.disabled}
+        return {name for name, button in page.view.transport.buttons.items() if not button.disabled}
 
     assert enabled() == {"start", "step"}
-    page.buttons["start"].click()
+    page.view.transport.buttons["start"].click()
     assert enabled() == {"pause", "step", "stop", "reset"}
-    page.buttons["start"].click()  # a second click that was already under way
+    page.view.transport.buttons["start"].click()  # a second click that was already under way
     assert len(page.runs) == 1
-    page.buttons["pause"].click()
-    assert page.buttons["pause"].description == "Resume"
-    until(lambda: "paused" in page._transport.status.value)
-    page.buttons["pause"].click()
-    assert page.buttons["pause"].description == "Pause"
-    page.buttons["stop"].click()
+    page.view.transport.buttons["pause"].click()
+    assert page.view.transport.buttons["pause"].description == "Resume"
+    until(lambda: "paused" in page.view.transport.status.value)
+    page.view.transport.buttons["pause"].click()
+    assert page.view.transport.buttons["pause"].description == "Pause"
+    page.view.transport.buttons["stop"].click()
     page.wait(5)
     assert enabled() == {"start", "step", "reset"}
     assert page.results()["runs"][0]["state"] == "stopped"
-    page.buttons["reset"].click()
+    page.view.transport.buttons["reset"].click()
     assert enabled() == {"start", "step", "undo"}
     assert page.results()["runs"] == []
-    assert all(len(trace.x) == 0 for trace in page.charts.training.widget.data[:9])
+    assert all(len(trace.x) == 0 for trace in page.view.charts.training.widget.data[:9])
 
 
 def test_points_arrive_while_it_trains_and_sliders_answer_meanwhile(page, no_training):
     page.start()
-    until(lambda: len(page.charts.training.widget.data[2].x) > 5)
+    until(lambda: len(page.view.charts.training.widget.data[2].x) > 5)
     before = predicted(page, "sce")
     page.controls["batch_size"].value = 256
     assert predicted(page, "sce") > before
-    until(lambda: "next start" in page._transport.status.value)
-    assert "sce-later" in page._deck.boxes["batch_size"]._dom_classes
+    until(lambda: "next start" in page.view.transport.status.value)
+    assert "sce-later" in page.view.deck.boxes["batch_size"]._dom_classes
     assert page.results()["runs"][0]["settings"]["batch_size"] == TINY["batch_size"]
     page.stop()
     page.wait(5)
@@ -275,11 +276,11 @@ def test_a_worker_error_is_shown_and_raised(page, monkeypatch):
     def broken(self, record, stop):
         raise FloatingPointError("the loss became nan at step 3: try a smaller learning_rate")
 
-    monkeypatch.setattr(Playground, "_events", broken)
+    monkeypatch.setattr(Session, "_events", broken)
     page.start()
     with pytest.raises(FloatingPointError, match="nan at step 3"):
         page.wait(5)
-    assert "failed: the loss became nan at step 3" in page._transport.status.value
+    assert "failed: the loss became nan at step 3" in page.view.transport.status.value
     run = page.results()["runs"][0]
     assert (run["state"], run["error"][:20]) == ("failed", "the loss became nan ")
     monkeypatch.undo()
@@ -309,7 +310,7 @@ def test_nothing_warns_into_the_cells():
         page.start()
         page.wait(60)
     assert [str(w.message) for w in seen if "bucket" in str(w.message)] == []
-    assert "a bucket takes all of them" in page._deck.notes["sce"].value
+    assert "a bucket takes all of them" in page.view.deck.notes["sce"].value
 
 
 def test_a_loss_that_runs_out_of_memory_says_what_it_needs_and_the_others_go_on(page, monkeypatch):
@@ -326,7 +327,7 @@ def test_a_loss_that_runs_out_of_memory_says_what_it_needs_and_the_others_go_on(
     with pytest.raises(RanOutOfMemoryError, match=r"ce over 200 items needs about .* batch_size=32 needs less"):
         page.wait(60)
     assert [(run["loss"], run["state"]) for run in page.results()["runs"]] == [("ce", "failed"), ("sce", "finished")]
-    assert "Cross-entropy</b> failed: memory ran out" in page._transport.status.value
+    assert "Cross-entropy</b> failed: memory ran out" in page.view.transport.status.value
     monkeypatch.undo()
     assert page.start()
     page.wait(60)

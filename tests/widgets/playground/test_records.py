@@ -53,7 +53,7 @@ def test_runs_come_back_in_a_new_kernel_as_they_were(trained, page, runs_folder)
     after = again.results()["runs"]
     assert [without_clock(run) for run in after] == [without_clock(run) for run in before]
     assert after[0]["measured_memory"]["peak"] == before[0]["measured_memory"]["peak"]
-    assert [len(trace.x) for trace in again.charts.training.widget.data[1:3]] == [94, 94]
+    assert [len(trace.x) for trace in again.view.charts.training.widget.data[1:3]] == [94, 94]
     again.controls["losses"].value = "ce"
     again.start()
     again.wait(60)
@@ -102,7 +102,7 @@ def test_removed_runs_stay_away_until_undo_brings_them_back(page):
     assert [record.number for record in page.runs] == [2]
     page.undo()
     assert [record.number for record in page.runs] == [1, 2]
-    assert len(page.compare.table.rows) == 2
+    assert len(page.view.compare.table.rows) == 2
     assert [record.loss for record in restore()] == ["sampled", "sce"]
 
 
@@ -121,7 +121,7 @@ def test_undo_takes_gestures_and_states_back_one_by_one():
     assert page.settings == first
     page.undo()  # nothing left
     assert page.settings == first
-    assert page.buttons["undo"].disabled
+    assert page.view.transport.buttons["undo"].disabled
 
 
 def test_runs_that_cannot_be_kept_are_trained_all_the_same(tmp_path, monkeypatch):
@@ -130,13 +130,13 @@ def test_runs_that_cannot_be_kept_are_trained_all_the_same(tmp_path, monkeypatch
     page = Playground(**TINY)
     assert page.start()
     page.wait(60)
-    assert "cannot be kept" in page._transport.status.value
+    assert "cannot be kept" in page.view.transport.status.value
     assert page.results()["runs"][0]["state"] == "finished"
     page.reset()
 
 
 def test_two_runs_picked_are_laid_over_one_another(page):
-    compare = page.compare
+    compare = page.view.compare
     assert "Pick two runs" in compare._difference.value
     compare.table.selected = [2, 1]
     assert [trace.name for trace in compare.overlay.widget.data[:2]] == ["run 2", "run 1"]
@@ -148,7 +148,7 @@ def test_two_runs_picked_are_laid_over_one_another(page):
 
 
 def test_the_pareto_chart_holds_every_run_and_its_frontier(page):
-    data = page.compare.pareto.widget.data
+    data = page.view.compare.pareto.widget.data
     frontier, points = data[0], {trace.name: trace for trace in data[1:4]}
     for record, name in zip(page.runs, ("Sampled softmax", "SCE")):
         assert points[name].y[0] == record.metrics[0]["NDCG@10"]
@@ -157,7 +157,7 @@ def test_the_pareto_chart_holds_every_run_and_its_frontier(page):
 
 
 def test_the_csv_holds_what_the_table_shows(page):
-    link = page.compare._link.value
+    link = page.view.compare._link.value
     content = re.search(r'href="data:text/csv;base64,([^"]+)"', link)[1]
     frame = pd.read_csv(io.BytesIO(base64.b64decode(content)))
     assert list(frame["loss"]) == ["sampled", "sce"]
@@ -169,11 +169,11 @@ def test_the_csv_holds_what_the_table_shows(page):
 
 
 def test_the_page_is_written_beside_the_runs(page, runs_folder):
-    assert page.compare.write_page() == runs_folder / "playground.html"
+    assert page.view.compare.write_page() == runs_folder / "playground.html"
     assert "plotly-graph-div" in (runs_folder / "playground.html").read_text()
     page.reset()
-    assert page.compare.write_page() is None
-    assert "no runs to compare" in page.compare._said.value
+    assert page.view.compare.write_page() is None
+    assert "no runs to compare" in page.view.compare._said.value
 
 
 def test_the_code_of_a_run_repeats_it(page, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from events import fake_events
 
 from sce_lab.widgets import Playground
+from sce_lab.widgets.playground.session import Session
 
 TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
 
@@ -55,7 +56,7 @@ def test_two_pages_at_once_keep_their_runs_apart(monkeypatch):
 
 
 def test_an_interrupt_while_waiting_stops_and_keeps_the_run(monkeypatch):
-    monkeypatch.setattr(Playground, "_events", lambda self, record, stop: fake_events(1000, 20, 0.002)(stop))
+    monkeypatch.setattr(Session, "_events", lambda self, record, stop: fake_events(1000, 20, 0.002)(stop))
     page = Playground(**TINY)
     page.start()
     until(lambda: page.runs[0].snapshot.step > 3)
@@ -72,11 +73,11 @@ def test_an_interrupt_while_waiting_stops_and_keeps_the_run(monkeypatch):
 
 
 def test_starts_and_stops_of_the_whole_page(monkeypatch):
-    monkeypatch.setattr(Playground, "_events", lambda self, record, stop: fake_events(1000, 20)(stop))
+    monkeypatch.setattr(Session, "_events", lambda self, record, stop: fake_events(1000, 20)(stop))
     page = Playground(**TINY, losses=("ce", "sampled", "sce"))
     for _ in range(30):
-        page.buttons["start"].click()
-        page.buttons["stop"].click()
+        page.view.transport.buttons["start"].click()
+        page.view.transport.buttons["stop"].click()
         page.wait(10)
         page.reset()
     assert page.runs == []

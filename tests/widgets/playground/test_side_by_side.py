@@ -8,8 +8,9 @@ from events import fake_events
 
 from sce_lab.figures import LOOKS
 from sce_lab.widgets import Playground
-from sce_lab.widgets.playground import playground
+from sce_lab.widgets.playground import forecast
 from sce_lab.widgets.playground.assessment import assess, needed, needed_together
+from sce_lab.widgets.playground.session import Session
 from sce_lab.widgets.playground.settings import Settings
 
 TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
@@ -37,16 +38,16 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     assert [run["loss"] for run in runs] == list(LOOKS)
     assert {run["steps"] for run in runs} == {94}
     assert {run["state"] for run in runs} == {"finished"}
-    assert "Cross-entropy, Sampled softmax, SCE</b> done" in page._transport.status.value
-    assert [len(trace.x) for trace in page.charts.training.widget.data[:9]] == [94] * 3 + [2] * 6
+    assert "Cross-entropy, Sampled softmax, SCE</b> done" in page.view.transport.status.value
+    assert [len(trace.x) for trace in page.view.charts.training.widget.data[:9]] == [94] * 3 + [2] * 6
     sce = runs[2]
     assert 0.1 < sce["coverage"] < 16 * 32 / 1088  # more positions than its buckets have room for it cannot cover
     assert 0 < sce["captured_mass"] <= 1
     assert runs[0]["coverage"] is None
-    covered = page.charts.insight.widget.data[0]
+    covered = page.view.charts.insight.widget.data[0]
     assert len(covered.y) == 9  # at every tenth of 94 steps, from the fifth on
-    assert [len(trace.y) for trace in page.charts.insight.widget.data[2:5]] == [2, 2, 2]
-    moments = page.charts.insight.widget.data[5:]  # from moment to moment of the last step that was measured
+    assert [len(trace.y) for trace in page.view.charts.insight.widget.data[2:5]] == [2, 2, 2]
+    moments = page.view.charts.insight.widget.data[5:]  # from moment to moment of the last step that was measured
     for record, trace in zip(page.runs, moments):
         assert 0 < trace.x[0] < trace.x[-1] < 5
         assert max(trace.y) == record.moments.live.max()
@@ -63,7 +64,7 @@ def test_a_setting_changed_while_it_trains_is_taken_over_and_marked(page):
     page.controls["n_negatives"].value = 32
     until(lambda: all(record.snapshot.changes for record in page.runs))
     expected = 2 + 2 * 3  # two ceilings, a line a panel and change
-    until(lambda: len(page.charts.training.widget.layout.shapes) == expected)
+    until(lambda: len(page.view.charts.training.widget.layout.shapes) == expected)
     page.stop()
     page.wait(30)
     sampled, sce = page.results()["runs"]
@@ -71,33 +72,33 @@ def test_a_setting_changed_while_it_trains_is_taken_over_and_marked(page):
     assert sce["changes"][0]["n_buckets"] == 24
     assert sce["changes"][0]["epochs"] > 0
     assert sce["settings"]["n_buckets"] == 16  # what it began with
-    assert any("→ 24" in (a.text or "") for a in page.charts.training.widget.layout.annotations)
-    assert "24 buckets" in page.compare.table.rows[1]["cells"]["settings"]["html"]
+    assert any("→ 24" in (a.text or "") for a in page.view.charts.training.widget.layout.annotations)
+    assert "24 buckets" in page.view.compare.table.rows[1]["cells"]["settings"]["html"]
 
 
 def test_what_cannot_change_waits_for_the_next_start(page, monkeypatch):
-    monkeypatch.setattr(Playground, "_events", lambda self, record, stop: fake_events(1000, 20, 0.005)(stop))
+    monkeypatch.setattr(Session, "_events", lambda self, record, stop: fake_events(1000, 20, 0.005)(stop))
     page.start()
     page.controls["hidden_size"].value = 32
     page.controls["bucket_size_y"].value = 64
-    later = {name for name, box in page._deck.boxes.items() if "sce-later" in box._dom_classes}
+    later = {name for name, box in page.view.deck.boxes.items() if "sce-later" in box._dom_classes}
     assert later == {"hidden_size"}
     page.controls["hidden_size"].value = 64
-    assert "sce-later" not in page._deck.boxes["hidden_size"]._dom_classes
+    assert "sce-later" not in page.view.deck.boxes["hidden_size"]._dom_classes
     page.controls["hidden_size"].value = 32
     page.stop()
     page.wait(10)
-    until(lambda: "sce-later" not in page._deck.boxes["hidden_size"]._dom_classes)
+    until(lambda: "sce-later" not in page.view.deck.boxes["hidden_size"]._dom_classes)
 
 
 def test_the_step_button_does_one_step_and_holds(page):
     page.controls["losses"].value = ("ce", "sce")
     for expected in (1, 2, 3):
-        page.buttons["step"].click()
-        until(lambda n=expected: page._live.state == "paused" and {r.snapshot.step for r in page.runs} == {n})
-    until(lambda: "paused at step 3" in page._transport.status.value)
+        page.view.transport.buttons["step"].click()
+        until(lambda n=expected: page.session.live.state == "paused" and {r.snapshot.step for r in page.runs} == {n})
+    until(lambda: "paused at step 3" in page.view.transport.status.value)
     assert len(page.runs) == 2
-    page.buttons["pause"].click()  # it says "Resume"
+    page.view.transport.buttons["pause"].click()  # it says "Resume"
     until(lambda: page.runs[0].snapshot.step > 10)
     page.stop()
     page.wait(10)
@@ -136,7 +137,7 @@ def test_a_loss_without_room_is_left_out_and_the_others_train(page, monkeypatch)
     page.results()
     uses = page.assessment.memory.set_index("loss")
     between = int((needed(uses.loc["ce"]) + needed(uses.loc["sce"])) / 2)
-    monkeypatch.setattr(playground, "free_memory", lambda: between)
+    monkeypatch.setattr(forecast, "free_memory", lambda: between)
     page.controls["seed"].value = 1
     results = page.results()
     assert results["problem"] == ""
@@ -161,18 +162,18 @@ def test_side_by_side_needs_room_for_every_model_and_one_step():
 
 
 def test_one_loss_that_fails_does_not_end_the_others(page, monkeypatch):
-    whole = Playground._events
+    whole = Session._events
 
     def events(self, record, stop):
         if record.loss == "ce":
             return fake_events(fail_at=3)(stop)
         return whole(self, record, stop)
 
-    monkeypatch.setattr(Playground, "_events", events)
+    monkeypatch.setattr(Session, "_events", events)
     page.controls["losses"].value = ("ce", "sce")
     page.start()
     with pytest.raises(FloatingPointError):
         page.wait(60)
     ce, sce = page.results()["runs"]
     assert (ce["state"], sce["state"]) == ("failed", "finished")
-    assert "<b>Cross-entropy</b> failed" in page._transport.status.value
+    assert "<b>Cross-entropy</b> failed" in page.view.transport.status.value
