@@ -9,6 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from sce_lab.widgets.kit.slider import Slider
 from sce_lab.widgets.kit.stage import stage, text
 
 _STYLE = """<style>
@@ -16,7 +17,6 @@ _STYLE = """<style>
   padding: 10px 14px; margin: 2px 0 10px; overflow: visible; }
 .sce-guess > * { overflow: visible; }
 .sce-question { font-size: 15px; line-height: 21px; font-weight: 600; }
-.sce-guess .widget-inline-hbox .widget-readout { min-width: 96px; font-weight: 600; }
 .sce-guess .widget-toggle-buttons .widget-toggle-button { width: auto; border-radius: 6px; height: auto;
   min-height: 28px; white-space: normal; padding: 2px 12px; line-height: 20px; }
 .sce-guess .widget-toggle-buttons .mod-active { background: var(--sce-fill); color: var(--sce-ink); font-weight: 600;
@@ -59,10 +59,11 @@ class Guess:
         self._numeric = all(isinstance(value, int | float) for _, value in options)
         if self._numeric:
             middle = options[len(options) // 2][1]
-            self.control = widgets.SelectionSlider(
-                options=list(options),
-                value=middle,
+            self.control = Slider(
+                options,
+                middle,
                 description="Your guess",
+                tooltip="Your guess",
                 layout=widgets.Layout(width="min(560px, 100%)"),
             )
         else:

@@ -59,19 +59,26 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 }
 .sce-control { margin: 0; overflow: visible; }
 .sce-control > * { width: auto; margin: 1px 0; }
-.sce-control .widget-hslider {
-  display: grid; grid-template-columns: 1fr auto; grid-template-areas: "label readout" "slider slider";
-  height: auto; align-items: center;
+.sce-slider {
+  display: grid; grid-template-columns: 1fr auto; grid-template-areas: "label field" "handle handle" "refusal refusal";
+  align-items: center; font-size: var(--jp-widgets-font-size, 13px);
 }
-.sce-control .widget-hslider > .widget-label { grid-area: label; }
-.sce-control .widget-hslider > .slider-container {
-  grid-area: slider; margin: 0 8px; height: 18px; display: flex; align-items: center;
+.sce-slider > .widget-label {
+  grid-area: label; text-align: left; width: auto; height: 20px; line-height: 20px; color: var(--sce-ink);
 }
-.sce-control .slider-container > .slider { flex: 1; margin: 0; }
-.sce-control .widget-hslider > .widget-readout {
-  grid-area: readout; font-weight: 600; text-align: right; min-width: 0; width: auto; height: auto; line-height: 20px;
-  padding: 0; margin: 0; border: none; pointer-events: none; color: var(--sce-ink);
+.sce-slider > input { color: var(--sce-ink); accent-color: var(--jp-brand-color1, #1976d2); box-sizing: border-box; }
+.sce-slider > input[type="range"] { grid-area: handle; width: 100%; height: 18px; margin: 0; }
+.sce-slider > input[type="text"] {
+  grid-area: field; font: inherit; font-weight: 600; text-align: right; height: 20px; padding: 0 2px; max-width: 100%;
+  background: none; border: 1px solid transparent; border-radius: 3px;
 }
+.sce-slider > input[type="text"]:hover:enabled, .sce-slider > input[type="text"]:focus {
+  border-color: var(--sce-edge); outline: none;
+}
+.sce-slider > input[type="text"]:focus { border-color: var(--sce-accent); }
+.sce-slider > input[type="range"]:focus-visible { outline: 2px solid var(--sce-accent); border-radius: 4px; }
+.sce-slider > input:disabled { opacity: 0.5; }
+.sce-refusal { grid-area: refusal; color: var(--sce-stop); font-size: 12px; line-height: 16px; white-space: normal; }
 .sce-sub { font-size: 75%; position: relative; bottom: -0.3em; }
 .sce-control .widget-label { width: auto; min-width: 0; text-align: left; height: 20px; line-height: 20px; }
 .sce-control .widget-dropdown, .sce-control .widget-text { flex-flow: column; height: auto; align-items: stretch; }

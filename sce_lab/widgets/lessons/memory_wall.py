@@ -83,8 +83,7 @@ class MemoryWall:
         first = Wall(**settings)
         self.controls: dict[str, widgets.ValueWidget] = {}
         for name, (title, tooltip, steps) in _CONTROLS.items():
-            keywords = {"description": title, "description_allow_html": True, "tooltip": tooltip}
-            self.controls[name] = StepSlider(steps, steps[0], **keywords)
+            self.controls[name] = StepSlider(steps, steps[0], description=title, tooltip=tooltip)
             self.controls[name].value = getattr(first, name)
         self.controls["sparse_gradients"] = widgets.Checkbox(
             value=first.sparse_gradients, indent=False, description="Row-sparse gradients (not for cross-entropy)"

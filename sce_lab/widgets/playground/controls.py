@@ -71,10 +71,10 @@ class Control:
     symbol: str
     help: str
 
-    def described(self) -> dict[str, Any]:
-        """Keywords that label a widget."""
-        symbol = f" <i>{self.symbol}</i>" if self.symbol else ""
-        return {"description": self.title + symbol, "description_allow_html": True, "tooltip": self.title}
+    def described(self, *, markup: bool = False) -> dict[str, Any]:
+        """Keywords that label a widget, with ``markup`` in HTML: widgets that do not read it show it in tooltips."""
+        symbol = f" <i>{self.symbol}</i>" if markup else f" {self.symbol}"
+        return {"description": self.title + (symbol if self.symbol else ""), "tooltip": self.title}
 
 
 _ALL = (
@@ -223,7 +223,7 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         return CONTROLS[name].described()
 
     def slider(name: str, steps: list[float], **options: Any) -> StepSlider:
-        made = StepSlider(steps, steps[0], **options, **keywords(name))
+        made = StepSlider(steps, steps[0], **options, **CONTROLS[name].described(markup=True))
         made.value = values[name]
         return made
 

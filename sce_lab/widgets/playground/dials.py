@@ -17,6 +17,7 @@ from sce_lab.widgets.playground.settings import Settings
 
 #: Changes of one control that follow each other faster than this (seconds) are one gesture, with one "before".
 GESTURE = 1.5
+_NONE = ("", -np.inf, 0)
 
 
 class Undo:
@@ -57,7 +58,7 @@ class Dials:
         self._lock = threading.RLock()
         self._setting = False
         self._known = first  # what they said when last somebody looked
-        self._gesture: tuple[str, float] = ("", -np.inf)
+        self._gesture: tuple[str, float, int] = _NONE  # control, when it changed last, and its grip then
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._changed(name), "value")
 
@@ -84,7 +85,7 @@ class Dials:
                 raise
             finally:
                 self._setting = False
-            self._gesture, self._known = ("", -np.inf), self.settings
+            self._gesture, self._known = _NONE, self.settings
         self._moved(True)
 
     def follow(self, assessed: Settings) -> None:
@@ -102,7 +103,7 @@ class Dials:
 
     def neighbours(self, settings: Settings) -> Iterator[Settings]:
         """``settings`` at the neighbouring steps of the slider that was moved last."""
-        name, _ = self._gesture
+        name = self._gesture[0]
         control = self.controls.get(name)
         for value in control.near(2) if isinstance(control, StepSlider) else ():
             yield replace(settings, **{name: value})
@@ -113,10 +114,13 @@ class Dials:
             return
         now = time.monotonic()
         with self._lock:
-            last, when = self._gesture
-            begins = name != last or now - when > GESTURE
+            last, when, held = self._gesture
+            grip = getattr(self.controls[name], "grip", 0)
+            # A drag is one gesture however long it rests. Its last move may come together with letting go.
+            same = grip == held if grip % 2 else grip - held <= 1 and now - when <= GESTURE
+            begins = name != last or not same
             if begins:
                 before = self._known
                 self._undo.remember(lambda: self.set(before))
-            self._gesture, self._known = (name, now), self.settings
+            self._gesture, self._known = (name, now, grip), self.settings
         self._moved(begins)

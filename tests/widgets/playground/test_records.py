@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -122,6 +123,27 @@ def test_undo_takes_gestures_and_states_back_one_by_one():
     page.undo()  # nothing left
     assert page.settings == first
     assert page.view.transport.buttons["undo"].disabled
+
+
+def test_a_drag_is_one_gesture_however_long_it_rests(monkeypatch):
+    page, now = Playground(**TINY), [100.0]
+    monkeypatch.setattr("sce_lab.widgets.playground.dials.time", SimpleNamespace(monotonic=lambda: now[0]))
+    first, slider = page.settings, page.controls["n_buckets"]
+
+    def drag(*labels):
+        slider.set_state({"grip": slider.grip + 1})
+        for label in labels:
+            now[0] += 10
+            slider.set_state({"label": label})
+        slider.set_state({"grip": slider.grip + 1})
+
+    drag("24", "32", "48")
+    now[0] -= 10 - 0.1
+    drag("64", "96")  # another drag, however soon
+    page.undo()
+    assert page.settings.n_buckets == 48
+    page.undo()
+    assert page.settings == first
 
 
 def test_runs_that_cannot_be_kept_are_trained_all_the_same(tmp_path, monkeypatch):
