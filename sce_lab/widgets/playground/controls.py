@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import ipywidgets as widgets
 import traitlets
 
 from sce_lab.figures import LOOKS, label
+from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
 
 
@@ -31,18 +33,17 @@ class LossPicker(widgets.VBox):
     value = traitlets.Any(())
 
     def __init__(self, value: Sequence[str] | str, tooltip: str) -> None:
+        self._own, self._lock = OwnMoves(), threading.Lock()
         self.toggles = {loss: widgets.ToggleButton(description=label(loss), tooltip=tooltip) for loss in LOOKS}
         super().__init__(children=list(self.toggles.values()))
         self.add_class("sce-losses")
         self.value = value
-        for toggle in self.toggles.values():
-            toggle.observe(lambda _: self._pressed(), "value")
+        for loss, toggle in self.toggles.items():
+            toggle.observe(lambda change, loss=loss: self._pressed(loss, change.new), "value")
 
-    def _pressed(self) -> None:
-        if not self._setting:
-            self.value = tuple(loss for loss, toggle in self.toggles.items() if toggle.value)
-
-    _setting = False
+    def _pressed(self, loss: str, down: bool) -> None:
+        if not self._own:
+            self.value = tuple(name for name in self.toggles if (down if name == loss else name in self.value))
 
     @traitlets.validate("value")
     def _validate_value(self, proposal: traitlets.Bunch) -> tuple[str, ...]:
@@ -54,12 +55,9 @@ class LossPicker(widgets.VBox):
 
     @traitlets.observe("value")
     def _show_value(self, change: traitlets.Bunch) -> None:
-        self._setting = True  # a button that follows is not pressed
-        try:
+        with self._lock, self._own:  # a button that follows is not pressed
             for loss, toggle in self.toggles.items():
-                toggle.value = loss in change.new
-        finally:
-            self._setting = False
+                toggle.value = loss in self.value
 
 
 @dataclass(frozen=True)

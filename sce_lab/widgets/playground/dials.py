@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import traitlets
 
+from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider
 from sce_lab.widgets.playground.controls import make_controls
 from sce_lab.widgets.playground.settings import Settings
@@ -56,8 +57,8 @@ class Dials:
         self.controls = make_controls(asdict(first))
         self._undo, self._moved = undo, moved
         self._lock = threading.RLock()
-        self._setting = False
-        self._known = first  # what they said when last somebody looked
+        self._own = OwnMoves()
+        self._known = first  # what they were known to say last
         self._gesture: tuple[str, float, int] = _NONE  # control, when it changed last, and its grip then
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._changed(name), "value")
@@ -67,25 +68,30 @@ class Dials:
         """What they say now."""
         return Settings(**{name: control.value for name, control in self.controls.items()})
 
-    def set(self, settings: Settings) -> None:
+    def set(self, settings: Settings, *, again: bool = False) -> None:
         """Set all controls, or none of them if one refuses.
+
+        Args:
+            settings: what they shall say.
+            again: this takes something back, and is not to be taken back itself.
 
         Raises:
             traitlets.TraitError: one refused.
         """
         with self._lock:
             before = self.settings
-            self._setting = True
-            try:
-                for name, control in self.controls.items():
-                    control.value = getattr(settings, name)
-            except traitlets.TraitError:
-                for name, control in self.controls.items():
-                    control.value = getattr(before, name)
-                raise
-            finally:
-                self._setting = False
-            self._gesture, self._known = _NONE, self.settings
+            with self._own:
+                try:
+                    for name, control in self.controls.items():
+                        control.value = getattr(settings, name)
+                except traitlets.TraitError:
+                    for name, control in self.controls.items():
+                        control.value = getattr(before, name)
+                    raise
+            # Not what they say now: somebody may have moved one meanwhile, and waits to tell.
+            self._gesture, self._known = _NONE, settings
+            if not again:
+                self._undo.remember(lambda: self.set(before, again=True))
         self._moved(True)
 
     def follow(self, assessed: Settings) -> None:
@@ -93,13 +99,11 @@ class Dials:
         if not assessed.paper_rule or not self.controls["paper_rule"].value:
             return
         with self._lock:
-            self._setting = True
-            try:
-                for name in ("n_buckets", "bucket_size_x"):
-                    self.controls[name].value = getattr(assessed, name)
-            finally:
-                self._setting = False
-            self._known = self.settings
+            placed = {name: getattr(assessed, name) for name in ("n_buckets", "bucket_size_x")}
+            with self._own:
+                for name, value in placed.items():
+                    self.controls[name].value = value
+            self._known = replace(self._known, **placed)
 
     def neighbours(self, settings: Settings) -> Iterator[Settings]:
         """``settings`` at the neighbouring steps of the slider that was moved last."""
@@ -110,7 +114,7 @@ class Dials:
 
     def _changed(self, name: str) -> None:
         """A control moved: in whichever thread the kernel runs callbacks, so nothing slow happens here."""
-        if self._setting:
+        if self._own:
             return
         now = time.monotonic()
         with self._lock:
@@ -121,6 +125,6 @@ class Dials:
             begins = name != last or not same
             if begins:
                 before = self._known
-                self._undo.remember(lambda: self.set(before))
+                self._undo.remember(lambda: self.set(before, again=True))
             self._gesture, self._known = (name, now, grip), self.settings
         self._moved(begins)

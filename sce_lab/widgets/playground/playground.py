@@ -134,9 +134,7 @@ class Playground:
         Raises:
             ValueError: it cannot be read; traitlets.TraitError: a value that its control cannot have.
         """
-        before = self.settings
-        self._dials.set(state if isinstance(state, Settings) else read_line(state, before))
-        self._undo.remember(lambda: self._dials.set(before))
+        self._dials.set(state if isinstance(state, Settings) else read_line(state, self.settings))
         self._show_status()
 
     def undo(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
+from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.presets import PRESETS
 
@@ -25,7 +26,7 @@ class Share:
     """
 
     def __init__(self, apply: Callable[[Any], None], free: Callable[[], int], tour: Callable[[], None]) -> None:
-        self._apply, self._free, self._showing = apply, free, False
+        self._apply, self._free, self._own = apply, free, OwnMoves()
         self._preset_line = ""  # the state that the chosen preset means
         names = [(_CHOOSE, ""), *((preset.title, name) for name, preset in PRESETS.items())]
         self.preset = widgets.Dropdown(options=names, value="", tooltip="Settings that show something")
@@ -43,13 +44,10 @@ class Share:
 
     def show(self, line: str) -> None:
         """The state is this now."""
-        self._showing = True
-        try:
+        with self._own:
             self.field.value = line
             if line != self._preset_line:
                 self.preset.value = ""
-        finally:
-            self._showing = False
 
     def choose(self, name: str) -> None:
         """Apply a preset by its name in :data:`sce_lab.widgets.playground.presets.PRESETS`.
@@ -68,7 +66,7 @@ class Share:
             self.choose(change["new"])
 
     def _typed(self, change: Mapping[str, Any]) -> None:
-        if not self._showing and change["new"].strip() and self._try(change["new"]):
+        if not self._own and change["new"].strip() and self._try(change["new"]):
             self._say("These settings are on the controls now. Undo takes them back.")
 
     def _try(self, state: Any) -> bool:
