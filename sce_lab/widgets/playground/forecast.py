@@ -27,7 +27,6 @@ class Forecast:
         neighbours: settings that may be asked for next.
         reading: called before data are read, which may take a while.
         show: called when the assessment is another one.
-        fail: called with what a prediction failed with.
 
     Attributes:
         assessment: the newest.
@@ -42,10 +41,9 @@ class Forecast:
         neighbours: Callable[[Settings], Iterable[Settings]],
         reading: Callable[[Settings], None],
         show: Callable[[], None],
-        fail: Callable[[Exception], None],
     ) -> None:
         self._training, self._neighbours = training, neighbours
-        self._reading, self._show, self._fail = reading, show, fail
+        self._reading, self._show = reading, show
         self.free = free_memory()
         self.assessment: Assessment = assess(first, self.free)
         self.before: pd.DataFrame | None = None
@@ -90,7 +88,8 @@ class Forecast:
         try:
             self._take(assess(settings, self.free))
         except Exception as error:
-            self._fail(error)
+            problem = f"The prediction failed: {error}"
+            self._take(Assessment(settings, None, pd.DataFrame(), problem=problem))
             raise
 
     def _look_ahead(self, settings: Settings) -> Iterator[None]:

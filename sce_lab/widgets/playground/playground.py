@@ -65,7 +65,6 @@ class Playground:
             neighbours=self._dials.neighbours,
             reading=lambda settings: self._show_status(f"Reading {html.escape(data_title(settings))} ..."),
             show=self._show_assessment,
-            fail=lambda error: self._say(f"The prediction failed: {error}"),
         )
         actions = ("start", "pause", "resume", "step", "stop", "reset", "undo")
         self.view = View(

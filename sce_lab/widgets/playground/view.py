@@ -79,7 +79,8 @@ class View:
         self, assessment: Assessment, free: int, before: pd.DataFrame | None, measured: Mapping[str, int]
     ) -> None:
         """Predicted memory, the outline of what it was before, and peaks that were measured."""
-        if assessment.memory.empty:
+        if assessment.memory.empty:  # as long as nothing is known, nothing is shown
+            self.memory.show(memory_spec(_NO_MEMORY, free=free))
             return
         outline = None if before is None or before.equals(assessment.memory) else before
         self.memory.show(memory_spec(assessment.memory, before=outline, measured=measured, free=free))

@@ -187,6 +187,35 @@ def test_a_bad_path_is_a_sentence_and_a_good_one_trains(page, tmp_path):
     json.dumps(page.results(), allow_nan=False)
 
 
+def test_the_bars_of_other_data_do_not_stay_while_a_file_cannot_be_read(page):
+    def drawn():
+        page.results()
+        traces = page.view.memory.widget.data
+        return sum(float(x) for trace in traces[:3] for x in trace.x), [t for t in traces if t.name == "before"][-1].x
+
+    assert drawn()[0] > 0
+    page.apply({"dataset": "file", "path": "nowhere.csv"})
+    length, before = drawn()
+    assert length == 0
+    assert not np.isfinite(np.array(before, dtype=float)).any()
+    assert page.view.fits.value == ""
+    page.undo()
+    assert drawn()[0] > 0
+
+
+def test_a_prediction_that_fails_leaves_no_other_one_on_screen(page, monkeypatch):
+    def broken(settings, free):
+        raise ZeroDivisionError("no positions")
+
+    monkeypatch.setattr(forecast, "assess", broken)
+    page.controls["batch_size"].value = 96
+    with pytest.raises(ZeroDivisionError):
+        page.results()
+    assert page.assessment.problem == "The prediction failed: no positions"
+    assert page.view.transport.buttons["start"].disabled
+    assert set(bars(page).values()) == {0.0}
+
+
 def test_controls_that_do_not_apply_step_back_without_moving_the_others(page):
     displayed = {name: box.layout.display for name, box in page.view.deck.boxes.items()}
     assert displayed["path"] == "none"
