@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sce_lab.data.interactions import count
+
 _FEW_USERS = 100  # test users below which ``few_test_users`` warns
 
 
@@ -25,16 +27,20 @@ class Sequences:
     offsets: np.ndarray
 
     def __post_init__(self) -> None:
-        """Refuse offsets that do not describe ``items``."""
+        """Refuse items that are not whole numbers, and offsets that do not describe them."""
         offsets = self.offsets
+        if self.items.ndim != 1 or self.items.dtype.kind not in "iu":
+            raise ValueError(
+                f"items must be one row of whole numbers, got {self.items.ndim} axes of {self.items.dtype}"
+            )
         if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(self.items) or (np.diff(offsets) < 0).any():
             raise ValueError(f"offsets must rise from 0 to the number of items, {len(self.items)}; got {offsets}")
 
     @classmethod
     def from_lists(cls, sequences: Iterable[ArrayLike]) -> Sequences:
         """Pack a list of item lists or arrays; empty ones are allowed."""
-        arrays = [np.asarray(sequence, dtype=np.int64).reshape(-1) for sequence in sequences]
-        items = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
+        arrays = [np.asarray(sequence).reshape(-1) for sequence in sequences]
+        items = np.concatenate([np.empty(0, dtype=np.int64), *(array for array in arrays if len(array))])
         return cls(items, offsets_of(np.array([len(array) for array in arrays], dtype=np.int64)))
 
     def __len__(self) -> int:
@@ -86,7 +92,9 @@ class Holdout:
     def __post_init__(self) -> None:
         """Refuse histories and targets that do not correspond."""
         if len(self.histories) != len(self.targets):
-            raise ValueError(f"{len(self.histories)} histories but {len(self.targets)} targets; they must correspond")
+            raise ValueError(
+                f"{len(self.histories):,} histories but {count(len(self.targets), 'target')}; they must correspond"
+            )
 
     def __len__(self) -> int:
         """Return the number of users."""
@@ -105,6 +113,9 @@ class Split:
     validation, test: what is held out. The history of a test user includes the validation item.
     item_labels: (catalog_size,) the id that each row has in the data.
     name: for people.
+
+    Raises:
+        ValueError: items or targets outside the catalog, or other than one label for each row.
     """
 
     train: Sequences
@@ -113,6 +124,24 @@ class Split:
     catalog_size: int
     item_labels: np.ndarray
     name: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not of this catalog."""
+        if np.shape(self.item_labels) != (self.catalog_size,):
+            raise ValueError(
+                f"a catalog of {count(self.catalog_size, 'item')} needs as many item_labels, got an array of shape "
+                f"{np.shape(self.item_labels)}"
+            )
+        for part, rows in {
+            "train": self.train.items,
+            "validation": self.validation.histories.items,
+            "validation.targets": self.validation.targets,
+            "test": self.test.histories.items,
+            "test.targets": self.test.targets,
+        }.items():
+            if len(rows) and not 0 <= rows.min() <= rows.max() < self.catalog_size:
+                held, catalog = f"{rows.min()}..{rows.max()}", f"0..{self.catalog_size - 1}"
+                raise ValueError(f"{part} holds items {held}, but the catalog has rows {catalog}")
 
     @cached_property
     def item_counts(self) -> np.ndarray:
@@ -151,8 +180,8 @@ class Split:
         if not n:
             return "no user is tested: there is nothing to score"
         return (
-            f"only {n} {'user is' if n == 1 else 'users are'} tested: each counts {1 / n:.2g} in HR@k, and a share of "
-            f"0.1 may be off by {2 * (0.09 / n) ** 0.5:.1g}; such scores cannot tell models apart"
+            f"only {count(n, 'user')} {'is' if n == 1 else 'are'} tested: each counts {1 / n:.2g} in HR@k, and a share "
+            f"of 0.1 may be off by {2 * (0.09 / n) ** 0.5:.1g}; such scores cannot tell models apart"
         )
 
     def summary(self) -> dict[str, float]:
@@ -160,6 +189,7 @@ class Split:
 
         Such targets stay in: a model has no way to learn them, and the metrics count them as the misses they are.
         """
+        unseen = int((self.item_counts[self.test.targets] == 0).sum())
         return {
             "catalog": self.catalog_size,
             "items in training": int((self.item_counts > 0).sum()),
@@ -167,7 +197,7 @@ class Split:
             "training interactions": len(self.train.items),
             "validation users": len(self.validation),
             "test users": len(self.test),
-            "test targets unseen in training": float((self.item_counts[self.test.targets] == 0).mean()),
+            "test targets unseen in training": unseen / max(1, len(self.test)),
         }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from sce_lab.data.interactions import check_interactions
+from sce_lab.data.interactions import check_interactions, count
 from sce_lab.data.sequences import Holdout, Sequences, Split, offsets_of
 
 
@@ -36,7 +36,7 @@ def leave_one_out(interactions: pd.DataFrame, *, catalog_size: int | None = None
     if not held_out.any():
         raise ValueError(
             f"leave-one-out needs users with at least 3 interactions (training, validation, test), "
-            f"but the longest of {len(everything)} users has {everything.lengths.max()}"
+            f"but the longest of {count(len(everything), 'user')} has {everything.lengths.max()}"
         )
     enough = everything.take(held_out)
     return Split(
@@ -177,14 +177,17 @@ def drop_rare(
     Raises:
         ValueError: nothing is left, or interactions that are unusable.
     """
+    for name, least in (("min_users_per_item", min_users_per_item), ("min_items_per_user", min_items_per_user)):
+        if not (least is None or least >= 0):
+            raise ValueError(f"{name} must be a number of at least 0, or None to keep all, got {least}")
     kept = interactions = check_interactions(interactions)
     if min_users_per_item:
-        kept = kept[kept.groupby("item")["user"].transform("nunique") >= min_users_per_item]
+        kept = kept[kept.groupby("item", observed=True)["user"].transform("nunique") >= min_users_per_item]
     if min_items_per_user:
-        kept = kept[kept.groupby("user")["item"].transform("nunique") >= min_items_per_user]
+        kept = kept[kept.groupby("user", observed=True)["item"].transform("nunique") >= min_items_per_user]
     if kept.empty:
         raise ValueError(
-            f"nothing is left of {len(interactions)} interactions after dropping items with fewer than "
+            f"nothing is left of {count(len(interactions), 'interaction')} after dropping items with fewer than "
             f"{min_users_per_item or 0} users and then users with fewer than {min_items_per_user or 0} items; "
             f"lower min_users_per_item or min_items_per_user"
         )
@@ -203,7 +206,8 @@ def _check_everyone(
         if not len(users):
             raise ValueError(
                 f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part}: of "
-                f"{n_users} users {n_active} are active after it; choose another quantile or use leave_one_out"
+                f"{count(n_users, 'user')}, {n_active:,} {'is' if n_active == 1 else 'are'} active after it; choose "
+                f"another quantile or use leave_one_out"
             )
 
 
@@ -218,14 +222,19 @@ def _by_user(interactions: pd.DataFrame, catalog_size: int | None) -> tuple[Sequ
     timestamps = interactions["timestamp"].to_numpy()
     order = np.lexsort((timestamps, users))  # stable: equal timestamps keep the order of the rows
     sequences = Sequences(items[order].astype(np.int64), offsets_of(np.bincount(users)))
-    return sequences, timestamps[order], np.asarray(labels)
+    labels = pd.Series(labels).infer_objects().to_numpy()  # however they were stored, whole numbers are int64
+    return sequences, timestamps[order], labels
 
 
 def _as_rows(items: pd.Series, catalog_size: int) -> np.ndarray:
-    if not pd.api.types.is_integer_dtype(items) or items.min() < 0 or items.max() >= catalog_size:
+    if not (isinstance(catalog_size, (int, np.integer)) and catalog_size >= 1):
+        raise ValueError(f"catalog_size must be a whole number of at least 1, got {catalog_size!r}")
+    whole = pd.api.types.is_integer_dtype(items)
+    if not whole or items.min() < 0 or items.max() >= catalog_size:
+        found = f"from {items.min()} to {items.max()}" if whole else f"such as {items.iloc[0]!r}"
         raise ValueError(
             f"with catalog_size={catalog_size} items must be whole numbers 0..{catalog_size - 1}, got "
-            f"{items.dtype} from {items.min()} to {items.max()}; leave catalog_size out to have items numbered"
+            f"{items.dtype} {found}; leave catalog_size out to have items numbered"
         )
     return items.to_numpy()
 
