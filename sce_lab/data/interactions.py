@@ -79,6 +79,7 @@ def _check_times(times: pd.Series, name: str) -> None:
             f"timestamps must be numbers, got {times.dtype}; dates become Unix seconds with "
             f"interactions['timestamp'].astype('datetime64[s]').astype('int64')"
         )
+    values = values.astype(np.float64) if values.dtype.kind == "f" else values  # half precision ends at 65,504
     if (bad := ~np.isfinite(values)).any():
         raise ValueError(
             f"column {name!r} has {count(bad.sum(), 'time')} that {'is' if bad.sum() == 1 else 'are'} not finite, the "
@@ -113,7 +114,8 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
     per_user = np.bincount(pd.factorize(interactions["user"])[0])
     per_item = np.sort(np.bincount(pd.factorize(interactions["item"])[0]))
     n_pairs = n - int(interactions.duplicated(["user", "item"]).sum())
-    first, last = interactions["timestamp"].min(), interactions["timestamp"].max()
+    times = interactions["timestamp"].to_numpy()
+    first, last = times.min().item(), times.max().item()
     in_seconds = first >= _SECONDS[0] and last < _SECONDS[1]
     numbers = {
         "users": len(per_user),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -43,6 +44,6 @@ def open_split(
         if dataset.counts and (difference := dataset.difference(drop_rare(interactions))):
             warnings.warn(f"{difference}: its figures cannot be compared exactly", stacklevel=2)
         return SPLITS[dataset.split](interactions, name=source), None
-    if not (Path(source).suffix or Path(source).exists()):
+    if not (Path(source).suffix or os.path.exists(source)):
         raise ValueError(f"unknown data set {source!r}: use {', '.join([SYNTHETIC, *DATASETS])}, or a path to a file")
     return leave_one_out(read_interactions(source), name=Path(source).name), None
