@@ -121,8 +121,8 @@ class SyntheticProcess:
         if needed > (free := psutil.virtual_memory().available):
             raise ValueError(
                 f"{count(self.n_users, 'user')} with up to {self.max_length:,} of {count(self.catalog_size, 'item')} "
-                f"in {count(self.n_clusters, 'cluster')} need about {needed / 2**30:,.0f} GiB, and {free / 2**30:,.1f} GiB "
-                f"are free; take fewer of them"
+                f"in {count(self.n_clusters, 'cluster')} need about {needed / 2**30:,.0f} GiB, and "
+                f"{free / 2**30:,.1f} GiB are free; take fewer of them"
             )
 
     # ------------------------------------------------------------------------------------------------ the process
@@ -258,7 +258,7 @@ class SyntheticProcess:
             np.bincount(place, of, len(taste) * self.n_clusters).reshape(-1, self.n_clusters)
             for of in (weights[ranks].ravel(), None)
         )
-        left = np.where(n_gone < self._cluster_sizes, total - gone, 0.0)  # (n, n_clusters)
+        left = np.where(n_gone < self._cluster_sizes, np.maximum(total - gone, 0.0), 0.0)  # (n, n_clusters)
         followers = self._successors(history[:, -1])  # (n, n_successors)
         fresh = (followers[..., None] != history[:, None]).all(-1)
         chances = np.concatenate(
@@ -273,9 +273,9 @@ class SyntheticProcess:
         # Inside a cluster: a point on the line of what is left of it, moved on by every seen rank that lies before it.
         cluster = np.maximum(which - self.n_successors, 0)
         point = rng.random(len(taste)) * left[row, cluster]
+        starts, widths = np.append(0.0, cumulative), np.append(weights, 0.0)  # with one of no width for other clusters
         for rank in np.sort(np.where(clusters == cluster[:, None], ranks, len(weights)), axis=1).T:
-            start = np.append(0.0, cumulative)[rank]
-            point += np.where((rank < len(weights)) & (start <= point), np.append(weights, 0.0)[rank], 0.0)
+            point += np.where(starts[rank] <= point, widths[rank], 0.0)
         rank = np.minimum(np.searchsorted(cumulative, point, side="right"), self._cluster_sizes[cluster] - 1)
         liked = rank * self.n_clusters + cluster
         return np.where(which < self.n_successors, followers[row, np.minimum(which, self.n_successors - 1)], liked)
