@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sce_lab.data.splits import Sequences
+from sce_lab.data.sequences import Sequences
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sce_lab.data.datasets import DATASETS, load_dataset
 from sce_lab.data.interactions import read_interactions
-from sce_lab.data.splits import SPLITS, Split, drop_rare, leave_one_out
+from sce_lab.data.sequences import Split
+from sce_lab.data.splits import SPLITS, drop_rare, leave_one_out
 from sce_lab.data.synthetic import SyntheticProcess
 
 SYNTHETIC = "synthetic"

@@ -41,7 +41,7 @@ from math import gcd
 import numpy as np
 import pandas as pd
 
-from sce_lab.data.splits import Holdout, Sequences
+from sce_lab.data.sequences import Holdout, Sequences
 from sce_lab.metrics import KS
 
 _DAY = 86_400
