@@ -96,7 +96,7 @@ def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = N
     """
     use = predict_memory(config, catalog_size, length=length)
     free = free_memory(config.device)
-    averages = use.parameters if config.averaging else 0
+    averages = use.parameters * (2 if config.dtype == "bfloat16" else 1) if config.averaging else 0  # in float32
     needed = use.needed + averages
     if needed > free:
         raise DoesNotFitError(
