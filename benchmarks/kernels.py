@@ -26,11 +26,11 @@ import torch
 import triton
 from rich.console import Console
 from rich.table import Table
+from sce_lab.losses.kernels import interpreted, search, softmax
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from sce_lab.losses.engine import Settings
-from sce_lab.losses.kernels import interpreted, search, softmax
 from sce_lab.runs import environment, write_text
 
 RESULTS = Path(__file__).parent / "results"

@@ -111,7 +111,12 @@ def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = N
 
 def _training_bytes(config: TrainingConfig, use: MemoryUse) -> int:
     """A step, and what is kept beside it."""
-    return use.needed + (use.parameters if config.averaging else 0)
+    return use.needed + _average_bytes(config, use)
+
+
+def _average_bytes(config: TrainingConfig, use: MemoryUse) -> int:
+    """The moving average of the weights, which is kept in float32."""
+    return use.parameters * (2 if config.dtype == "bfloat16" else 1) if config.averaging else 0
 
 
 def _scoring_bytes(config: TrainingConfig, use: MemoryUse, catalog_size: int, n_users: int) -> int:
@@ -119,10 +124,9 @@ def _scoring_bytes(config: TrainingConfig, use: MemoryUse, catalog_size: int, n_
 
     Scores are those of a chunk of users over the whole catalog, and the same again while they are compared.
     """
-    copies = 4 if config.averaging else 3
     at_most = inspect.signature(rank_items).parameters["chunk_bytes"].default
     ranking = 2 * min(max(at_most, 4 * catalog_size), 4 * catalog_size * n_users)
-    return copies * use.parameters + use.optimizer_state + ranking
+    return 3 * use.parameters + _average_bytes(config, use) + use.optimizer_state + ranking
 
 
 #: Advice has to fit into this share of what is free: until it is followed, a little less may be.

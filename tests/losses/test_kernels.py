@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import TOLERANCE, assert_matches, make_problem, problems
+from sce_lab.losses.topk import streaming_topk
 from test_sce import sce_settings
 
 from sce_lab.losses import kernels, scalable_cross_entropy, scalable_cross_entropy_reference
-from sce_lab.losses.topk import streaming_topk
 
 pytest.importorskip("triton", reason="Triton is not installed: PyTorch's CPU builds come without it")
 ON_GPU = torch.cuda.is_available()
