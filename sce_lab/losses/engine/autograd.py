@@ -88,8 +88,9 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, grad_losses: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_losses is None:
             return (None,) * 9
-        grads = _gradients(grad_losses, ctx.saved_tensors, ctx.combine, ctx.needs_input_grad, ctx.how)
-        return *_differentiable_once(grads, ctx.saved_tensors), *(None,) * 7
+        saved = ctx.saved_tensors  # once: under torch.utils.checkpoint they are made for the asking
+        grads = _gradients(grad_losses, saved, ctx.combine, ctx.needs_input_grad, ctx.how)
+        return *_differentiable_once(grads, saved), *(None,) * 7
 
 
 class _SoftmaxAtOnce(torch.autograd.Function):
