@@ -57,7 +57,7 @@ def softmax_loss(problem: Problem, weights: Tensor, how: How) -> Tensor:
     outputs, table = problem.outputs, problem.table
     with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
     plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
-    # In float16 small gradients are lost if they are rounded before that from outside (a GradScaler's) is multiplied in.
+    # In float16 small gradients are lost if they are rounded before a factor from outside (a GradScaler's) comes in.
     in_range = torch.float16 not in (outputs.dtype, table.dtype)
     if with_gradient and in_range and not torch.compiler.is_compiling() and fits_at_once(problem, plan):
         needs = [outputs.requires_grad, table.requires_grad]
