@@ -218,7 +218,9 @@ def test_statistics_are_about_the_buckets_that_the_loss_would_fill():
     statistics = scalable_cross_entropy_statistics(*problem.arguments, **SIZES, mix_x=True, generator=before)
     before.manual_seed(7)
     losses = scalable_cross_entropy(*problem.arguments, **SIZES, mix_x=True, generator=before, reduction="none")
-    assert float(statistics.coverage) == pytest.approx((losses > 0).sum().item() / (problem.target != -100).sum().item())
+    assert float(statistics.coverage) == pytest.approx(
+        (losses > 0).sum().item() / (problem.target != -100).sum().item()
+    )
 
 
 def test_statistics_of_many_positions_come_from_a_sample():
