@@ -27,11 +27,11 @@ from losses import CASES, RESULTS, synchronise
 from peers import Problem
 from rich.console import Console
 from rich.table import Table
+from sce_lab.losses.topk import streaming_topk
 from torch import Tensor
 
 from sce_lab.losses.engine import BucketSoftmax, Settings
 from sce_lab.losses.sce import DEFAULT_WORKSPACE_BYTES, TILE_SHARE
-from sce_lab.losses.topk import streaming_topk
 from sce_lab.memory import format_bytes, free_memory
 from sce_lab.runs import environment, write_text
 

@@ -5,98 +5,52 @@
     >>> target = torch.randint(100_000, (512,))
     >>> loss = sce_lab.scalable_cross_entropy(outputs, items, target, n_buckets=45, bucket_size_x=45, bucket_size_y=256)
 
-Notebooks and their widgets are in :mod:`sce_lab.widgets`, which is not imported here: it needs Jupyter.
+What is named here is imported when it is asked for, so that ``sce-lab --help`` need not wait for torch. Notebooks and
+their widgets are in :mod:`sce_lab.widgets`, which needs Jupyter.
 """
 
-from sce_lab.data import (
-    DATASETS,
-    Holdout,
-    Sequences,
-    Split,
-    SyntheticProcess,
-    leave_one_out,
-    load_dataset,
-    open_split,
-    read_interactions,
-    summarize,
-    temporal_split,
-)
-from sce_lab.losses import (
-    LOSSES,
-    BinaryCrossEntropyLoss,
-    CrossEntropyLoss,
-    SampledSoftmaxLoss,
-    SCELoss,
-    SCEStatistics,
-    binary_cross_entropy,
-    cross_entropy,
-    make_loss,
-    sampled_softmax,
-    scalable_cross_entropy,
-    scalable_cross_entropy_reference,
-)
-from sce_lab.memory import MemoryUse, format_bytes, free_memory, measuring, predict_memory
-from sce_lab.metrics import rank_items, ranking_metrics
-from sce_lab.model import SASRec
-from sce_lab.runs import Run, compare_runs, for_people, list_runs, record
-from sce_lab.training import (
-    Evaluated,
-    Event,
-    Finished,
-    Started,
-    StepDone,
-    Trainer,
-    TrainingConfig,
-    evaluate,
-    train,
-)
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "DATASETS",
-    "LOSSES",
-    "BinaryCrossEntropyLoss",
-    "CrossEntropyLoss",
-    "Evaluated",
-    "Event",
-    "Finished",
-    "Holdout",
-    "MemoryUse",
-    "Run",
-    "SASRec",
-    "SCELoss",
-    "SCEStatistics",
-    "SampledSoftmaxLoss",
-    "Sequences",
-    "Split",
-    "Started",
-    "StepDone",
-    "SyntheticProcess",
-    "Trainer",
-    "TrainingConfig",
-    "binary_cross_entropy",
-    "compare_runs",
-    "cross_entropy",
-    "evaluate",
-    "for_people",
-    "format_bytes",
-    "free_memory",
-    "leave_one_out",
-    "list_runs",
-    "load_dataset",
-    "make_loss",
-    "measuring",
-    "open_split",
-    "predict_memory",
-    "rank_items",
-    "ranking_metrics",
-    "read_interactions",
-    "record",
-    "sampled_softmax",
-    "scalable_cross_entropy",
-    "scalable_cross_entropy_reference",
-    "summarize",
-    "temporal_split",
-    "train",
-]
+_NAMES = {
+    "data": (
+        "DATASETS", "Holdout", "Sequences", "Split", "SyntheticProcess", "leave_one_out", "load_dataset", "open_split",
+        "read_interactions", "summarize", "temporal_split",
+    ),
+    "losses": (
+        "LOSSES", "BinaryCrossEntropyLoss", "CrossEntropyLoss", "CutCrossEntropyLoss", "InBatch", "LogUniform",
+        "LossModule", "Popularity", "Proposal", "SCELoss", "SCEStatistics", "SampledSoftmaxLoss", "Uniform",
+        "binary_cross_entropy", "cross_entropy", "make_loss", "make_proposal", "sampled_softmax",
+        "scalable_cross_entropy", "scalable_cross_entropy_reference", "scalable_cross_entropy_statistics",
+    ),
+    "memory": ("MemoryUse", "format_bytes", "free_memory", "measuring", "predict_memory"),
+    "metrics": ("rank_items", "ranking_metrics"),
+    "model": ("SASRec",),
+    "runs": ("Run", "compare_runs", "for_people", "list_runs", "record"),
+    "training": (
+        "Evaluated", "Event", "Finished", "Started", "StepDone", "Trainer", "TrainingConfig", "evaluate", "train",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above, or a module of the package."""
+    if name in _MODULE_OF:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    if not name.startswith("_"):
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The names above, for whoever completes them."""
+    return sorted({*globals(), *__all__, *_NAMES})

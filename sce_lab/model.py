@@ -33,6 +33,8 @@ class SASRec(nn.Module):
         n_heads: attention heads; must divide ``hidden_size``.
         dropout: probability, on the embeddings, the attention weights, the running mean and the feed-forward layers.
         low_pass: weight of the running mean in a block, 0 to 1; the original SASRec has none.
+        generator: of the initial weights and, in training, of dropout; torch's global one by default. With one of its
+            own a model draws nothing from anybody else's numbers, nor anybody from its.
 
     Parameters take ``4 * (C + max_length + n_blocks * (6 * D + 10) + 2) * D`` bytes in float32; with ``low_pass`` it is
     12 in place of 10.
@@ -47,18 +49,23 @@ class SASRec(nn.Module):
         n_heads: int = 1,
         dropout: float = 0.3,
         low_pass: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if hidden_size % n_heads:
             raise ValueError(f"n_heads must divide hidden_size, got n_heads={n_heads} and hidden_size={hidden_size}")
         self.item_embedding = nn.Parameter(torch.empty(catalog_size, hidden_size))
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
-        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, dropout, low_pass) for _ in range(n_blocks))
+        self.drop = Dropout(dropout, generator)
+        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, self.drop, low_pass) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
-        self.drop = Dropout(dropout)
+        for module in self.modules():
+            if isinstance(module, Linear):
+                bound = module.in_features**-0.5
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         for parameter in self.parameters():
             if parameter.dim() > 1:
-                nn.init.xavier_normal_(parameter)
+                nn.init.xavier_normal_(parameter, generator=generator)
 
     def forward(self, packed: Packed, embedded: Tensor | None = None) -> Tensor:
         """Outputs ``(N, D)`` of all N packed positions; each sees its own sequence up to itself and nothing else.
@@ -79,16 +86,16 @@ class SASRec(nn.Module):
 class Block(nn.Module):
     """Causal self-attention, if asked a running mean beside it, and a feed-forward layer; residuals as in SASRec."""
 
-    def __init__(self, hidden_size: int, n_heads: int, dropout: float, low_pass: float = 0.0) -> None:
+    def __init__(self, hidden_size: int, n_heads: int, drop: Dropout, low_pass: float = 0.0) -> None:
         super().__init__()
-        self.n_heads, self.drop, self.low_pass = n_heads, Dropout(dropout), low_pass
+        self.n_heads, self.drop, self.low_pass = n_heads, drop, low_pass
         self.attention_norm = nn.LayerNorm(hidden_size, eps=1e-8)
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
+        self.query = Linear(hidden_size, hidden_size)
+        self.key_value = Linear(hidden_size, 2 * hidden_size)
+        self.output = Linear(hidden_size, hidden_size)
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=1e-8)
-        self.inner = nn.Linear(hidden_size, hidden_size)
-        self.outer = nn.Linear(hidden_size, hidden_size)
+        self.inner = Linear(hidden_size, hidden_size)
+        self.outer = Linear(hidden_size, hidden_size)
         if low_pass:
             self.mean_norm = nn.LayerNorm(hidden_size, eps=1e-8)
 
@@ -104,15 +111,28 @@ class Block(nn.Module):
         return x + self.drop(self.outer(inner))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
-        """Causal attention inside each sequence, one call per run of equal lengths; all ``(N, D)``."""
+        """Causal attention inside each sequence, one call per run of equal lengths; all ``(N, D)``.
+
+        Torch's own attention draws its dropout from the global generator, so it is for weights that stay as they are.
+        """
+        dropped = self.training and self.drop.p > 0
         sizes = [n * length for n, length in runs]
         outputs = []
         for (n, length), *qkv in zip(runs, q.split(sizes), k.split(sizes), v.split(sizes)):
             heads = [t.view(n, length, self.n_heads, -1).transpose(1, 2) for t in qkv]  # (n, heads, length, D / heads)
-            rate = self.drop.p if self.training else 0.0
-            out = F.scaled_dot_product_attention(*heads, dropout_p=rate, is_causal=True)
+            if dropped:
+                out = self.drop(attention_weights(*heads[:2])) @ heads[2]
+            else:
+                out = F.scaled_dot_product_attention(*heads, is_causal=True)
             outputs.append(out.transpose(1, 2).reshape(n * length, -1))
         return torch.cat(outputs)
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Causal ``softmax(q k^T / sqrt(D))``, ``(..., length, length)``, of ``q`` and ``k`` ``(..., length, D)``."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    return scores.masked_fill_(later, -torch.inf).softmax(-1)
 
 
 def running_mean(x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
@@ -126,18 +146,34 @@ def running_mean(x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
     return torch.cat(means)
 
 
-class Dropout(nn.Dropout):
-    """Dropout that on a CPU takes a quarter of the time of torch's, which was a tenth of a training step.
+class Linear(nn.Linear):
+    """A layer whose model draws its weights: torch's would draw some first, from the global generator."""
 
-    Torch draws one random number an element. Here 64 random bits decide about four elements, so on a CPU the
-    probability is rounded to a multiple of ``2 ** -16``, and the scale to match.
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+class Dropout(nn.Dropout):
+    """Dropout from a generator of its own, that on a CPU takes a quarter of the time of torch's.
+
+    That was a tenth of a training step. Torch draws one random number an element. Here 64 random bits decide about four
+    elements, so on a CPU the probability is rounded to a multiple of ``2 ** -16``, and the scale to match.
     """
+
+    def __init__(self, p: float, generator: torch.Generator | None = None) -> None:
+        """See :class:`SASRec` for the generator."""
+        super().__init__(p)
+        self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements of ``x`` with probability ``p`` and scale the others by ``1 / (1 - p)``, in training only."""
-        if x.device.type not in ("cpu", "meta") or not self.training or self.p == 0:  # meta: a prediction for a CPU
-            return super().forward(x)
-        zeroed = round(self.p * 2**16)
-        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type not in ("cpu", "meta"):  # meta: a prediction for a CPU
+            kept = torch.empty_like(x)
+            return x * kept.bernoulli_(1 - self.p, generator=self.generator).div_(1 - self.p)
+        zeroed = min(round(self.p * 2**16), 2**16 - 1)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        bits.random_(-(2**63), None, generator=self.generator)
         kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= zeroed - 2**15
         return x * kept.to(x.dtype).mul_(2**16 / (2**16 - zeroed))

@@ -99,7 +99,7 @@ def test_bad_input_gets_one_sentence_and_no_run(sce_lab, arguments, sentence, tm
     if "30000000" in arguments:  # the data of 30 million items are not what is tried here
         split = type("Split", (), {"catalog_size": 30_000_000, "train": Sequences.from_lists([[1, 2]])})
         split.test = Holdout(Sequences.from_lists([[1, 2]]), [3])
-        monkeypatch.setattr(cli.training, "open_split", lambda **source: (split, None))
+        monkeypatch.setattr("sce_lab.cli.training.open_data", lambda source: split)
     status, _, err = sce_lab(*arguments)
     assert status == 2
     message = " ".join(err.split())

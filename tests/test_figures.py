@@ -28,7 +28,7 @@ from sce_lab.losses import LOSSES
 from sce_lab.memory import MemoryUse
 from sce_lab.runs import Run, compare_runs, record
 from sce_lab.training import Trainer, TrainingConfig
-from sce_lab.widgets.live import Snapshot
+from sce_lab.widgets.kit.live import Snapshot
 
 MIB = 2**20
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sce_lab.losses import LOSSES
-from sce_lab.optimizers import RowSparseAdam, add_rows
+from sce_lab.optimizers import RowSparseAdam, add_rows, clip_grad_norm_
 from sce_lab.training import Evaluated, Finished, StepDone, Trainer, TrainingConfig, takes, train
 
 C, D = 20, 4
@@ -155,3 +155,112 @@ def test_every_loss_with_row_sparse_gradients_has_them_everywhere():
             weight = torch.randn(30, 4, requires_grad=True)
             made(torch.randn(12, 4), weight, torch.arange(12)).backward()
             assert weight.grad.layout == torch.sparse_coo, name
+
+
+@pytest.mark.parametrize("eps", [1e-8, 0.3])
+@pytest.mark.parametrize("betas", [(0.8, 0.9), (0.0, 0.99)])
+def test_eps_stands_beside_the_corrected_moment(eps, betas):
+    """Against Adam written down in float64: small gradients, so that eps decides."""
+    table = torch.nn.Parameter(torch.randn(C, D, generator=torch.Generator().manual_seed(0)))
+    expected, first, second = table.detach().double(), 0.0, 0.0
+    optimizer = RowSparseAdam([table], lr=0.1, betas=betas, eps=eps)
+    for step in range(1, 4):
+        values = 0.1 * torch.randn(C, D, generator=torch.Generator().manual_seed(step))
+        table.grad = sparse(torch.arange(C), values)
+        optimizer.step()
+        first = betas[0] * first + (1 - betas[0]) * values.double()
+        second = betas[1] * second + (1 - betas[1]) * values.double() ** 2
+        root = (second / (1 - betas[1] ** step)).sqrt()
+        expected -= 0.1 * first / (1 - betas[0] ** step) / (root + eps)
+        torch.testing.assert_close(table.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def scaled_steps(gradients, row_sparse):
+    """Tables and states after steps under GradScaler."""
+    table, dense = torch.nn.Parameter(torch.ones(C, D)), torch.nn.Parameter(torch.ones(3))
+    optimizer = RowSparseAdam([table, dense], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for gradient in gradients:
+        scaler.scale(torch.ones((), requires_grad=True))  # as a loss is scaled
+        values = 4.0 * torch.full((C, D), gradient)
+        table.grad = sparse(torch.arange(C), values) if row_sparse else values
+        dense.grad = torch.full((3,), 4.0 * gradient)
+        scaler.step(optimizer)
+        scaler.update(4.0)
+    return table.detach(), dense.detach(), optimizer.state[table]["step"]
+
+
+def test_under_a_grad_scaler_a_step_that_is_not_finite_is_left_out():
+    gradients = [0.5, float("inf"), -0.25]
+    for ours, theirs in zip(scaled_steps(gradients, True), scaled_steps(gradients, False)):
+        torch.testing.assert_close(ours, theirs)
+    for with_inf, without in zip(scaled_steps(gradients, True), scaled_steps([0.5, -0.25], True)):
+        assert torch.equal(with_inf, without)
+
+
+def test_a_closure_is_called_before_the_gradients_are_looked_at():
+    table = torch.nn.Parameter(torch.ones(C, D))
+    optimizer = RowSparseAdam([table], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.embedding(torch.tensor([3]), table, sparse=True).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == D
+    torch.testing.assert_close(table.detach()[3], torch.full((D,), 0.9))
+    assert (table.detach() != 1).any(dim=1).nonzero().flatten().tolist() == [3]
+
+
+@pytest.mark.parametrize("setting", [{"weight_decay": 0.1}, {"maximize": True}, {"amsgrad": True}])
+def test_what_a_lazy_update_does_not_have_is_refused(setting):
+    ((name, value),) = setting.items()
+    table = torch.nn.Parameter(torch.ones(C, D))
+    with pytest.raises(ValueError, match=f"no {name}, got {name}={value}"):
+        RowSparseAdam([{"params": [table], **setting}])
+    optimizer = RowSparseAdam([table])
+    optimizer.param_groups[0][name] = value
+    table.grad = sparse(torch.tensor([1]), torch.ones(1, D))
+    with pytest.raises(ValueError, match=f"no {name}"):
+        optimizer.step()
+    assert torch.equal(table.detach(), torch.ones(C, D))
+
+
+def test_a_gradient_that_is_sparse_in_its_elements_is_refused_and_kept():
+    table = torch.nn.Parameter(torch.ones(C, D))
+    table.grad = torch.sparse_coo_tensor(torch.tensor([[1], [2]]), torch.ones(1), (C, D), check_invariants=True)
+    with pytest.raises(ValueError, match=r"sparse_dim=1.*got sparse_dim=2 of shape \(20, 4\)"):
+        RowSparseAdam([table]).step()
+    assert table.grad is not None
+
+
+@pytest.mark.parametrize(("betas", "moved"), [((0.9, 0.98), 0.71), ((0.9, 0.999), 2.51)])
+def test_how_far_a_row_moves_that_is_first_touched_late(betas, moved):
+    """As torch's SparseAdam; the docstring says it."""
+    tables = [torch.nn.Parameter(torch.zeros(C, D)) for _ in range(2)]
+    for table, kind in zip(tables, (RowSparseAdam, torch.optim.SparseAdam)):
+        optimizer = kind([table], lr=1.0, betas=betas)
+        for step in range(1001):
+            table.grad = sparse(torch.tensor([0 if step < 1000 else 5]), torch.ones(1, D))
+            optimizer.step()
+    torch.testing.assert_close(tables[0].detach(), tables[1].detach(), rtol=1e-3, atol=1e-3)
+    assert -tables[0][5, 0].item() == pytest.approx(moved, abs=0.01)
+    assert RowSparseAdam([torch.nn.Parameter(torch.zeros(2, 2))]).defaults["betas"] == (0.9, 0.98)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+def test_gradients_are_clipped_together_rows_that_repeat_as_their_sum(max_norm):
+    rows, values = torch.tensor([2, 5, 2]), torch.arange(12.0).view(3, D)
+    ours = [
+        torch.nn.Parameter(torch.zeros(C, D)),
+        torch.nn.Parameter(torch.zeros(3)),
+        torch.nn.Parameter(torch.ones(1)),
+    ]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    ours[0].grad, theirs[0].grad = sparse(rows, values), sparse(rows, values).to_dense()
+    ours[1].grad, theirs[1].grad = torch.ones(3), torch.ones(3)
+    norm = clip_grad_norm_(ours, max_norm)
+    torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(theirs, max_norm))
+    torch.testing.assert_close(ours[0].grad.to_dense(), theirs[0].grad)
+    torch.testing.assert_close(ours[1].grad, theirs[1].grad)

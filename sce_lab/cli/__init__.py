@@ -1,31 +1,23 @@
-"""``sce-lab``: train, compare and look at data and runs from a shell."""
+"""``sce-lab``: train, compare and look at data and runs from a shell.
+
+Modules of the commands import ``sce_lab`` and nothing heavier, and name what they need from it where they need it:
+torch is imported when a command begins to work, and help is there at once.
+"""
 
 from __future__ import annotations
 
-import typer
-from rich.console import Console
-
-from sce_lab.cli.looking import data, memory, runs
-from sce_lab.cli.paper import reproduce, results
-from sce_lab.cli.training import compare, train
-from sce_lab.memory import RanOutOfMemoryError
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="See what full cross-entropy, sampled softmax and Scalable Cross-Entropy (SCE) cost in memory and time, and "
-    "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
-)
-for _command in (compare, train, reproduce, memory, results, runs, data):
-    app.command()(_command)
+import os
 
 
 def main() -> None:
     """Entry point: what is wrong with an input is said in one sentence, not in a traceback."""
+    # Read when torch is imported. Threads that wait must not spin: beside another program that computes, each would
+    # keep a core from the very thread it waits for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
     try:
-        app(standalone_mode=True)
-    except (ValueError, OSError, FloatingPointError, RanOutOfMemoryError) as error:
-        Console(stderr=True).print(f"[red]sce-lab:[/red] {error}", highlight=False)
-        raise SystemExit(2) from None
+        from sce_lab.cli.app import run
+
+        run()
+    except KeyboardInterrupt:  # while that was imported
+        raise SystemExit(130) from None

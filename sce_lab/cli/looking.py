@@ -5,20 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
-from sce_lab.cli.options import BatchOption, BucketsOption, LengthOption, NegativesOption, SizeXOption, SizeYOption
-from sce_lab.cli.output import console, show
-from sce_lab.data import DATASETS, load_dataset, read_interactions, summarize
-from sce_lab.losses import LOSSES
-from sce_lab.memory import DEVICES, fits, format_bytes, free_memory, predict_memory, suggest_sce
-from sce_lab.runs import compare_runs, for_people, list_runs
-from sce_lab.training import TrainingConfig, takes
+import sce_lab
+from sce_lab.cli.options import (
+    BatchOption,
+    BucketsOption,
+    LengthOption,
+    NegativesOption,
+    SizeXOption,
+    SizeYOption,
+    whole_number,
+)
+from sce_lab.cli.output import complain, say, show
 
 
 def memory(
-    catalog_size: Annotated[int, typer.Argument(help="Number of items.")] = 1_000_000,
+    catalog_size: Annotated[
+        int, typer.Argument(help="Number of items; `1e6` will do.", parser=whole_number)
+    ] = 1_000_000,
     batch_size: BatchOption = 128,
     max_length: LengthOption = 50,
     hidden_size: Annotated[int, typer.Option(help="Numbers per item.")] = 64,
@@ -36,61 +41,75 @@ def memory(
 
     `sce-lab memory 10000000 --batch-size 256 --max-length 20`
     """
+    import pandas as pd
+
     settings = {"sampled": {"n_negatives": n_negatives}, "sce": {"n_buckets": n_buckets}}
     settings["sce"] |= {"bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y}
     uses = {}
-    for loss in LOSSES:
-        config = TrainingConfig(
+    for loss in sce_lab.LOSSES:
+        config = sce_lab.TrainingConfig(
             loss=loss,
             loss_settings=settings.get(loss, {}),
             batch_size=batch_size,
             max_length=max_length,
             hidden_size=hidden_size,
-            sparse_gradients=sparse and takes(loss, "sparse_grad"),
+            sparse_gradients=sparse and sce_lab.training.takes(loss, "sparse_grad"),
         )
-        uses[loss] = predict_memory(config, catalog_size)
-    parts = [{k.replace("_", " "): format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
-    rows = [{"loss": LOSSES[loss].label} | part for loss, part in zip(uses, parts)]
+        uses[loss] = sce_lab.predict_memory(config, catalog_size)
+    parts = [{k.replace("_", " "): sce_lab.format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
+    rows = [{"loss": sce_lab.LOSSES[loss].label} | part for loss, part in zip(uses, parts)]
     show(pd.DataFrame(rows), f"{catalog_size:,} items, one step")
-    devices = pd.DataFrame({"device": [device.name for device in DEVICES.values()]})
-    devices["usable"] = [format_bytes(device.usable) for device in DEVICES.values()]
+    devices = pd.DataFrame({"device": [device.name for device in sce_lab.memory.DEVICES.values()]})
+    devices["usable"] = [sce_lab.format_bytes(device.usable) for device in sce_lab.memory.DEVICES.values()]
     for loss, use in uses.items():
-        left = fits(use)["left"]
-        devices[LOSSES[loss].label] = ["fits" if n >= 0 else f"{format_bytes(-n)} short" for n in left]
-    console.print()
+        left = sce_lab.memory.fits(use)["left"]
+        devices[sce_lab.LOSSES[loss].label] = ["fits" if n >= 0 else f"{sce_lab.format_bytes(-n)} short" for n in left]
+    say()
     show(devices)
-    free = free_memory()
-    sizes = suggest_sce(free, TrainingConfig(loss="sce", batch_size=batch_size, max_length=max_length), catalog_size)
+    free = sce_lab.free_memory()
+    config = sce_lab.TrainingConfig(loss="sce", batch_size=batch_size, max_length=max_length)
+    sizes = sce_lab.memory.suggest_sce(free, config, catalog_size)
     found = ", ".join(f"{name}={value}" for name, value in sizes.items()) if sizes else "no settings of SCE"
-    console.print(f"\n{format_bytes(free)} is free here; the paper's rule and this memory give {found}.")
+    say(f"\n{sce_lab.format_bytes(free)} is free here; the paper's rule and this memory give {found}.")
 
 
 def runs(
     folder: Annotated[Path | None, typer.Argument(help="Folder of runs. Default: `runs`, or SCE_LAB_RUNS.")] = None,
 ) -> None:
     """List recorded runs and compare them in one table, the best NDCG@10 first."""
-    found = list_runs(folder)
+    found = sce_lab.list_runs(folder)
     if not found:
-        console.print("No runs yet. `sce-lab compare` makes some.")
+        say(f"No runs in {folder or sce_lab.runs.runs_root()} yet. `sce-lab compare` makes some.")
         return
-    table = compare_runs(found).sort_values("NDCG@10", ascending=False)
-    people = for_people(table)
+    table = sce_lab.compare_runs(found).sort_values("NDCG@10", ascending=False)
+    people = sce_lab.for_people(table)
     people.insert(0, "run", table["run"])
     people.insert(1, "data", table["dataset"])
     people["status"] = table["status"]
     show(people)
+    problems = [problem for problem in table["problem"] if problem]
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def data(
     dataset: Annotated[str | None, typer.Argument(help="A name below, or a path to a CSV or parquet file.")] = None,
 ) -> None:
     """List the data sets the lab knows, or summarise one (downloading it with a checksum if it is not here yet)."""
+    import pandas as pd
+
     if dataset is None:
-        rows = [{"name": name, "data set": d.title, "split": d.split.replace("_", " ")} for name, d in DATASETS.items()]
+        rows = [
+            {"name": name, "data set": d.title, "split": d.split.replace("_", " ")}
+            for name, d in sce_lab.DATASETS.items()
+        ]
         show(pd.DataFrame(rows))
-        console.print("`sce-lab data NAME` summarises one; a path to your own file works wherever a name does.")
+        say("`sce-lab data NAME` summarises one; a path to your own file works wherever a name does.")
         return
-    interactions = load_dataset(dataset) if dataset in DATASETS else read_interactions(dataset)
-    numbers = summarize(interactions)["value"]
+    known = dataset in sce_lab.DATASETS
+    interactions = (sce_lab.load_dataset if known else sce_lab.read_interactions)(dataset)
+    numbers = sce_lab.summarize(interactions)["value"]
     values = [f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in numbers]
     show(pd.DataFrame({"what": numbers.index, dataset: values}))

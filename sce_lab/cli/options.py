@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sce_lab.training import TrainingConfig
+import sce_lab
+
+if TYPE_CHECKING:
+    from sce_lab.training import TrainingConfig
+
+
+def whole_number(text: str) -> int:
+    """A number of items as people write it: ``1000000``, ``1_000_000``, ``1,000,000`` or ``1e6``.
+
+    Raises:
+        typer.BadParameter: it is none, or lies outside 1 to 10 ** 10.
+    """
+    try:
+        value = float(str(text).replace(",", "").replace("_", ""))
+    except ValueError:
+        value = 0.0
+    if not (1 <= value <= MOST_ITEMS and value == int(value)):
+        raise typer.BadParameter(f"{text!r} is no whole number from 1 to {MOST_ITEMS:,}, such as 1000000 or 1e6")
+    return int(value)
+
+
+#: In a catalog. Far beyond what there is, and near enough for a prediction to answer.
+MOST_ITEMS = 10**10
 
 DatasetOption = Annotated[
     str,
     typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a CSV or parquet file."),
 ]
 CatalogOption = Annotated[
-    int | None, typer.Option(help="Number of items of the synthetic data; real data have their own.")
+    int | None,
+    typer.Option(min=2, max=10**9, help="Number of items of the synthetic data; real data have their own."),
 ]
 EpochsOption = Annotated[int, typer.Option(help="Passes over the training data at most.")]
 PatienceOption = Annotated[
@@ -48,15 +71,21 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Defau
 
 
 def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
-    """What to train, from a command's options."""
+    """What to train, from a command's options.
+
+    Raises:
+        ValueError: a setting cannot be, or the device is not there.
+    """
     sce = {name: options[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")} | {"mix_x": options["mix"]}
     sampled = {"n_negatives": options["n_negatives"], "sampling": options["sampling"]}
     settings = {"sampled": sampled, "sce": sce}
     same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "patience", "seed")
     same += ("device",)
-    return TrainingConfig(
+    config = sce_lab.TrainingConfig(
         loss=loss,
         loss_settings=settings.get(loss, {}),
         max_epochs=options["epochs"],
         **{name: options[name] for name in same},
     )
+    sce_lab.training.check_device(config.device)
+    return config

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import sce_lab
 from sce_lab.cli.options import DeviceOption, ForceOption, OutOption
-from sce_lab.cli.output import console, show
-from sce_lab.cli.running import stop_on_interrupt, train_with_bar
-from sce_lab.data import DATASETS, open_split
-from sce_lab.memory import check_fits, typical_length
-from sce_lab.reproduce import (
-    RECIPES,
-    Recipe,
-    find_recipe,
-    for_readers,
-    format_setting,
-    parse_setting,
-    read_records,
-    results_table,
-    update_file,
-)
-from sce_lab.reproduce import reproduce as reproduce_recipe
-from sce_lab.training import TrainingConfig
+from sce_lab.cli.output import check_writable, say, show
+from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
+
+if TYPE_CHECKING:
+    from sce_lab.reproduce import Recipe
+    from sce_lab.training import TrainingConfig
 
 
 def reproduce(
-    dataset: Annotated[str, typer.Argument(help="One of " + ", ".join(RECIPES) + ".")],
+    dataset: Annotated[str, typer.Argument(help="A data set with published results: `sce-lab results` lists them.")],
     loss: Annotated[str, typer.Option(help="Which recipes: names separated by commas, or `all`.")] = "sce",
     quick: Annotated[
         bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
@@ -59,6 +49,11 @@ def reproduce(
 
     `sce-lab reproduce amazon_beauty --seeds 5`
     """
+    from sce_lab.reproduce import RECIPES, find_recipe, parse_setting
+    from sce_lab.reproduce import reproduce as reproduce_recipe
+
+    check_writable(watch, "--watch")
+    sce_lab.training.check_device(device)
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     recipes = [find_recipe(dataset, name) for name in (["quick"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
@@ -70,21 +65,16 @@ def reproduce(
                 f"--reduced trains it smaller ({', '.join(f'{n} {v}' for n, v in recipe.reduced.items())}), "
                 f"--force as it is"
             )
-    split, _ = open_split(dataset)
     source = {"source": dataset}
+    split = open_data(source)
     with stop_on_interrupt() as stop:
         for recipe in recipes:
             recipe = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, device=device))
             if not force:
-                check_fits(
-                    recipe.config,
-                    split.catalog_size,
-                    typical_length(recipe.config, split),
-                    n_users=len(split.test.targets),
-                )
+                check_fits(recipe.config, split)
 
             def train_run(config: TrainingConfig, folder: Path) -> None:
-                console.print(f"seed {config.seed} in {folder}")
+                say(f"seed {config.seed} in {folder}")
                 train_with_bar(config, split, source, folder, stop, watch)
 
             repeat = repeat_command(recipe, seeds, reduced, changes, device)
@@ -92,16 +82,16 @@ def reproduce(
                 recipe, split, range(seeds), train_run, repeat=repeat, runs=out, results=results
             ):
                 mean, done = record_["mean"], len(record_["seeds"])
-                console.print(
-                    f"{recipe.name}, {done} of {seeds} seeds: HR@10 {mean['HR@10']:.4f}, NDCG@10 {mean['NDCG@10']:.4f}"
-                )
+                say(f"{recipe.name}, {done} of {seeds} seeds: HR@10 {mean['HR@10']:.4f}, NDCG@10 {mean['NDCG@10']:.4f}")
             if stop():
-                console.print("Call the same command again to go on.")
+                say("Call the same command again to go on.")
                 break
 
 
 def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str, Any], device: str) -> str:
     """The command that repeats a reproduction."""
+    from sce_lab.reproduce import format_setting
+
     words = ["sce-lab reproduce", recipe.dataset]
     words += ["--loss", recipe.name.split("+")[0].removesuffix("-reduced")]
     words += ["--reduced"] if reduced else []
@@ -122,8 +112,10 @@ def results(
 
     `sce-lab results --write README.md --write notebooks/06_paper.ipynb`
     """
+    from sce_lab.reproduce import for_readers, read_records, results_table, update_file
+
     records = read_records(folder)
     for dataset, rows in results_table(records).groupby("dataset", sort=False):
-        show(for_readers(rows), DATASETS[dataset].title)
+        show(for_readers(rows), sce_lab.DATASETS[dataset].title)
     for path in write or []:
-        console.print(f"{path} {'is written' if update_file(path, records) else 'says so already'}")
+        say(f"{path} {'is written' if update_file(path, records) else 'says so already'}")

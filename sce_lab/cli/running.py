@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+import sce_lab
+from sce_lab.cli.output import complain, say
 
-from sce_lab.cli.output import console
-from sce_lab.data import Split
-from sce_lab.losses import LOSSES
-from sce_lab.memory import explaining_out_of_memory, measuring, typical_length
-from sce_lab.runs import Run, record
-from sce_lab.training import Evaluated, Finished, Started, StepDone, Trainer, TrainingConfig
+if TYPE_CHECKING:
+    from sce_lab.data import Split
+    from sce_lab.training import Finished, TrainingConfig
+
+
+def open_data(source: dict[str, Any]) -> Split:
+    """The split that ``source`` describes; says so if few users are tested.
+
+    Raises:
+        ValueError: it describes none.
+    """
+    try:
+        inspect.signature(sce_lab.data.open_split).bind(**source)
+    except TypeError as error:
+        raise ValueError(f"{source} does not say which data ({error})") from error
+    split, _ = sce_lab.data.open_split(**source)
+    if split.few_test_users:
+        complain(split.few_test_users, "yellow", "note")
+    return split
+
+
+def check_fits(config: TrainingConfig, split: Split) -> None:
+    """Refuse what would not fit into memory: see :func:`sce_lab.memory.check_fits`."""
+    length = sce_lab.memory.typical_length(config, split)
+    sce_lab.memory.check_fits(config, split.catalog_size, length, n_users=len(split.test.targets))
 
 
 @contextmanager
@@ -29,7 +50,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         signal.signal(signal.SIGINT, previous)
-        console.print("[yellow]Stopping after this step; what was trained is kept. Ctrl-C again to leave at once.")
+        say("Stopping after this step; what was trained is kept. Ctrl-C again to leave at once.", "yellow")
 
     previous = signal.signal(signal.SIGINT, ask)
     try:
@@ -50,27 +71,28 @@ def train_with_bar(
 
     ``page``, if given, is written after every evaluation: the run's figures, in a page that loads itself again.
     """
-    trainer = Trainer(config, split, step=measuring(), stop=stop, test_when_stopped=True)
+    from tqdm import tqdm
+
+    trainer = sce_lab.Trainer(config, split, step=sce_lab.measuring(), stop=stop, test_when_stopped=True)
     every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
-    label = LOSSES[config.loss].label
+    label = sce_lab.LOSSES[config.loss].label
     bar = tqdm(unit="step", desc=label, dynamic_ncols=True, smoothing=0.05, mininterval=every)
-    with bar, explaining_out_of_memory(config, split.catalog_size, typical_length(config, split)):
+    length = sce_lab.memory.typical_length(config, split)
+    with bar, sce_lab.memory.explaining_out_of_memory(config, split.catalog_size, length):
         shown: dict[str, str] = {}
-        for event in record(trainer, folder, source):
+        for event in sce_lab.record(trainer, folder, source):
             match event:
-                case Started():
+                case sce_lab.Started():
                     bar.reset(event.n_steps_per_epoch * config.max_epochs)
                     bar.update(trainer.step)
-                case StepDone():
+                case sce_lab.StepDone():
                     shown["loss"] = f"{event.loss:.3f}"
                     bar.update()
-                case Evaluated():
+                case sce_lab.Evaluated():
                     shown |= {"epoch": str(event.epoch), "val NDCG@10": f"{event.metrics['NDCG@10']:.4f}"}
                     if page is not None:
-                        from sce_lab.figures import write_live_page
-
-                        write_live_page(page, Run(folder))
-                case Finished():
+                        sce_lab.figures.write_live_page(page, sce_lab.Run(folder))
+                case sce_lab.Finished():
                     return event
             bar.set_postfix(shown, refresh=False)
     raise AssertionError("a run ends with Finished")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import sce_lab
 from sce_lab.cli.options import (
     BatchOption,
     BlocksOption,
@@ -31,19 +33,17 @@ from sce_lab.cli.options import (
     SizeYOption,
     configuration,
 )
-from sce_lab.cli.output import console, show
-from sce_lab.cli.running import resume_hint, stop_on_interrupt, train_with_bar
-from sce_lab.data import open_split
-from sce_lab.losses import LOSSES
-from sce_lab.memory import RanOutOfMemoryError, check_fits, typical_length
-from sce_lab.runs import Run, compare_runs, for_people, new_run_folder
+from sce_lab.cli.output import check_writable, complain, say, show
+from sce_lab.cli.running import check_fits, open_data, resume_hint, stop_on_interrupt, train_with_bar
+
+if TYPE_CHECKING:
+    from sce_lab.runs import Run
+    from sce_lab.training import TrainingConfig
 
 
 def compare(
     dataset: DatasetOption = "synthetic",
-    losses: Annotated[
-        str, typer.Option(help="Which, separated by commas: " + ", ".join(LOSSES) + ".")
-    ] = "ce,sampled,sce",
+    losses: Annotated[str, typer.Option(help="Which, separated by commas: ce, sampled, sce, bce.")] = "ce,sampled,sce",
     epochs: EpochsOption = 10,
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,
@@ -75,43 +75,43 @@ def compare(
     `sce-lab compare --dataset amazon_beauty --losses ce,sampled,sce --epochs 15`
     """
     options = locals()
+    check_writable(html, "--html")
     names = [name.strip() for name in losses.split(",") if name.strip()]
-    unknown = [name for name in names if name not in LOSSES]
+    unknown = [name for name in names if name not in sce_lab.LOSSES]
     if unknown or not names:
-        raise ValueError(f"--losses takes {', '.join(LOSSES)}, separated by commas, got {losses!r}")
+        raise ValueError(f"--losses takes {', '.join(sce_lab.LOSSES)}, separated by commas, got {losses!r}")
+    configs = [configuration(name, options) for name in names]
     source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
-    split, _ = open_split(**source)
-    runs: list[Run] = []
+    split = open_data(source)
+    done: list[Run] = []
     with stop_on_interrupt() as stop:
-        for name in names:
-            config = configuration(name, options)
+        for config in configs:
             if not force:
-                check_fits(config, split.catalog_size, typical_length(config, split), n_users=len(split.test.targets))
-            runs.append(Run(new_run_folder(out, name)))
+                check_fits(config, split)
+            run = sce_lab.Run(sce_lab.runs.new_run_folder(out, config.loss))
             try:
-                finished = train_with_bar(config, split, source, runs[-1].folder, stop)
-            except RanOutOfMemoryError as error:  # the others may fit, and what is trained already stays
-                console.print(f"[red]{name}:[/red] {error}", highlight=False)
-                runs.pop()
+                finished = train_with_bar(config, split, source, run.folder, stop)
+            except sce_lab.memory.RanOutOfMemoryError as error:  # others may fit, and what is trained already stays
+                complain(str(error), who=config.loss)
                 continue
+            done.append(run)
             if finished.reason == "stopped":
-                console.print(resume_hint(runs[-1].folder))
+                say(resume_hint(run.folder))
                 break
-    if not runs:
-        raise RanOutOfMemoryError("memory ran out with every loss: nothing was trained")
-    table = compare_runs(runs)
-    show(for_people(table), f"{dataset}: {len(split.test.targets):,} test users, {split.catalog_size:,} items")
-    console.print(f"Recorded in {runs[0].folder.parent}/")
+    if not done:
+        raise sce_lab.memory.RanOutOfMemoryError("memory ran out with every loss: nothing was trained")
+    table = sce_lab.compare_runs(done)
+    show(sce_lab.for_people(table), f"{dataset}: {len(split.test):,} test users, {split.catalog_size:,} items")
+    say(f"Recorded in {done[0].folder.parent}/")
     if html is not None:
-        from sce_lab.figures import write_comparison_page
-
-        write_comparison_page(html, runs)
-        console.print(f"Figures in {html}")
+        sce_lab.figures.write_comparison_page(html, done)
+        say(f"Figures in {html}")
 
 
 def train(
+    context: typer.Context,
     dataset: DatasetOption = "synthetic",
-    loss: Annotated[str, typer.Option(help="One of " + ", ".join(LOSSES) + ".")] = "sce",
+    loss: Annotated[str, typer.Option(help="One of ce, sampled, sce, bce.")] = "sce",
     epochs: EpochsOption = 100,
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,
@@ -142,20 +142,43 @@ def train(
     """
     options = locals()
     if resume is not None:
-        run = Run(resume)
-        if not run.settings:
-            raise ValueError(f"{resume} is no run folder: it has no config.json (see `sce-lab runs`)")
-        config, source, folder = run.config, run.settings["source"], resume
+        config, source, folder = _resumed(resume, context, options)
     else:
-        config = configuration(loss, options)
+        config, folder = configuration(loss, options), None
         source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
-        folder = new_run_folder(out, loss)
-    split, _ = open_split(**source)
+    split = open_data(source)
     if not force:
-        check_fits(config, split.catalog_size, typical_length(config, split), n_users=len(split.test.targets))
+        check_fits(config, split)
+    folder = folder or sce_lab.runs.new_run_folder(out, loss)
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, split, source, folder, stop)
-    show(for_people(compare_runs([Run(folder)])))
-    console.print(f"Recorded in {folder}")
+    title = f"{split.name}: {len(split.test):,} test users, {split.catalog_size:,} items"
+    show(sce_lab.for_people(sce_lab.compare_runs([sce_lab.Run(folder)])), title)
+    say(f"Recorded in {folder}")
     if finished.reason == "stopped":
-        console.print(resume_hint(folder))
+        say(resume_hint(folder))
+
+
+def _resumed(
+    folder: Path, context: typer.Context, options: dict[str, Any]
+) -> tuple[TrainingConfig, dict[str, Any], Path]:
+    """What was trained and on which data, of a run that is to be continued.
+
+    Raises:
+        ValueError: the folder is damaged or none of a run, or an option does not go with ``--resume``.
+    """
+    run = sce_lab.Run(folder)
+    if not run.settings:
+        raise ValueError(f"{folder} is no run folder: it has no config.json (see `sce-lab runs`)")
+    given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    may_change = {"epochs": "max_epochs", "patience": "patience", "device": "device"}
+    if others := sorted(given - set(may_change) - {"resume", "force"}):
+        words = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise ValueError(
+            f"--resume goes on with the settings that the run began with, so leave out {words}; "
+            f"--epochs, --patience, --device and --force go with it"
+        )
+    changes = {field: options[name] for name, field in may_change.items() if name in given}
+    config = dataclasses.replace(run.config, **changes)
+    sce_lab.training.check_device(config.device)
+    return config, run.settings["source"], folder

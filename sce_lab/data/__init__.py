@@ -2,9 +2,11 @@
 
 from sce_lab.data.batches import Batch, Packed, training_batches
 from sce_lab.data.datasets import DATASETS, Dataset, load_dataset
-from sce_lab.data.interactions import read_interactions, summarize
+from sce_lab.data.interactions import summarize
+from sce_lab.data.reading import read_interactions
+from sce_lab.data.sequences import Holdout, Sequences, Split
 from sce_lab.data.sources import SYNTHETIC, open_split
-from sce_lab.data.splits import SPLITS, Holdout, Sequences, Split, leave_one_out, temporal_split
+from sce_lab.data.splits import SPLITS, leave_one_out, temporal_split
 from sce_lab.data.synthetic import SyntheticProcess
 
 __all__ = [

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sce_lab.data.splits import Sequences
+from sce_lab.data.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,15 @@ def training_batches(
     A sequence ``i_1 .. i_T`` gives the positions ``i_1 .. i_{T-1}`` with targets ``i_2 .. i_T``; only the last
     ``max_length`` positions of a longer one are used. Sequences with fewer than two items have nothing to predict and
     are left out. ``item_dropout``: see :func:`without_some_items`.
+
+    Raises:
+        ValueError: a batch size or a length below 1, or a dropout that is no probability below 1.
     """
+    for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+        if not (isinstance(value, (int, np.integer)) and value >= 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if not 0 <= item_dropout < 1:
+        raise ValueError(f"item_dropout must be at least 0 and below 1, got {item_dropout!r}")
     if item_dropout:
         sequences = without_some_items(sequences, item_dropout, rng)
     usable = np.flatnonzero(sequences.lengths >= 2)
@@ -129,8 +137,10 @@ def history_batches(
     """Every history once, packed, about ``n_positions`` positions at a time, with the indices of its users.
 
     The users come in the order of the packed sequences: ``users[j]`` owns ``packed.last[j]``. Histories are cut to
-    their last ``max_length`` items.
+    their last ``max_length`` items. Where there are none, there are no batches.
     """
+    if not len(histories):
+        return
     lengths = np.minimum(histories.lengths, max_length)
     order = np.argsort(lengths, kind="stable")
     batch = (np.cumsum(lengths[order]) - 1) // n_positions

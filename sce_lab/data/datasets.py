@@ -83,6 +83,9 @@ def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
         return dataset.parse(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} ends early or is damaged ({error}); delete it and get it again") from error
+    except (ValueError, LookupError, TypeError, pd.errors.ParserError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not the file of {dataset.title} ({reason}); delete it and get it again") from error
 
 
 def _find(dataset: Dataset) -> Path | None:

@@ -6,96 +6,101 @@ any order will do: a position, a page number.
 
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 COLUMNS = ("user", "item", "timestamp")
 
-_TEXT_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_SEPARATORS = (",", "\t", ";")
+_SECONDS = (631_152_000, 4_102_444_800)  # 1990 and 2100 in Unix seconds
+_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
-def read_interactions(
-    path: str | Path, *, user: str = "user", item: str = "item", timestamp: str | None = "timestamp"
-) -> pd.DataFrame:
-    """Read a person's own interactions from CSV, TSV (both may be gzipped) or parquet.
-
-    The first line of a text file names the columns, which are separated by comma, tab or semicolon; columns that are
-    not asked for are ignored. Ids are taken as they are written: "007" and "7" are two users, and ids become integers
-    only where nothing is lost by it. Times may be numbers, which stay as they are, or dates such as 2024-05-01 or
-    2024-05-01T13:30:00Z, which become Unix seconds (UTC unless the date says otherwise).
-
-    Args:
-        path: the file.
-        user: the column that says who.
-        item: the column that says what.
-        timestamp: the column that says when. None if the rows already stand in order, oldest first; the timestamp is
-            then the number of the row.
-
-    Returns:
-        A DataFrame with the columns ``user, item, timestamp``, rows in the order of the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: an unknown suffix, a file that is empty or not of its format, a missing column or id, a time that
-            cannot be read, or data in which every user has a single interaction. The message says which and where;
-            rows are counted from 1, without the header.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} (searched from {Path.cwd()})")
-    columns = {"user": user, "item": item, "timestamp": timestamp}
-    if timestamp is None:
-        del columns["timestamp"]
-    if len(set(columns.values())) < len(columns):
-        raise ValueError(f"user, item and timestamp must be different columns, got {', '.join(columns.values())}")
-
-    raw = _read_table(path)
-    for argument, column in columns.items():
-        if column not in raw.columns:
-            raise ValueError(_missing_column(path, argument, column, list(raw.columns)))
-    if raw.empty:
-        raise ValueError(f"{path.name} has column names but no rows: there is nothing to learn from")
-
-    interactions = pd.DataFrame({"user": _ids(raw[user], user), "item": _ids(raw[item], item)})
-    interactions["timestamp"] = np.arange(len(raw)) if timestamp is None else _times(raw[timestamp], timestamp)
-    if interactions["user"].is_unique:
-        raise ValueError(
-            f"every one of the {len(interactions)} users in {path.name} has a single interaction, so there are no "
-            f"sequences to learn from; is {user!r} really the column that says who?"
-        )
-    return interactions
-
-
-def check_interactions(interactions: pd.DataFrame) -> pd.DataFrame:
+def check_interactions(interactions: pd.DataFrame, names: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return ``interactions`` unchanged, or say what keeps them from being interactions.
 
+    Args:
+        interactions: what claims to be interactions.
+        names: what the columns are called where they come from, for the message.
+
     Raises:
-        ValueError: a column is missing, there are no rows, an id or a time is missing, or times are not numbers.
+        ValueError: a column is missing or there twice, there are no rows, an id or a time is missing, ids are not
+            hashable or the same number written in two ways, or times are not finite numbers of one unit.
     """
-    missing = [column for column in COLUMNS if column not in interactions.columns]
-    if missing:
+    if not isinstance(interactions, pd.DataFrame):
+        raise ValueError(f"interactions must be a pandas DataFrame, got {type(interactions).__name__}")
+    found = list(interactions.columns)
+    if missing := [column for column in COLUMNS if column not in found]:
         raise ValueError(
             f"interactions need the columns user, item and timestamp, but {', '.join(missing)} is not among "
-            f"{', '.join(map(str, interactions.columns))}; rename with interactions.rename(columns={{...}})"
+            f"{', '.join(map(str, found))}; rename with interactions.rename(columns={{...}})"
         )
+    if twice := [column for column in COLUMNS if found.count(column) > 1 or interactions[column].ndim > 1]:
+        raise ValueError(f"interactions have several columns {twice[0]!r}; keep the one that is meant")
     if interactions.empty:
         raise ValueError("there are no interactions: the DataFrame has no rows")
-    if not pd.api.types.is_numeric_dtype(interactions["timestamp"]):
-        raise ValueError(
-            f"timestamps must be numbers, got {interactions['timestamp'].dtype}; dates become Unix seconds with "
-            f"interactions['timestamp'].astype('datetime64[s]').astype('int64')"
-        )
+    names = dict(zip(COLUMNS, COLUMNS)) | dict(names or {})
     for column in COLUMNS:
         if (absent := interactions[column].isna().to_numpy()).any():
             raise ValueError(
-                f"column {column!r} has {absent.sum()} missing values, the first in row {absent.argmax() + 1}; "
-                f"drop such rows with interactions.dropna()"
+                f"column {names[column]!r} has {count(absent.sum(), 'missing value')}, the first in row "
+                f"{absent.argmax() + 1}; drop such rows with interactions.dropna()"
             )
+    for column in ("user", "item"):
+        _check_ids(interactions[column], names[column])
+    _check_times(interactions["timestamp"], names["timestamp"])
     return interactions
+
+
+def _check_ids(ids: pd.Series, name: str) -> None:
+    if pd.api.types.is_numeric_dtype(ids):
+        return
+    try:
+        distinct = pd.Series(pd.unique(ids))
+    except TypeError as error:  # lists, dictionaries, sets
+        raise ValueError(f"column {name!r} holds values that are no ids ({error}); ids are numbers or text") from None
+    written = distinct.astype(str)
+    numbers = written.str.extract(r"^\s*(-?\d+)(?:\.0*)?\s*$", expand=False)
+    again = (numbers.notna() & numbers.duplicated()).to_numpy()
+    if again.any():
+        second = again.argmax()
+        first = (numbers == numbers[second]).to_numpy().argmax()
+        raise ValueError(
+            f"column {name!r} has both {distinct[first]!r} and {distinct[second]!r}, and ids are taken as they are "
+            f"written, so these would be two; write all ids in one way"
+        )
+
+
+def _check_times(times: pd.Series, name: str) -> None:
+    values = times.to_numpy()
+    if values.dtype.kind not in "iuf":
+        raise ValueError(
+            f"timestamps must be numbers, got {times.dtype}; dates become Unix seconds with "
+            f"interactions['timestamp'].astype('datetime64[s]').astype('int64')"
+        )
+    values = values.astype(np.float64) if values.dtype.kind == "f" else values  # half precision ends at 65,504
+    if (bad := ~np.isfinite(values)).any():
+        raise ValueError(
+            f"column {name!r} has {count(bad.sum(), 'time')} that {'is' if bad.sum() == 1 else 'are'} not finite, the "
+            f"first is {values[bad.argmax()]} in row {bad.argmax() + 1}; correct or drop such rows"
+        )
+    rows = {}
+    for unit, per_second in _UNITS.items():
+        inside = (values >= _SECONDS[0] * per_second) & (values < _SECONDS[1] * per_second)
+        if inside.any():
+            rows[unit] = inside.argmax()
+    if len(rows) > 1:
+        (unit, row), (other, other_row) = list(rows.items())[:2]
+        raise ValueError(
+            f"column {name!r} mixes units of time: row {row + 1} has {values[row]}, which are Unix {unit}, and row "
+            f"{other_row + 1} has {values[other_row]}, which are {other}; write all times in one unit"
+        )
+
+
+def count(n: int, what: str) -> str:
+    """Words for messages: ``1 user``, ``2 users``, ``1,234 users``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
@@ -109,8 +114,9 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
     per_user = np.bincount(pd.factorize(interactions["user"])[0])
     per_item = np.sort(np.bincount(pd.factorize(interactions["item"])[0]))
     n_pairs = n - int(interactions.duplicated(["user", "item"]).sum())
-    first, last = interactions["timestamp"].min(), interactions["timestamp"].max()
-    in_seconds = first >= 631_152_000 and last < 4_102_444_800
+    times = interactions["timestamp"].to_numpy()
+    first, last = times.min().item(), times.max().item()
+    in_seconds = first >= _SECONDS[0] and last < _SECONDS[1]
     numbers = {
         "users": len(per_user),
         "items": len(per_item),
@@ -128,74 +134,3 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
         "span (days)" if in_seconds else "span (steps)": float((last - first) / (86_400 if in_seconds else 1)),
     }
     return pd.DataFrame({"value": pd.Series(numbers, dtype=object)})  # object: counts stay whole numbers
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """The raw columns. Text stays text: what a column holds is decided by looking at all of it."""
-    name = path.name.lower()
-    try:
-        if name.endswith(".parquet"):
-            return pd.read_parquet(path)
-        if name.endswith(_TEXT_SUFFIXES):
-            with (gzip.open if name.endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
-                header = file.readline()
-            return pd.read_csv(
-                path,
-                sep=max(_SEPARATORS, key=header.count),
-                dtype=str,
-                keep_default_na=False,  # a user may be called NA; only an empty field is missing
-                na_values=[""],
-            )
-    except pd.errors.EmptyDataError:
-        raise ValueError(
-            f"{path.name} is empty: its first line must name the columns, for example user,item,timestamp"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not UTF-8 text ({error}); save it again with that encoding") from error
-    except (ValueError, OSError) as error:  # pandas and pyarrow: the content is not what the suffix promises
-        raise ValueError(f"{path.name} cannot be read: {error}") from error
-    raise ValueError(f"the suffix of {path.name} is unknown; known are {', '.join(_TEXT_SUFFIXES)} and .parquet")
-
-
-def _missing_column(path: Path, argument: str, column: str, found: list[str]) -> str:
-    alike = next((name for name in found if argument in str(name).lower()), found[0])
-    return (
-        f"{path.name} has no column {column!r}, it has {', '.join(map(repr, found))}; "
-        f"say which one is meant, for example read_interactions(path, {argument}={alike!r})"
-    )
-
-
-def _ids(values: pd.Series, column: str) -> pd.Series:
-    if (absent := values.isna().to_numpy()).any():
-        raise ValueError(
-            f"column {column!r} has {absent.sum()} missing ids, the first in row {absent.argmax() + 1}; "
-            f"fill them in or delete those rows"
-        )
-    if pd.api.types.is_string_dtype(values):
-        numbers = pd.to_numeric(values, errors="coerce")
-        if pd.api.types.is_integer_dtype(numbers) and (numbers.astype(str) == values).all():
-            return numbers
-    return values
-
-
-def _times(values: pd.Series, column: str) -> np.ndarray:
-    if pd.api.types.is_datetime64_any_dtype(values):
-        times = _unix_seconds(pd.to_datetime(values, utc=True))
-    else:
-        times = pd.to_numeric(values, errors="coerce")
-        if times.isna().any():
-            dates = _unix_seconds(pd.to_datetime(values.astype(str), utc=True, errors="coerce", format="ISO8601"))
-            times = dates if dates.notna().sum() > times.notna().sum() else times  # report what is the exception
-    bad = ~np.isfinite(times.to_numpy(dtype=float))
-    if bad.any():
-        row = bad.argmax()
-        raise ValueError(
-            f"column {column!r} has {bad.sum()} times that cannot be read, the first is {str(values.iloc[row])!r} in "
-            f"row {row + 1}; write all times as numbers, or all as dates like 2024-05-01T13:30:00Z"
-        )
-    return times.to_numpy()
-
-
-def _unix_seconds(dates: pd.Series) -> pd.Series:
-    seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return seconds.astype("int64") if (seconds % 1 == 0).all() else seconds

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
 from sce_lab.data.datasets import DATASETS, load_dataset
-from sce_lab.data.interactions import read_interactions
-from sce_lab.data.splits import SPLITS, Split, drop_rare, leave_one_out
+from sce_lab.data.reading import read_interactions
+from sce_lab.data.sequences import Split
+from sce_lab.data.splits import SPLITS, drop_rare, leave_one_out
 from sce_lab.data.synthetic import SyntheticProcess
 
 SYNTHETIC = "synthetic"
@@ -42,6 +44,6 @@ def open_split(
         if dataset.counts and (difference := dataset.difference(drop_rare(interactions))):
             warnings.warn(f"{difference}: its figures cannot be compared exactly", stacklevel=2)
         return SPLITS[dataset.split](interactions, name=source), None
-    if not (Path(source).suffix or Path(source).exists()):
+    if not (Path(source).suffix or os.path.exists(source)):
         raise ValueError(f"unknown data set {source!r}: use {', '.join([SYNTHETIC, *DATASETS])}, or a path to a file")
     return leave_one_out(read_interactions(source), name=Path(source).name), None

@@ -7,137 +7,13 @@ Both keep repeated interactions (a user who consumes an item again) as they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from sce_lab.data.interactions import check_interactions
-
-
-@dataclass(frozen=True, eq=False)
-class Sequences:
-    """Many item sequences of different lengths, stored without padding.
-
-    items: (total,) int64, all sequences one after the other.
-    offsets: (n + 1,) int64; sequence i is items[offsets[i] : offsets[i + 1]].
-    """
-
-    items: np.ndarray
-    offsets: np.ndarray
-
-    def __post_init__(self) -> None:
-        """Refuse offsets that do not describe ``items``."""
-        offsets = self.offsets
-        if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(self.items) or (np.diff(offsets) < 0).any():
-            raise ValueError(f"offsets must rise from 0 to the number of items, {len(self.items)}; got {offsets}")
-
-    @classmethod
-    def from_lists(cls, sequences: Iterable[ArrayLike]) -> Sequences:
-        """Pack a list of item lists or arrays; empty ones are allowed."""
-        arrays = [np.asarray(sequence, dtype=np.int64).reshape(-1) for sequence in sequences]
-        items = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
-        return cls(items, _offsets(np.array([len(array) for array in arrays], dtype=np.int64)))
-
-    def __len__(self) -> int:
-        """Return the number of sequences."""
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return one sequence, oldest item first (a view, not a copy)."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sequence {index} of {len(self)}")
-        index %= len(self)
-        return self.items[self.offsets[index] : self.offsets[index + 1]]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Go through the sequences in order."""
-        return (self[index] for index in range(len(self)))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(n,) int64, the number of items in each sequence."""
-        return np.diff(self.offsets)
-
-    def take(self, rows: ArrayLike | slice) -> Sequences:
-        """Return the sequences of the given rows, in that order."""
-        rows = np.arange(len(self))[rows]  # whatever selects: indices, a mask, a slice
-        return self._pieces(self.offsets[rows], self.lengths[rows])
-
-    def heads(self, lengths: np.ndarray) -> Sequences:
-        """Return the first ``lengths[i]`` items of every sequence i."""
-        return self._pieces(self.offsets[:-1], lengths)
-
-    def _pieces(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
-        offsets = _offsets(lengths)
-        position = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Sequences(self.items[position], offsets)
-
-
-@dataclass(frozen=True, eq=False)
-class Holdout:
-    """What is known of some users, and the item that came next.
-
-    histories: U sequences, oldest item first, never empty.
-    targets: (U,) int64.
-    """
-
-    histories: Sequences
-    targets: np.ndarray
-
-    def __post_init__(self) -> None:
-        """Refuse histories and targets that do not correspond."""
-        if len(self.histories) != len(self.targets):
-            raise ValueError(f"{len(self.histories)} histories but {len(self.targets)} targets; they must correspond")
-
-    def __len__(self) -> int:
-        """Return the number of users."""
-        return len(self.targets)
-
-    def take(self, rows: ArrayLike | slice) -> Holdout:
-        """Return the given users only, in that order."""
-        return Holdout(self.histories.take(rows), self.targets[rows])
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """A data set ready for training: items are rows 0..catalog_size-1 of the catalog and nothing else.
-
-    train: sequences to learn from.
-    validation, test: what is held out. The history of a test user includes the validation item.
-    item_labels: (catalog_size,) the id that each row has in the data.
-    name: for people.
-    """
-
-    train: Sequences
-    validation: Holdout
-    test: Holdout
-    catalog_size: int
-    item_labels: np.ndarray
-    name: str = ""
-
-    @cached_property
-    def item_counts(self) -> np.ndarray:
-        """(catalog_size,) int64, how often each item occurs in training."""
-        return np.bincount(self.train.items, minlength=self.catalog_size)
-
-    def summary(self) -> dict[str, float]:
-        """Return the sizes of the parts, and the share of test targets that training has never seen.
-
-        Such targets stay in: a model has no way to learn them, and the metrics count them as the misses they are.
-        """
-        return {
-            "catalog": self.catalog_size,
-            "items in training": int((self.item_counts > 0).sum()),
-            "training sequences": len(self.train),
-            "training interactions": len(self.train.items),
-            "validation users": len(self.validation),
-            "test users": len(self.test),
-            "test targets unseen in training": float((self.item_counts[self.test.targets] == 0).mean()),
-        }
+from sce_lab.data.interactions import check_interactions, count
+from sce_lab.data.sequences import Holdout, Sequences, Split, offsets_of
 
 
 def leave_one_out(interactions: pd.DataFrame, *, catalog_size: int | None = None, name: str = "") -> Split:
@@ -160,7 +36,7 @@ def leave_one_out(interactions: pd.DataFrame, *, catalog_size: int | None = None
     if not held_out.any():
         raise ValueError(
             f"leave-one-out needs users with at least 3 interactions (training, validation, test), "
-            f"but the longest of {len(everything)} users has {everything.lengths.max()}"
+            f"but the longest of {count(len(everything), 'user')} has {everything.lengths.max()}"
         )
     enough = everything.take(held_out)
     return Split(
@@ -301,14 +177,17 @@ def drop_rare(
     Raises:
         ValueError: nothing is left, or interactions that are unusable.
     """
+    for name, least in (("min_users_per_item", min_users_per_item), ("min_items_per_user", min_items_per_user)):
+        if not (least is None or least >= 0):
+            raise ValueError(f"{name} must be a number of at least 0, or None to keep all, got {least}")
     kept = interactions = check_interactions(interactions)
     if min_users_per_item:
-        kept = kept[kept.groupby("item")["user"].transform("nunique") >= min_users_per_item]
+        kept = kept[kept.groupby("item", observed=True)["user"].transform("nunique") >= min_users_per_item]
     if min_items_per_user:
-        kept = kept[kept.groupby("user")["item"].transform("nunique") >= min_items_per_user]
+        kept = kept[kept.groupby("user", observed=True)["item"].transform("nunique") >= min_items_per_user]
     if kept.empty:
         raise ValueError(
-            f"nothing is left of {len(interactions)} interactions after dropping items with fewer than "
+            f"nothing is left of {count(len(interactions), 'interaction')} after dropping items with fewer than "
             f"{min_users_per_item or 0} users and then users with fewer than {min_items_per_user or 0} items; "
             f"lower min_users_per_item or min_items_per_user"
         )
@@ -327,7 +206,8 @@ def _check_everyone(
         if not len(users):
             raise ValueError(
                 f"the temporal split at the {quantile:.0%} quantile of the timestamps leaves no users to {part}: of "
-                f"{n_users} users {n_active} are active after it; choose another quantile or use leave_one_out"
+                f"{count(n_users, 'user')}, {n_active:,} {'is' if n_active == 1 else 'are'} active after it; choose "
+                f"another quantile or use leave_one_out"
             )
 
 
@@ -341,21 +221,22 @@ def _by_user(interactions: pd.DataFrame, catalog_size: int | None) -> tuple[Sequ
         items, labels = _as_rows(interactions["item"], catalog_size), np.arange(catalog_size)
     timestamps = interactions["timestamp"].to_numpy()
     order = np.lexsort((timestamps, users))  # stable: equal timestamps keep the order of the rows
-    sequences = Sequences(items[order].astype(np.int64), _offsets(np.bincount(users)))
-    return sequences, timestamps[order], np.asarray(labels)
+    sequences = Sequences(items[order].astype(np.int64), offsets_of(np.bincount(users)))
+    labels = pd.Series(labels).infer_objects().to_numpy()  # however they were stored, whole numbers are int64
+    return sequences, timestamps[order], labels
 
 
 def _as_rows(items: pd.Series, catalog_size: int) -> np.ndarray:
-    if not pd.api.types.is_integer_dtype(items) or items.min() < 0 or items.max() >= catalog_size:
+    if not (isinstance(catalog_size, (int, np.integer)) and catalog_size >= 1):
+        raise ValueError(f"catalog_size must be a whole number of at least 1, got {catalog_size!r}")
+    whole = pd.api.types.is_integer_dtype(items)
+    if not whole or items.min() < 0 or items.max() >= catalog_size:
+        found = f"from {items.min()} to {items.max()}" if whole else f"such as {items.iloc[0]!r}"
         raise ValueError(
             f"with catalog_size={catalog_size} items must be whole numbers 0..{catalog_size - 1}, got "
-            f"{items.dtype} from {items.min()} to {items.max()}; leave catalog_size out to have items numbered"
+            f"{items.dtype} {found}; leave catalog_size out to have items numbered"
         )
     return items.to_numpy()
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def _hold_out(sequences: Sequences, position: np.ndarray) -> Holdout:

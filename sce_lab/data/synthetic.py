@@ -33,20 +33,24 @@ Nothing here is larger than a few vectors of the catalog's length; there never i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
 
 import numpy as np
 import pandas as pd
+import psutil
 
-from sce_lab.data.splits import Holdout, Sequences
+from sce_lab.data.interactions import count
+from sce_lab.data.sequences import Holdout, Sequences
 from sce_lab.metrics import KS
 
 _DAY = 86_400
 _EPOCH = 1_704_067_200  # 2024-01-01 in Unix seconds: where time begins
 _SHORTEST = 5  # items in the shortest sequence
+_STEEPEST = 3  # largest exponent of a Zipf law
+_PATIENCE = 1000  # times that a user draws again before ``_draw_unseen``
 _CHUNK_BYTES = 64 * 2**20  # working memory of ``recommend``
 
 
@@ -61,7 +65,7 @@ class SyntheticProcess:
     taste_breadth: total concentration of the Dirichlet that tastes come from; about so many clusters matter to a user.
     n_successors: length of each item's list of successors; successor number s has weight ~ 1 / s.
     p_transition: how often the next item is proposed by the previous one, in [0, 1).
-    zipf_exponent: of the popularity inside a cluster; cluster_exponent: over the clusters.
+    zipf_exponent: of the popularity inside a cluster, 0 to 3; cluster_exponent: over the clusters, 0 to 3.
     mean_length, max_length: of a user's sequence (5 + a geometric number, cut at max_length and at C / 4).
     """
 
@@ -80,25 +84,45 @@ class SyntheticProcess:
 
     def __post_init__(self) -> None:
         """Refuse settings that do not make a process."""
-        for name, least in [("n_users", 1), ("n_clusters", 1), ("n_tastes", 1), ("n_successors", 1), ("seed", 0)]:
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        least_size = {
+            "n_users": 1,
+            "n_clusters": 1,
+            "n_tastes": 1,
+            "n_successors": 1,
+            "max_length": _SHORTEST,
+            "seed": 0,
+        }
+        for name, least in (least_size | {"catalog_size": 100}).items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         for name in ("zipf_exponent", "cluster_exponent"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}; 0 makes all alike")
-        least = max(100, self.n_clusters * (self.n_successors + 1))
+            if not 0 <= getattr(self, name) <= _STEEPEST:  # steeper, and nothing is left for what is not the first
+                raise ValueError(
+                    f"{name} must lie between 0, which makes all alike, and {_STEEPEST}, got {getattr(self, name)!r}"
+                )
+        least = self.n_clusters * (self.n_successors + 1)
         if self.catalog_size < least:
             raise ValueError(
-                f"catalog_size must be at least {least} for {self.n_clusters} clusters with {self.n_successors} "
-                f"successors an item, got {self.catalog_size}; take a larger catalog or fewer clusters"
+                f"catalog_size must be at least {least} for {count(self.n_clusters, 'cluster')} with "
+                f"{count(self.n_successors, 'successor')} an item, got {self.catalog_size}; take a larger catalog or "
+                f"fewer clusters"
             )
         if not 0 <= self.p_transition < 1:
-            raise ValueError(f"p_transition must be at least 0 and below 1, got {self.p_transition}")
-        if self.taste_breadth <= 0:
-            raise ValueError(f"taste_breadth must be positive, got {self.taste_breadth}")
+            raise ValueError(f"p_transition must be at least 0 and below 1, got {self.p_transition!r}")
+        if not 0 < self.taste_breadth < math.inf:
+            raise ValueError(f"taste_breadth must be positive and finite, got {self.taste_breadth!r}")
         if not _SHORTEST <= self.mean_length <= self.max_length:
             raise ValueError(
-                f"mean_length must lie between {_SHORTEST} and max_length={self.max_length}, got {self.mean_length}"
+                f"mean_length must lie between {_SHORTEST} and max_length={self.max_length}, got {self.mean_length!r}"
+            )
+        longest = min(self.max_length, self.catalog_size // 4)
+        needed = 40 * self.catalog_size + self.n_users * (64 * longest + 32 * self.n_clusters)
+        if needed > (free := psutil.virtual_memory().available):
+            raise ValueError(
+                f"{count(self.n_users, 'user')} with up to {self.max_length:,} of {count(self.catalog_size, 'item')} "
+                f"in {count(self.n_clusters, 'cluster')} need about {needed / 2**30:,.0f} GiB, and "
+                f"{free / 2**30:,.1f} GiB are free; take fewer of them"
             )
 
     # ------------------------------------------------------------------------------------------------ the process
@@ -144,7 +168,7 @@ class SyntheticProcess:
         """Multiplier and shifts of ``_successors``: a bijection of each cluster for every shift."""
         size = self.catalog_size // self.n_clusters  # clusters have this size or one more
         multiplier = round(0.618 * size)
-        while gcd(multiplier, size * (size + 1)) != 1:
+        while math.gcd(multiplier, size * (size + 1)) != 1:
             multiplier += 1
         rng = np.random.default_rng([self.seed, 2])
         shifts = [rng.choice(size, self.n_successors, replace=False) for _ in range(self.n_clusters)]
@@ -182,13 +206,14 @@ class SyntheticProcess:
 
         history = np.full((self.n_users, lengths.max()), -1)  # (n_users, longest)
         for position in range(lengths.max()):
-            waiting = np.flatnonzero(lengths > position)
+            waiting, tries = np.flatnonzero(lengths > position), 0
             while len(waiting):  # whoever drew something already seen draws again
-                previous = history[waiting, position - 1] if position else None
-                drawn = self._propose(rng, taste[waiting], previous)
-                seen = (history[waiting, :position] == drawn[:, None]).any(1)
+                before = history[waiting, :position]
+                draw = self._propose if tries < _PATIENCE else self._draw_unseen
+                drawn = draw(rng, taste[waiting], before)
+                seen = (before == drawn[:, None]).any(1)
                 history[waiting[~seen], position] = drawn[~seen]
-                waiting = waiting[seen]
+                waiting, tries = waiting[seen], tries + 1
 
         arrival = rng.uniform(0, 365 * _DAY, size=(self.n_users, 1))
         pauses = 1 + rng.exponential(_DAY, size=history.shape)
@@ -202,8 +227,8 @@ class SyntheticProcess:
             }
         )
 
-    def _propose(self, rng: np.random.Generator, taste: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
-        """Draw one item for each user from f, which knows nothing of what was seen: (n,) -> (n,)."""
+    def _propose(self, rng: np.random.Generator, taste: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """Draw one item for each user from f, which knows only the last of what was seen: (n,), (n, L) -> (n,)."""
         n = len(taste)
         liking = np.cumsum(self.tastes, axis=1)[taste]  # (n, n_clusters)
         cluster = (rng.random((n, 1)) * liking[:, -1:] >= liking).sum(1)
@@ -211,11 +236,49 @@ class SyntheticProcess:
         _, cumulative = self._zipf
         rank = np.searchsorted(cumulative, rng.random(n) * cumulative[size - 1], side="right")
         drawn = np.minimum(rank, size - 1) * self.n_clusters + cluster
-        if previous is not None:
+        if history.shape[1]:
+            previous = history[:, -1]
             follow = rng.random(n) < self.p_transition
             which = rng.choice(self.n_successors, size=n, p=self.successor_weights)
             drawn[follow] = self._successors(previous[follow])[np.arange(follow.sum()), which[follow]]
         return drawn
+
+    def _draw_unseen(self, rng: np.random.Generator, taste: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """Draw one item for each user from P(i | history, theta): (n,), (n, L) -> (n,), L >= 1.
+
+        What ``_propose`` and rejection arrive at, in one step but a slower one, for users who have seen almost
+        everything that is likely for them.
+        """
+        clusters, ranks = history % self.n_clusters, history // self.n_clusters
+        weights, cumulative = self._zipf
+        total = cumulative[self._cluster_sizes - 1]  # (n_clusters,)
+        row = np.arange(len(taste))
+        place = (row[:, None] * self.n_clusters + clusters).ravel()
+        gone, n_gone = (
+            np.bincount(place, of, len(taste) * self.n_clusters).reshape(-1, self.n_clusters)
+            for of in (weights[ranks].ravel(), None)
+        )
+        left = np.where(n_gone < self._cluster_sizes, np.maximum(total - gone, 0.0), 0.0)  # (n, n_clusters)
+        followers = self._successors(history[:, -1])  # (n, n_successors)
+        fresh = (followers[..., None] != history[:, None]).all(-1)
+        chances = np.concatenate(
+            [
+                self.p_transition * fresh * self.successor_weights,
+                (1 - self.p_transition) * self.tastes[taste] * left / total,
+            ],
+            axis=1,
+        ).cumsum(1)  # (n, n_successors + n_clusters)
+        which = (rng.random((len(taste), 1)) * chances[:, -1:] >= chances).sum(1)
+
+        # Inside a cluster: a point on the line of what is left of it, moved on by every seen rank that lies before it.
+        cluster = np.maximum(which - self.n_successors, 0)
+        point = rng.random(len(taste)) * left[row, cluster]
+        starts, widths = np.append(0.0, cumulative), np.append(weights, 0.0)  # with one of no width for other clusters
+        for rank in np.sort(np.where(clusters == cluster[:, None], ranks, len(weights)), axis=1).T:
+            point += np.where(starts[rank] <= point, widths[rank], 0.0)
+        rank = np.minimum(np.searchsorted(cumulative, point, side="right"), self._cluster_sizes[cluster] - 1)
+        liked = rank * self.n_clusters + cluster
+        return np.where(which < self.n_successors, followers[row, np.minimum(which, self.n_successors - 1)], liked)
 
     # ------------------------------------------------------------------------------------------------ predicting it
 
@@ -230,8 +293,10 @@ class SyntheticProcess:
             items, probabilities: both (U, k), likeliest first; item -1 of probability 0 where nothing is left.
 
         Raises:
-            ValueError: histories with items outside the catalog.
+            ValueError: histories with items outside the catalog, or k below 1.
         """
+        if not isinstance(k, (int, np.integer)) or k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
         if len(histories.items) and not 0 <= histories.items.min() <= histories.items.max() < self.catalog_size:
             raise ValueError(
                 f"histories hold items {histories.items.min()}..{histories.items.max()}, but this process has "
@@ -265,6 +330,8 @@ class SyntheticProcess:
         Returns:
             A dict with the keys "HR@1", "NDCG@1", ... as ``ranking_metrics`` has them.
         """
+        if not ks:
+            raise ValueError("ks is empty; name at least one cut-off, for example ks=(10,)")
         if not len(holdout):
             raise ValueError("there are no users to compute a ceiling for: the holdout is empty")
         _, probabilities = self.recommend(holdout.histories, max(ks))
@@ -330,8 +397,8 @@ class SyntheticProcess:
         seen_by_taste = np.concatenate([np.zeros_like(by_taste[:, :1]), np.cumsum(by_taste, axis=1)], axis=1)
         before = np.tri(longest + 1, longest, -1, dtype=bool)[:, None]  # item j came before t
         seen = ((followers[..., None] == history[:, None, None]) & before).any(-1)  # (u, L + 1, n_successors)
-        seen_by_transition = seen @ self.successor_weights  # (u, L + 1)
-        unseen = 1 - (p * seen_by_transition)[..., None] - (1 - p[..., None]) * seen_by_taste  # (u, L + 1, n_tastes)
+        fresh = ~seen
+        unseen = (p * (fresh @ self.successor_weights))[..., None] + (1 - p[..., None]) * (1 - seen_by_taste)
 
         # Posterior of theta; all tastes are equally frequent to begin with.
         evidence = np.log(np.where(known[..., None], f / unseen[:, :-1], 1.0)).sum(1)  # (u, n_tastes)
@@ -343,4 +410,4 @@ class SyntheticProcess:
         weight = posterior / unseen[here]  # (u, n_tastes)
         follow = p[here] * weight.sum(1)
         liking = (1 - p[here])[:, None] * (weight @ self.tastes)
-        return follow, liking, followers[here], ~seen[here]
+        return follow, liking, followers[here], fresh[here]

@@ -34,7 +34,7 @@ TIME_PARTS = (
     ("loss forward", ("loss_forward",), True),
     ("loss backward", ("loss_backward",), True),
 )
-#: Settings changed while a run goes on, as :attr:`sce_lab.widgets.progress.Snapshot.changes` has them.
+#: Settings changed while a run goes on, as :attr:`sce_lab.widgets.kit.progress.Snapshot.changes` has them.
 Changes = Sequence[tuple[float, Mapping[str, Any]]]
 #: So many of the last changes are drawn.
 MARKS = 6

@@ -29,14 +29,21 @@ class LossModule(nn.Module):
     fixed: ClassVar[dict[str, Any]]
     defaults: ClassVar[dict[str, Any]]
     check: ClassVar[Callable[..., None] | None]
+    _statistics: ClassVar[Callable[..., Any] | None]
 
     def __init_subclass__(
-        cls, function: Callable[..., Tensor], label: str, check: Callable[..., None] | None = None, **fixed: Any
+        cls,
+        function: Callable[..., Tensor],
+        label: str,
+        check: Callable[..., None] | None = None,
+        statistics: Callable[..., Any] | None = None,
+        **fixed: Any,
     ) -> None:
         super().__init_subclass__()
         parameters = inspect.signature(function).parameters.values()
         settings = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
         cls.function, cls.check = staticmethod(function), staticmethod(check) if check else None
+        cls._statistics = staticmethod(statistics) if statistics else None
         cls.label, cls.fixed = label, fixed
         cls.defaults = {p.name: p.default for p in settings}
         cls.__signature__ = inspect.Signature(settings)
@@ -67,6 +74,20 @@ class LossModule(nn.Module):
     def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
         """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
         return self.function(input, linear_weight, target, **self.settings, **self.fixed)
+
+    def statistics(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Any:
+        """What the loss of these arguments looks at, if there is a function that says it; else None.
+
+        A generator draws for it what it will draw for the loss, which is called next.
+        """
+        if self._statistics is None:
+            return None
+        known = inspect.signature(self._statistics).parameters
+        settings = {name: value for name, value in self.settings.items() if name in known}
+        if self.generator is not None:
+            settings["generator"] = torch.Generator(self.generator.device)
+            settings["generator"].set_state(self.generator.get_state())
+        return self._statistics(input, linear_weight, target, **settings)
 
     def extra_repr(self) -> str:
         """The settings that are not the defaults, for ``print(loss)``."""

@@ -171,5 +171,11 @@ def _check(n_buckets: int | None, bucket_size_x: int | None, bucket_size_y: int 
     BucketSizes.asked(n_buckets, bucket_size_x, bucket_size_y, n_positions=2**31, catalog_size=2**31)
 
 
-class SCELoss(LossModule, function=scalable_cross_entropy, label="SCE", check=_check):
+class SCELoss(
+    LossModule,
+    function=scalable_cross_entropy,
+    label="SCE",
+    check=_check,
+    statistics=scalable_cross_entropy_statistics,
+):
     """Module around :func:`scalable_cross_entropy`."""

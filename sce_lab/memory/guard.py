@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import inspect
 import math
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ import torch
 from sce_lab.data.batches import mean_length
 from sce_lab.data.splits import Split
 from sce_lab.losses import LOSSES
-from sce_lab.memory.fit import largest
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.use import MemoryUse, format_bytes
 from sce_lab.metrics import rank_items
@@ -96,45 +97,81 @@ def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = N
     """
     use = predict_memory(config, catalog_size, length=length)
     free = free_memory(config.device)
-    averages = use.parameters if config.averaging else 0
-    needed = use.needed + averages
-    if needed > free:
-        raise DoesNotFitError(
-            f"{config.loss} over {catalog_size:,} items needs {format_bytes(needed)} a step and "
-            f"{format_bytes(free)} is free: {what_would_fit(config, catalog_size, free - averages, length)}"
+    training, scoring = _training_bytes(config, use), _scoring_bytes(config, use, catalog_size, n_users)
+    if max(training, scoring) > free:
+        what = (
+            f"{config.loss} over {catalog_size:,} items needs {format_bytes(training)} a step"
+            if training > free
+            else f"scoring {catalog_size:,} items for {n_users:,} users needs {format_bytes(scoring)}"
         )
-    # An evaluation keeps the present weights aside, too, but has no gradients.
-    needed = 3 * use.parameters + averages + use.optimizer_state + _ranking_bytes(catalog_size, n_users)
-    if needed > free:
-        raise DoesNotFitError(
-            f"scoring {catalog_size:,} items for {n_users:,} users needs {format_bytes(needed)} and "
-            f"{format_bytes(free)} is free: a smaller catalog or hidden_size than {config.hidden_size} would fit"
-        )
+        advice = what_would_fit(config, catalog_size, free, length, n_users=n_users)
+        raise DoesNotFitError(f"{what} and {format_bytes(free)} is free: {advice}")
     return use
 
 
-def _ranking_bytes(catalog_size: int, n_users: int) -> int:
-    """Scores of a chunk of users over the whole catalog, and the same again while they are compared."""
+def _training_bytes(config: TrainingConfig, use: MemoryUse) -> int:
+    """A step, and what is kept beside it."""
+    return use.needed + _average_bytes(config, use)
+
+
+def _average_bytes(config: TrainingConfig, use: MemoryUse) -> int:
+    """The moving average of the weights, which is kept in float32."""
+    return use.parameters * (2 if config.dtype == "bfloat16" else 1) if config.averaging else 0
+
+
+def _scoring_bytes(config: TrainingConfig, use: MemoryUse, catalog_size: int, n_users: int) -> int:
+    """An evaluation: it keeps the present weights aside, too, but has no gradients.
+
+    Scores are those of a chunk of users over the whole catalog, and the same again while they are compared.
+    """
     at_most = inspect.signature(rank_items).parameters["chunk_bytes"].default
-    return 2 * min(max(at_most, 4 * catalog_size), 4 * catalog_size * n_users)
+    ranking = 2 * min(max(at_most, 4 * catalog_size), 4 * catalog_size * n_users)
+    return 3 * use.parameters + _average_bytes(config, use) + use.optimizer_state + ranking
 
 
-def what_would_fit(config: TrainingConfig, catalog_size: int, free: int, length: int | None = None) -> str:
-    """Half a sentence: which single change of ``config`` makes its training fit into ``free`` bytes."""
-    options = []
-    batch_size = largest("batch_size", config, free, catalog_size=catalog_size, length=length)
-    if 0 < batch_size < config.batch_size:
-        options.append(f"batch_size={batch_size} instead of {config.batch_size}")
-    for loss in LOSSES:
-        if loss != config.loss:
-            other = TrainingConfig(**{**vars(config), "loss": loss, "loss_settings": {}, "sparse_gradients": False})
-            if predict_memory(other, catalog_size, length=length).needed <= free:
-                options.append(f"loss={loss} with its own defaults")
-    if not options:
-        items = largest("catalog_size", config, free, length=length)
-        smaller = f"a smaller catalog or hidden_size would: at most {items:,} items fit as it is"
-        return smaller if items else "no catalog does; free some memory, or take a smaller hidden_size and batch_size"
-    return f"{' or '.join(options)} would fit"
+#: Advice has to fit into this share of what is free: until it is followed, a little less may be.
+_SURE = 0.95
+
+
+def what_would_fit(
+    config: TrainingConfig, catalog_size: int, free: float, length: int | None = None, *, n_users: int = 0
+) -> str:
+    """A clause that says which change of ``config`` would make its training, and scoring it, fit into ``free`` bytes.
+
+    A smaller batch; another loss, with a smaller batch if need be; else fewer items. Whatever it names is not refused.
+    """
+
+    def fits(changed: TrainingConfig, items: int = catalog_size) -> bool:
+        use = predict_memory(changed, items, length=length)
+        needed = max(_training_bytes(changed, use), _scoring_bytes(changed, use, items, n_users))
+        return needed <= _SURE * free
+
+    def largest_batch(changed: TrainingConfig) -> int:
+        return _most(changed.batch_size, lambda n: fits(dataclasses.replace(changed, batch_size=n)))
+
+    others = [
+        dataclasses.replace(config, loss=loss, loss_settings={}, sparse_gradients=False)
+        for loss in LOSSES
+        if loss != config.loss
+    ]
+    batch_size = largest_batch(config)
+    options = [f"batch_size={batch_size} instead of {config.batch_size}"] if batch_size else []
+    for other in others:
+        if (n := largest_batch(other)) > batch_size:
+            smaller = f" and batch_size={n}" if n < config.batch_size else ""
+            options.append(f"loss={other.loss} with its own defaults{smaller}")
+    if options:
+        return f"{' or '.join(options)} would fit"
+    items = {each.loss: _most(catalog_size, lambda n, each=each: fits(each, n)) for each in (config, *others)}
+    known = [f"{n:,} items with loss={loss}" for loss, n in items.items() if n]
+    if not known:
+        return "no catalog would fit: free some memory, or take a smaller hidden_size and batch_size"
+    return f"a smaller catalog or hidden_size would fit; as it is, at most {', '.join(known)}"
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest of 1..limit that fits; or 0. None does that is larger than one that does not."""
+    return bisect.bisect_left(range(limit), True, key=lambda n: not fits(n + 1))
 
 
 # ------------------------------------------------------------------------------------------------- when it happens

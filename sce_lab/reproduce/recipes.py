@@ -6,14 +6,14 @@ A recipe is a data set, a name and a configuration. To add one, add it to ``RECI
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from sce_lab.losses import LOSSES
 from sce_lab.training import TrainingConfig
+from sce_lab.training.config import is_of, settings_of
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,16 @@ class Recipe:
         fields = {f.name for f in dataclasses.fields(TrainingConfig)} - {"loss", "loss_settings", "seed"}
         of_run = {name: value for name, value in changes.items() if name in fields}
         of_loss = {name: value for name, value in changes.items() if name not in fields}
-        if of_loss:
-            check_loss_settings(self.config.loss, of_loss, fields)
+        known = settings_of(self.config.loss)
+        for name in of_loss:
+            if name not in known:
+                raise ValueError(
+                    f"there is no setting {name!r}; the run takes {', '.join(sorted(fields))}, "
+                    f"and the loss {self.config.loss} takes {', '.join(known)}"
+                )
         kinds = get_type_hints(TrainingConfig) | get_type_hints(LOSSES[self.config.loss].function)
         for name, value in changes.items():
-            if not _is_of(kinds[name], value):
+            if not is_of(kinds[name], value):
                 kind = kinds[name].__name__ if isinstance(kinds[name], type) else kinds[name]
                 raise ValueError(f"{name} takes {kind}, written as JSON, such as 0.5, 16, true or null; got {value!r}")
         config = dataclasses.replace(self.config, **of_run, loss_settings={**self.config.loss_settings, **of_loss})
@@ -74,28 +79,6 @@ class Recipe:
         return dataclasses.replace(
             self, name=f"{self.name}-reduced", config=changed, note=f"{self.note}; reduced: {words}", reduced={}
         )
-
-
-def check_loss_settings(loss: str, settings: dict[str, Any], others: set[str]) -> None:
-    """Raise a ValueError that names the first of ``settings`` that the loss does not take."""
-    known = set(inspect.signature(LOSSES[loss]).parameters) - {"generator", "item_counts", "ignore_index", "reduction"}
-    for name in settings:
-        if name not in known:
-            raise ValueError(
-                f"there is no setting {name!r}; the run takes {', '.join(sorted(others))}, "
-                f"and the loss {loss} takes {', '.join(sorted(known))}"
-            )
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    """Whether ``value`` is of the kind that a type hint names; a whole number is a float, a truth value no number."""
-    if get_origin(kind) is tuple:
-        kinds = get_args(kind)
-        return isinstance(value, list | tuple) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
-    kinds = get_args(kind) or (kind,)
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -5,6 +5,8 @@ and a test all observe the same events, and none of them is known here.
 """
 
 from sce_lab.training.config import DTYPES, TrainingConfig, takes
+from sce_lab.training.device import check_device
+from sce_lab.training.evaluation import evaluate, evaluate_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
     Phase,
@@ -16,7 +18,7 @@ from sce_lab.training.step import (
     make_training_loss,
     training_step,
 )
-from sce_lab.training.trainer import CRITERION, Trainer, evaluate, evaluate_together, train
+from sce_lab.training.trainer import CRITERION, Trainer, train
 
 __all__ = [
     "CRITERION",
@@ -33,6 +35,7 @@ __all__ = [
     "Stopwatch",
     "Trainer",
     "TrainingConfig",
+    "check_device",
     "evaluate",
     "evaluate_together",
     "make_model",

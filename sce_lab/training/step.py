@@ -22,10 +22,11 @@ Phase = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step function returns: the loss ``()`` and, if it was measured, the memory it took."""
+    """What a step function returns: the loss ``()``, and what was measured: memory, and the loss's statistics."""
 
     loss: Tensor
     memory: Any = None
+    statistics: Any = None
 
 
 class StepFunction(Protocol):
@@ -108,11 +109,17 @@ def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module
     return make_loss(config.loss, **settings)
 
 
-def make_model(config: TrainingConfig, catalog_size: int) -> SASRec:
-    """The encoder that ``config`` describes, its weights drawn from the device's default generator."""
+def make_model(config: TrainingConfig, catalog_size: int, generator: torch.Generator | None = None) -> SASRec:
+    """The encoder that ``config`` describes.
+
+    Args:
+        config: what is trained.
+        catalog_size: items C.
+        generator: of the initial weights and of dropout, on the device of ``config``; default: torch's global one.
+    """
     size = (config.hidden_size, config.n_blocks, config.n_heads)
     with torch.device(config.device):
-        model = SASRec(catalog_size, config.max_length, *size, config.dropout, config.low_pass)
+        model = SASRec(catalog_size, config.max_length, *size, config.dropout, config.low_pass, generator)
     for p in model.parameters():
         p.data = p.data.to(getattr(torch, config.dtype))  # Module.to does not go with tensors without content
     return model

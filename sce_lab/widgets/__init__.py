@@ -1,15 +1,19 @@
-"""Live views of training for notebooks: a controller that knows no widgets, and widgets that only look and ask."""
+"""Live views of training for notebooks: a controller that knows no widgets, and widgets that only look and ask.
 
-from sce_lab.widgets.guess import Guess
-from sce_lab.widgets.live import LiveRun
-from sce_lab.widgets.memory_wall import MemoryWall
-from sce_lab.widgets.playground import Playground
-from sce_lab.widgets.progress import Snapshot
-from sce_lab.widgets.race import Race
-from sce_lab.widgets.reproduction import Reproduction
-from sce_lab.widgets.results import write_results
-from sce_lab.widgets.stage import machine_card
-from sce_lab.widgets.step_timeline import StepTimeline
+Three wings. :mod:`~sce_lab.widgets.kit` holds what all pages stand on; :mod:`~sce_lab.widgets.playground` and
+:mod:`~sce_lab.widgets.lessons` stand on it, and neither on the other.
+"""
+
+from sce_lab.widgets.kit.guess import Guess
+from sce_lab.widgets.kit.live import LiveRun
+from sce_lab.widgets.kit.progress import Snapshot
+from sce_lab.widgets.kit.results import write_results
+from sce_lab.widgets.kit.stage import machine_card
+from sce_lab.widgets.lessons.memory_wall import MemoryWall
+from sce_lab.widgets.lessons.race import Race
+from sce_lab.widgets.lessons.reproduction import Reproduction
+from sce_lab.widgets.lessons.step_timeline import StepTimeline
+from sce_lab.widgets.playground.playground import Playground
 
 __all__ = [
     "Guess",

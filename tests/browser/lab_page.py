@@ -131,8 +131,11 @@ class Notebook:
 
     def handle(self, title: str) -> Any:
         """The handle of the slider with this name."""
-        control = self.page.locator(f".sce-control:has(.widget-label:text-matches('^{title}'))")
-        return control.locator(".noUi-handle").first
+        return self.page.get_by_role("slider", name=title, exact=True).first
+
+    def field(self, title: str) -> Any:
+        """The field beside it, which shows its value and takes another one."""
+        return self.page.get_by_role("textbox", name=f"{title}, as text", exact=True).first
 
     def screenshot(self, name: str, **options: Any) -> None:
         """Keep what a person would see."""

@@ -29,7 +29,7 @@ def test_memory_wall(open_notebook):
     # A guess: nothing is shown before it is committed; then the answer and how far off it was.
     first = page.locator(".sce-guess").first
     assert "The answer comes when" in first.inner_text()
-    first.locator(".noUi-handle").focus()
+    first.get_by_role("slider").focus()
     page.keyboard.press("ArrowLeft")
     first.locator("button").first.click()
     wait_until(lambda: "points off" in first.inner_text(), 20, "the answer did not come")
@@ -43,7 +43,7 @@ def test_memory_wall(open_notebook):
     sizes = lambda: [t for t in peaks.locator("text").all_text_contents() if "iB" in t]  # noqa: E731
     wait_until(lambda: len(sizes()) >= 3, 20, "no prediction is shown")
     before, devices = sizes(), wall.locator(".sce-devices").inner_text()
-    handle = wall.locator(".noUi-handle").first
+    handle = wall.get_by_role("slider").first
     handle.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")

@@ -51,14 +51,45 @@ def test_slider_to_prediction(playground):
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     wait_until(lambda: playground.bars() != before, 20, "the prediction did not follow the slider")
-    assert playground.text(".sce-control:has-text('Catalog size') .widget-readout") == "100,000"
+    assert playground.field("Catalog size").input_value() == "100,000"
     wait_until(lambda: "times over" in playground.text(".sce-lab"), 20, "nothing says where it fits")
     page.locator(".sce-control:has-text('As in the paper') input").check()
-    wait_until(lambda: playground.text(".sce-control:has-text('Buckets') .widget-readout") == "65", 20, "no lock")
+    wait_until(lambda: playground.field("Buckets").input_value() == "65", 20, "no lock")
     playground.button("Undo").click()
     playground.button("Undo").click()
     wait_until(lambda: playground.bars()[:3] == before[:3], 20, "Undo did not bring the prediction back")
     assert not page.locator(".sce-control:has-text('As in the paper') input").is_checked()
+
+
+def test_a_slider_is_named_speaks_takes_what_is_typed_and_is_dragged_in_one_go(playground):
+    page, first = playground.page, playground.bars()
+    handle, field = playground.handle("Catalog size"), playground.field("Catalog size")
+    assert handle.get_attribute("aria-valuetext") == "10,000"
+    for typed, shown in (("2500", "2,500"), ("1 M", "1 M"), ("20,000", "20,000")):
+        field.fill(typed)
+        field.press("Enter")
+        wait_until(lambda shown=shown: handle.get_attribute("aria-valuetext") == shown, 20, "what was typed is not set")
+        assert field.input_value() == shown
+    wait_until(lambda: playground.bars() != first, 20, "the prediction did not follow the field")
+    field.fill("abc")
+    field.press("Enter")
+    refusal = page.get_by_role("alert").filter(has_text="Catalog size takes whole numbers from 100 to 10,000,000")
+    refusal.wait_for()
+    assert "got 'abc'" in refusal.inner_text()
+    assert field.input_value() == "20,000"
+    playground.screenshot("refused")
+
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for share in (0.6, 0.7, 0.8):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=3)
+        page.wait_for_timeout(1800)  # longer than two changes may be apart
+    page.mouse.up()
+    wait_until(lambda: handle.get_attribute("aria-valuetext") not in ("20,000", "50,000"), 20, "it did not move")
+    assert refusal.count() == 0
+    playground.button("Undo").click()
+    wait_until(lambda: field.input_value() == "20,000", 20, "one Undo did not take the drag back")
 
 
 def test_start_pause_step_stop_and_live_sliders(playground):
@@ -131,7 +162,7 @@ from sce_lab.figures import Curves, training_spec
 for n in NUMBERS:
     x = np.linspace(0, n / 10, n)
     curves = {loss: Curves(x, 5 + k + np.cos(9 * x)) for k, loss in enumerate(("ce", "sce"))}
-    playground.charts.training.show(training_spec(curves, {}, epochs=3))
+    playground.view.charts.training.show(training_spec(curves, {}, epochs=3))
     time.sleep(0.3)
 """
     playground.execute(show.replace("NUMBERS", "(10, 20, 25)"))
@@ -202,7 +233,7 @@ def test_presets_states_and_a_challenge(playground):
     page.locator(".sce-share select").first.select_option(label="Tiny (10 s)")
     # The line is told after the controls, and what is pasted before it would be lost.
     wait_until(lambda: '"catalog_size": 500,' in page.locator(".sce-state input").input_value(), 20, "no preset")
-    assert playground.text(".sce-control:has-text('Catalog size') .widget-readout") == "500"
+    assert playground.field("Catalog size").input_value() == "500"
     paste(playground, json.loads(line))
     wait_until(lambda: page.locator(".sce-state input").input_value() == line, 20, "the state did not come back")
     page.locator(".sce-state input").fill('{"n_bucket": 3}')

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sce_lab.data.interactions import read_interactions, summarize
+from sce_lab.data import read_interactions, summarize
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_without_times_the_rows_are_in_order(write):
 
 @pytest.mark.parametrize(
     "ids",
-    [["007", "7", "07"], ["1.0", "1", "2"], ["NA", "null", "None"], ["1e3", "1000", "x"], ["9" * 30, "8" * 30, "1"]],
+    [["007", "7", "07"], ["1.0", "2.0", "3"], ["NA", "null", "None"], ["1e3", "1000", "x"], ["9" * 30, "8" * 30, "1"]],
 )
 def test_ids_are_taken_as_written(write, ids):
     interactions = read_interactions(
@@ -120,8 +120,8 @@ def test_empty_files(write, name):
 
 def test_missing_column_is_named_with_what_there_is_and_what_to_do(write):
     with explain(
-        "no column 'item', it has 'userId', 'movieId', 'itemName'; say which one is meant, for example "
-        "read_interactions(path, item='itemName')"
+        "no column 'item', it has 'userId', 'movieId', 'itemName'; call the column that says the item 'item', or in "
+        "Python name it: read_interactions(path, item='itemName')"
     ):
         read_interactions(write("userId,movieId,itemName\n1,2,x\n"), user="userId")
     with explain("no column 'timestamp', it has 'user', 'item'"):
@@ -134,15 +134,15 @@ def test_missing_column_is_named_with_what_there_is_and_what_to_do(write):
     ("rows", "message"),
     [
         ("u,i,1\nu,i,yesterday\nu,i,soon\n", "2 times that cannot be read, the first is 'yesterday' in row 2"),
-        ("u,i,2024-05-01\nu,i,2024-13-01\n", "1 times that cannot be read, the first is '2024-13-01' in row 2"),
+        ("u,i,2024-05-01\nu,i,2024-13-01\n", "1 time that cannot be read, the first is '2024-13-01' in row 2"),
         ("u,i,2024-05-01\nu,j,2024-05-01\nu,i,1714521600\n", "the first is '1714521600' in row 3"),
         ("u,i,1\nu,i,2\nu,i,2024-05-01\n", "the first is '2024-05-01' in row 3"),
-        ("u,i,1\nu,i,\n", "column 'timestamp' has 1 times that cannot be read, the first is 'nan' in row 2"),
+        ("u,i,1\nu,i,\n", "column 'timestamp' has 1 missing time, the first in row 2; fill in"),
         ("u,i,1\nu,i,inf\n", "the first is 'inf' in row 2"),
         ("u,i,1\n,i,2\n,i,3\n", "column 'user' has 2 missing ids, the first in row 2"),
-        ("u,i,1\nu,,2\n", "column 'item' has 1 missing ids, the first in row 2"),
+        ("u,i,1\nu,,2\n", "column 'item' has 1 missing id, the first in row 2"),
         ("u,i,1\nv,j,2\n", "every one of the 2 users in data.csv has a single interaction"),
-        ("u,i,1\nu,i,2,3,4\n", "data.csv cannot be read: "),
+        ("u,i,1\nu,i,2,3,4\n", "row 2 of data.csv has 5 fields, but the first line names 3 columns: 'u,i,2,3,4'; give"),
     ],
 )
 def test_bad_rows_are_pointed_at(write, rows, message):

@@ -68,7 +68,7 @@ def test_holdout_take_and_check():
     assert len(taken) == 1
     assert taken.histories[0].tolist() == [2, 3]
     assert taken.targets.tolist() == [5]
-    with pytest.raises(ValueError, match="2 histories but 1 targets"):
+    with pytest.raises(ValueError, match="2 histories but 1 target"):
         Holdout(holdout.histories, np.array([4]))
 
 
@@ -115,7 +115,8 @@ def test_given_catalog_keeps_the_rows():
 
 
 @pytest.mark.parametrize(
-    ("items", "found"), [([1, 2, 10], "int64 from 1 to 10"), ([-1, 2, 3], "from -1"), (["a", "b", "c"], "str from a")]
+    ("items", "found"),
+    [([1, 2, 10], "int64 from 1 to 10"), ([-1, 2, 3], "from -1"), (["a", "b", "c"], "str such as 'a'")],
 )
 def test_items_outside_a_given_catalog_are_refused(items, found):
     with pytest.raises(ValueError, match=rf"catalog_size=10 items must be whole numbers 0\.\.9, got .*{found}"):
@@ -172,8 +173,8 @@ def test_filters_count_distinct_and_run_once_items_first():
         ({"quantile": 1.0}, "between 0 and 1, got 1.0"),
         ({}, "nothing is left of 12 interactions.*fewer than 5 users.*fewer than 20 items"),
         ({"min_users_per_item": 100, "min_items_per_user": None}, "fewer than 100 users"),
-        ({**OPEN, "quantile": 0.01}, "leaves no users to train on: of 3 users 3 are active after it"),
-        ({**OPEN, "quantile": 0.95}, "leaves no users to validate on: of 3 users 1 are active after it"),
+        ({**OPEN, "quantile": 0.01}, "leaves no users to train on: of 3 users, 3 are active after it"),
+        ({**OPEN, "quantile": 0.95}, "leaves no users to validate on: of 3 users, 1 is active after it"),
     ],
 )
 def test_empty_outcomes_of_a_temporal_split_are_explained(settings, message):
@@ -313,7 +314,7 @@ def test_published_temporal_split_against_plain_python(data, quantile, min_users
         (frame([]), "no rows"),
         (frame([(0, 0, 0)]).drop(columns="timestamp"), "timestamp is not among user, item"),
         (frame([(0, 0, "2024-01-01")]), "timestamps must be numbers"),
-        (frame([(0, 0, 1.0), (0, None, 2.0)]), "'item' has 1 missing values, the first in row 2"),
+        (frame([(0, 0, 1.0), (0, None, 2.0)]), "'item' has 1 missing value, the first in row 2"),
         (frame([(0, 0, np.nan)]), "'timestamp' has 1 missing"),
     ],
 )

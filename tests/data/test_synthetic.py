@@ -106,6 +106,42 @@ def test_recommending_in_chunks_changes_nothing(monkeypatch):
     assert (one_by_one == items).mean() > 0.99  # equal probabilities may come in another order
 
 
+HARD = {
+    "always the successor": {"p_transition": 1 - 1e-16, "n_successors": 1, "n_users": 200},
+    "always one of few": {"p_transition": 0.9999, "n_successors": 1, "catalog_size": 100, "max_length": 25},
+    "the steepest": {"zipf_exponent": 3, "n_clusters": 1, "n_users": 20},
+    "one cluster for all": {"cluster_exponent": 3, "catalog_size": 100, "taste_breadth": 1e-9, "p_transition": 0},
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_settings_that_leave_hardly_anything_unseen_come_to_an_end(name, monkeypatch):
+    """By rejection some of these would take hours."""
+    monkeypatch.setattr("sce_lab.data.synthetic._PATIENCE", 20)
+    process = SyntheticProcess(**HARD[name])
+    interactions = process.interactions()
+    assert not interactions.duplicated(["user", "item"]).any()
+    assert interactions["item"].between(0, process.catalog_size - 1).all()
+    test = leave_one_out(interactions[interactions["user"] < 20], catalog_size=process.catalog_size).test
+    assert 0 < process.ceiling(test)["HR@10"] <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_drawing_what_is_unseen_has_the_stated_probabilities(name):
+    process = SyntheticProcess(catalog_size=103, n_users=200, mean_length=15, **SETTINGS[name])
+    history = process.interactions().query("user == 7")["item"].to_numpy()
+    n, taste = 20_000, process.n_tastes - 1
+    seen = np.tile(process._inside_of[history], (n, 1))
+    drawn = process._id_of[process._draw_unseen(np.random.default_rng(0), np.full(n, taste), seen)]
+    expected = n * np.array(given_taste(process, taste, history.tolist()))
+    found = np.bincount(drawn, minlength=103)
+    assert not found[history].any()
+    frequent = expected > 10
+    deviation = (found - expected)[frequent] / np.sqrt(expected[frequent])
+    assert np.abs(deviation).max() < 4.5
+    assert np.mean(deviation**2) == pytest.approx(1, abs=0.6)
+
+
 @pytest.mark.parametrize("catalog_size", [100, 3_000])
 def test_the_optimal_recommender_reaches_its_ceiling(catalog_size):
     process = SyntheticProcess(catalog_size=catalog_size, n_users=10_000)
@@ -235,15 +271,29 @@ def test_ten_million_items_take_seconds_and_little_memory():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"catalog_size": 99}, "at least 100 for 20 clusters with 4 successors an item, got 99"),
-        ({"catalog_size": 200, "n_clusters": 50}, "at least 250 for 50 clusters"),
-        ({"n_users": 0}, "n_users must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"catalog_size": 99}, "catalog_size must be a whole number of at least 100, got 99"),
+        ({"catalog_size": 1000.5}, "catalog_size must be a whole number of at least 100, got 1000.5"),
+        ({"catalog_size": 200, "n_clusters": 50}, "at least 250 for 50 clusters with 4 successors an item, got 200"),
+        ({"n_clusters": 1, "n_successors": 5000}, "at least 5001 for 1 cluster with 5,000 successors an item"),
+        ({"n_users": 0}, "n_users must be a whole number of at least 1, got 0"),
+        ({"n_users": 2.5}, "n_users must be a whole number of at least 1, got 2.5"),
+        ({"n_tastes": True}, "n_tastes must be a whole number of at least 1, got True"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"max_length": math.nan}, "max_length must be a whole number of at least 5, got nan"),
         ({"p_transition": 1.0}, "p_transition must be at least 0 and below 1, got 1.0"),
-        ({"taste_breadth": 0}, "taste_breadth must be positive, got 0"),
-        ({"zipf_exponent": -0.5}, "zipf_exponent must not be negative, got -0.5"),
+        ({"p_transition": math.nan}, "p_transition must be at least 0 and below 1, got nan"),
+        ({"taste_breadth": 0}, "taste_breadth must be positive and finite, got 0"),
+        ({"taste_breadth": math.nan}, "taste_breadth must be positive and finite, got nan"),
+        ({"taste_breadth": math.inf}, "taste_breadth must be positive and finite, got inf"),
+        ({"zipf_exponent": -0.5}, "zipf_exponent must lie between 0, which makes all alike, and 3, got -0.5"),
+        ({"zipf_exponent": 50}, "zipf_exponent must lie between 0, which makes all alike, and 3, got 50"),
+        ({"cluster_exponent": math.nan}, "cluster_exponent must lie between 0, .*, got nan"),
         ({"mean_length": 60}, "between 5 and max_length=50, got 60"),
         ({"mean_length": 4}, "between 5 and max_length=50, got 4"),
+        ({"mean_length": math.nan}, "between 5 and max_length=50, got nan"),
+        ({"catalog_size": 10**13}, "10,000,000,000,000 items in 20 clusters need about .* GiB, and .* GiB are free"),
+        ({"n_users": 10**12}, "1,000,000,000,000 users with up to 50 .* GiB are free; take fewer of them"),
+        ({"catalog_size": 10**7, "n_clusters": 10**6, "n_users": 10**6}, "in 1,000,000 clusters need about"),
     ],
 )
 def test_settings_that_make_no_process_are_named(settings, message):
@@ -255,5 +305,9 @@ def test_histories_of_another_catalog_are_refused():
     process = SyntheticProcess(catalog_size=100)
     with pytest.raises(ValueError, match=r"histories hold items 3\.\.100, but this process has 0\.\.99"):
         process.recommend(Sequences.from_lists([[3, 100]]))
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):
+        process.recommend(Sequences.from_lists([[3]]), k=0)
+    with pytest.raises(ValueError, match="ks is empty"):
+        process.ceiling(Holdout(Sequences.from_lists([[3]]), np.array([0])), ks=())
     with pytest.raises(ValueError, match="the holdout is empty"):
         process.ceiling(Holdout(Sequences.from_lists([]), np.empty(0, dtype=np.int64)))

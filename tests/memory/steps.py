@@ -1,10 +1,10 @@
 """Real steps to measure."""
 
 import numpy as np
+from sce_lab.losses.common import noting_decisions
 
 from sce_lab.data.batches import training_batches
 from sce_lab.data.splits import Sequences
-from sce_lab.losses.common import noting_decisions
 from sce_lab.memory import measured_step
 from sce_lab.training import Trainer
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -71,10 +72,50 @@ def test_the_refusal_names_a_batch_size_that_fits(a_gibibyte):
 
 
 def test_other_losses_are_named_only_if_they_fit(a_gibibyte):
-    assert "loss=sce" in what_would_fit(SMALL, 10**6, FREE)
-    assert "loss=sce" not in what_would_fit(SMALL, 10**8, FREE)
-    assert "at most" in what_would_fit(SMALL, 10**8, FREE)
-    assert what_would_fit(SMALL, 10**8, 1000).startswith("no catalog does")
+    assert "loss=sce with its own defaults" in what_would_fit(SMALL, 10**6, FREE)
+    assert "own defaults" not in what_would_fit(SMALL, 10**8, FREE)
+    assert what_would_fit(SMALL, 10**8, 1000).startswith("no catalog would fit: free some memory")
+
+
+def advised(config, catalog_size, advice):
+    """Every configuration, and its catalog, that a sentence names."""
+    for batch_size in re.findall(r"(?<!and )batch_size=(\d+) instead", advice):
+        yield dataclasses.replace(config, batch_size=int(batch_size)), catalog_size
+    for loss, batch_size in re.findall(r"loss=(\w+) with its own defaults(?: and batch_size=(\d+))?", advice):
+        batch_size = int(batch_size or config.batch_size)
+        settings = config.loss_settings if loss == config.loss else {}
+        yield dataclasses.replace(config, loss=loss, loss_settings=settings, batch_size=batch_size), catalog_size
+    for items, loss in re.findall(r"([\d,]+) items with loss=(\w+)", advice):
+        settings = config.loss_settings if loss == config.loss else {}
+        yield dataclasses.replace(config, loss=loss, loss_settings=settings), int(items.replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("catalog_size", "n_users", "batch_size", "averaging", "says"),
+    [
+        (2 * 10**6, 0, 8, 0.0, "batch_size="),
+        (10**6, 50_000, 64, 0.9, "loss=sce with its own defaults or "),
+        (10**6, 50_000, 65_536, 0.0, "loss=sce with its own defaults and batch_size="),
+        (10**8, 50_000, 8, 0.0, "a smaller catalog or hidden_size would fit"),
+        (4 * 10**6, 50_000, 8, 0.0, "a smaller catalog or hidden_size would fit"),
+        (200_000, 50_000, 8, 0.0, "items with loss=sce"),  # the step would fit, the scoring does not
+    ],
+)
+@pytest.mark.filterwarnings("ignore:bucket_size:RuntimeWarning")
+def test_whatever_a_refusal_advises_is_not_refused(monkeypatch, catalog_size, n_users, batch_size, averaging, says):
+    config = dataclasses.replace(SMALL, batch_size=batch_size, averaging=averaging)
+    free = FREE if "items with" not in says else 300 * 2**20
+    monkeypatch.setattr(guard, "free_memory", lambda device="cpu": free)
+    with pytest.raises(DoesNotFitError) as error:
+        check_fits(config, catalog_size, n_users=n_users)
+    sentence = str(error.value)
+    assert says in sentence
+    followed = list(advised(config, catalog_size, sentence))
+    assert len(followed) == sentence.count(" instead") + sentence.count("loss=")
+    monkeypatch.setattr(guard, "free_memory", lambda device="cpu": int(0.96 * free))  # a little less, meanwhile
+    for other, items in followed:
+        assert check_fits(other, items, n_users=n_users)
+    assert "loss=sce" in sentence
 
 
 def test_an_evaluation_that_would_not_fit_is_refused_too(monkeypatch):
@@ -96,7 +137,7 @@ def test_a_moving_average_is_one_more_copy_of_the_weights(monkeypatch):
 def test_training_is_refused_unless_it_is_forced(cycle_split, monkeypatch):
     config = TrainingConfig(loss="ce", hidden_size=16, max_length=8, batch_size=8, max_epochs=1)
     monkeypatch.setattr(guard, "free_memory", lambda device="cpu": 1000)
-    with pytest.raises(DoesNotFitError, match=r"ce over 12 items needs .* and 0.977 KiB is free: no catalog does"):
+    with pytest.raises(DoesNotFitError, match=r"ce over 12 items needs .* and 0.977 KiB is free: no catalog would"):
         next(guarded_train(config, cycle_split))
     assert isinstance(list(guarded_train(config, cycle_split, force=True))[-1], Finished)
 

@@ -1,0 +1,71 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: How the names of files end that are being written. One that a killed process left behind is nobody's.
+PARTIAL = ".partial"
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new file beside ``path``, to be written inside; at the end it is on the disk and takes the place of ``path``.
+
+    Whatever happens, power cuts included, ``path`` is the old file or the new one. The new one may be read by whom the
+    process's umask lets read it, however it was written.
+
+    Raises:
+        OSError: it could not be written (no space, no such folder); the old file is still there.
+    """
+    path = Path(path)
+    with _explained(path):
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        partial.touch(exist_ok=False)
+        mode = stat.S_IMODE(partial.stat().st_mode)
+    try:
+        with _explained(path):
+            yield partial
+            partial.chmod(mode)
+            _to_disk(partial, os.O_RDWR)
+            partial.replace(path)
+            if os.name == "posix":  # elsewhere a folder cannot be opened
+                _to_disk(path.parent, os.O_RDONLY)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``path`` whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process did not finish writing. For a folder that nobody else is writing into."""
+    for path in folder.glob(f"*{PARTIAL}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(f"{path} could not be written ({reason}); what was there before is still there") from error
+
+
+def _to_disk(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""What the lessons show: one page each, on the kit alone."""

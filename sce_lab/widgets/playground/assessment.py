@@ -1,0 +1,259 @@
+"""What a choice of settings comes to, before anything is trained: no widgets, no drawing, only answers."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_split
+from sce_lab.data.batches import mean_length, n_batches
+from sce_lab.figures import LOOKS, label
+from sce_lab.memory import format_bytes, predict_memory
+from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
+
+
+@functools.lru_cache(maxsize=2)
+def _open(source: str, catalog_size: int | None, changed: float) -> tuple[Split, SyntheticProcess | None]:
+    return open_split(source, catalog_size=catalog_size, seed=WORLD_SEED, progress=False)
+
+
+def open_data(source: str, catalog_size: int | None) -> tuple[Split, SyntheticProcess | None]:
+    """:func:`sce_lab.data.open_split`, remembering the last two; a file that was written to is read again.
+
+    Raises:
+        ValueError, OSError: the data cannot be had; the message says why.
+    """
+    if source in DATASETS or source == SYNTHETIC:
+        return _open(source, catalog_size, 0.0)
+    path = os.path.expanduser(source)
+    return _open(path, catalog_size, Path(path).stat().st_mtime if Path(path).is_file() else 0.0)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What must be known of a data set to say what a step over it takes."""
+
+    catalog_size: int
+    n_users: int
+    positions_per_user: float
+    n_trained: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Facts:
+        """The facts of the chosen data, which are opened for it, except that a synthetic catalog need not be.
+
+        Raises:
+            ValueError, OSError: as :func:`open_data`.
+        """
+        source, catalog_size = settings.source
+        if settings.dataset == OWN_FILE and not source:
+            raise ValueError("type the path of a CSV, TSV or parquet file with the columns user, item, timestamp")
+        if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
+            raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
+        if source == SYNTHETIC:
+            # How many users there are and how much they do depends on the catalog only while it is too small for the
+            # longest of histories: one world need not be made for each place of the slider.
+            ample = settings.catalog_size >= 4 * SyntheticProcess.max_length
+            facts = cls._read(SYNTHETIC, 1000 if ample else settings.catalog_size, settings.max_length)
+            return replace(facts, catalog_size=settings.catalog_size)
+        return cls._read(source, catalog_size, settings.max_length)
+
+    @classmethod
+    def _read(cls, source: str, catalog_size: int | None, max_length: int) -> Facts:
+        split, _ = open_data(source, catalog_size)
+        usable = n_batches(split.train, 1)
+        if usable == 0:
+            raise ValueError("nobody in these data has enough interactions to learn from: each user needs four or more")
+        return cls(split.catalog_size, len(split.train), mean_length(split.train, max_length), usable)
+
+    def step(self, settings: Settings) -> tuple[int, int]:
+        """Sequences in a batch, and positions of each as a rule."""
+        return min(settings.batch_size, self.n_trained), max(1, math.ceil(self.positions_per_user))
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence at the foot of a card. ``level`` is "", "warning" (it will run) or "problem" (it cannot)."""
+
+    text: str
+    level: str = ""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The answer to settings.
+
+    Attributes:
+        settings: those that were asked about, bucket sizes as in the paper if ``paper_rule`` says so.
+        memory: a row a loss, columns ``loss`` and the fields of :class:`sce_lab.memory.MemoryUse`; empty if unknown.
+        scores: by loss, inner products of a position with an item that its forward pass takes; empty if unknown.
+        fitting: of the chosen losses those that would be trained: each has room, and all have it together.
+        notes: by card ("data", "loss", "sce", "model", "training").
+        problem: why nothing can be trained; empty if something can.
+        left_out: why some of the chosen losses would not be trained; empty if all would.
+    """
+
+    settings: Settings
+    facts: Facts | None
+    memory: pd.DataFrame
+    scores: Mapping[str, int] = field(default_factory=dict)
+    fitting: tuple[str, ...] = ()
+    notes: Mapping[str, Note] = field(default_factory=dict)
+    problem: str = ""
+    left_out: str = ""
+
+
+def assess(settings: Settings, free: int) -> Assessment:
+    """Say what ``settings`` come to on a machine with ``free`` bytes. Never raises for what a person may choose."""
+    try:
+        facts = Facts.of(settings)
+    except (ValueError, OSError) as error:
+        sentence = _sentence(error, settings)
+        note = {"data": Note(sentence, "problem")}
+        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence)
+    n_sequences, length = facts.step(settings)
+    positions = n_sequences * length
+    settings = settings.as_in_the_paper(positions, facts.catalog_size)
+    memory = predict(settings, facts)
+    scores = {loss: count_scores(settings, loss, positions, facts.catalog_size) for loss in LOOKS}
+    needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
+    fitting = tuple(loss for loss in settings.losses if needs[loss] <= free)
+    problem = _problem(settings, facts, memory, fitting, free)
+    refused = [f"{label(loss)} needs {format_bytes(needs[loss])}" for loss in settings.losses if loss not in fitting]
+    left_out = ""
+    if refused and not problem:
+        left_out = f"{' and '.join(refused)}, {format_bytes(free)} are free: left out."
+    notes = {
+        "data": Note(f"{facts.n_users:,} users, {facts.catalog_size:,} items"),
+        "loss": _loss_note(settings, facts, positions, scores),
+        "sce": _sce_note(settings, facts, positions),
+        "model": _model_note(settings, facts),
+        "training": Note(
+            f"N ≈ {n_sequences:,} × {length} = {positions:,} positions, "
+            f"{math.ceil(facts.n_trained / settings.batch_size):,} steps an epoch"
+        ),
+    }
+    if settings.losses and (problem or left_out):
+        short = refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting))}"
+        notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
+    return Assessment(settings, facts, memory, scores, fitting, notes, problem, left_out)
+
+
+def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
+    """Predicted memory of a typical step, a row a loss."""
+    n_sequences, length = facts.step(settings)
+    rows = []
+    for loss in LOOKS:
+        use = predict_memory(settings.config(loss), facts.catalog_size, n_sequences=n_sequences, length=length)
+        rows.append({"loss": loss, **use.as_dict()})
+    return pd.DataFrame(rows)
+
+
+def _sentence(error: BaseException, settings: Settings) -> str:
+    if isinstance(error, ConnectionError):  # its own message is long and for a shell
+        file = DATASETS[settings.dataset].path
+        return f"The download failed. Go online, or put {file} into a folder and set SCE_LAB_DATA to that folder."
+    message = str(error) or type(error).__name__
+    return message[0].upper() + message[1:]
+
+
+def needed(use: Mapping[str, float]) -> float:
+    """:attr:`sce_lab.memory.MemoryUse.needed` of a row of a table."""
+    return float(use["peak"] + use["parameters"])
+
+
+def needed_together(memory: pd.DataFrame, losses: tuple[str, ...]) -> float:
+    """Bytes that runs side by side take: each keeps its weights, their best copy and Adam's state; one does a step."""
+    rows = memory[memory["loss"].isin(losses)]
+    kept = 2 * rows["parameters"] + rows["optimizer_state"]
+    step = rows["peak"] - rows["parameters"] - rows["optimizer_state"]
+    return float(kept.sum() + step.max()) if len(rows) else 0.0
+
+
+def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tuple[str, ...], free: int) -> str:
+    if not settings.losses:
+        return "Choose at least one loss."
+    together = needed_together(memory, fitting)
+    if fitting and together <= free:
+        return ""
+    if fitting:
+        return (
+            f"{' and '.join(label(loss) for loss in fitting)} side by side need {format_bytes(together)}; "
+            f"{format_bytes(free)} are free. Choose fewer at a time."
+        )
+    needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
+    advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
+    if others := [label(loss) for loss, need in needs.items() if need <= free]:
+        advice = f"{' and '.join(others)} would fit."
+    least = min(settings.losses, key=needs.__getitem__)
+    return (
+        f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])}; "
+        f"{format_bytes(free)} are free. {advice}"
+    )
+
+
+def count_scores(settings: Settings, loss: str, n_positions: int, catalog_size: int) -> int:
+    """Inner products of an output with an item that a step takes, or of either with a bucket's centre."""
+    match loss:
+        case "ce":
+            return n_positions * catalog_size
+        case "sampled":
+            return n_positions * (settings.n_negatives + 1)
+        case _:
+            x, y = min(settings.bucket_size_x, n_positions), min(settings.bucket_size_y, catalog_size)
+            return settings.n_buckets * (n_positions + catalog_size + x * y)
+
+
+def short_count(n: float) -> str:
+    """``1234567`` to ``"1.23 M"``."""
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if n >= unit:
+            return f"{n / unit:.3g} {name}"
+    return f"{n:,.0f}"
+
+
+# The cards have room for two lines of about thirty characters.
+
+
+def _loss_note(settings: Settings, facts: Facts, positions: int, scores: Mapping[str, int]) -> Note:
+    catalog, negatives = facts.catalog_size, settings.n_negatives
+    match settings.losses:
+        case ():
+            return Note("Choose at least one", "problem")
+        case ("ce",):
+            return Note(f"N × C = {positions:,} × {catalog:,} = {short_count(scores['ce'])} scores a step")
+        case ("sampled",) if negatives >= catalog:
+            return Note("More negatives than items: cross-entropy costs less", "warning")
+        case ("sampled",):
+            return Note(f"{positions:,} × {negatives:,} = {short_count(positions * negatives)} scores a step")
+        case ("sce",):
+            return Note("Scores only the items of a position's buckets")
+        case several:
+            return Note(f"{len(several)} at once: the same batches, a step each in turn")
+
+
+def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
+    buckets, x, y = settings.n_buckets, settings.bucket_size_x, settings.bucket_size_y
+    if x > positions:
+        return Note(f"A step has {positions:,} positions: a bucket takes all of them", "warning")
+    if y > facts.catalog_size:
+        return Note(f"There are {facts.catalog_size:,} items: a bucket takes all of them", "warning")
+    if buckets * x < positions:
+        return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
+    scores, all_scores = buckets * x * y, positions * facts.catalog_size
+    product = f"{buckets:,} × {x:,} × {y:,} = {short_count(scores)} scores"
+    if scores > all_scores:
+        return Note(f"{product}, more than CE's", "warning")
+    share = 100 * scores / all_scores
+    return Note(f"{product}, {f'{share:.0f}' if share >= 10 else f'{share:.2g}'}% of CE's")
+
+
+def _model_note(settings: Settings, facts: Facts) -> Note:
+    table, all_cells = facts.catalog_size * settings.hidden_size, 4 * facts.catalog_size * settings.hidden_size
+    return Note(f"C × D = {short_count(table)} weights for the items alone, {format_bytes(all_cells)}")

@@ -1,0 +1,219 @@
+"""The runs of the playground, each a folder as those of ``sce-lab`` are: a kernel that ends loses none of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.data import Split
+from sce_lab.figures import Curves
+from sce_lab.figures.curves import epoch_length
+from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
+from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
+from sce_lab.training import Event, Finished, Trainer
+from sce_lab.widgets.kit.progress import FAILED, FINISHED, FOLLOWED, RUNNING, STOPPED, Snapshot
+from sce_lab.widgets.kit.turns import Moments, looking_inside, measuring_moments
+from sce_lab.widgets.playground.settings import WORLD_SEED, Settings, read_line
+
+#: What the playground adds to a run's folder.
+FILE = "playground.json"
+#: So many runs are read back at most, the newest; the others stay in their folders.
+ON_SCREEN = 60
+#: Steps kept of a run's history, about: an hour of short steps would be hundreds of thousands.
+MAX_ROWS = 4000
+
+
+@dataclass
+class RunRecord:
+    """One run: what was asked, what was expected, and how far it came."""
+
+    number: int
+    settings: Settings
+    loss: str
+    predicted: dict[str, int] = field(default_factory=dict)
+    catalog_size: int | None = None
+    ceiling: dict[str, float] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    folder: Path | None = None
+    live: dict[str, Any] = field(default_factory=dict)  # the loss's settings as they are now
+    moments: Moments | None = None  # of the last measured step
+
+    def __post_init__(self) -> None:
+        self.live = self.live or self.settings.loss_settings(self.loss)
+
+    @property
+    def metrics(self) -> tuple[dict[str, float], bool]:
+        """On the test items if there are any yet (True), otherwise on the validation items."""
+        finished = self.snapshot.finished
+        return (dict(finished.test), True) if finished and finished.test else (self.snapshot.metrics, False)
+
+    @property
+    def loss_memory(self) -> int | None:
+        """Measured bytes of the loss alone."""
+        return self.snapshot.memory.loss_workspace if self.snapshot.memory else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything that is known of it, JSON-able."""
+        shot = self.snapshot
+        steps, followed = shot.curves.loss, shot.followed
+        return {
+            "number": self.number,
+            "loss": self.loss,
+            "settings": {**asdict(self.settings), "losses": list(self.settings.losses)},
+            "catalog_size": self.catalog_size,
+            "state": shot.state,
+            "error": str(shot.error) if shot.error else "",
+            "steps": shot.step,
+            "epochs": shot.epochs,
+            "seconds": shot.seconds,
+            "loss_first": float(steps[0]) if len(steps) else None,
+            "loss_last": float(steps[-1]) if len(steps) else None,
+            "milliseconds": dict(shot.milliseconds),
+            "predicted_memory": dict(self.predicted),
+            "measured_memory": shot.memory.as_dict() if shot.memory else None,
+            "validation": shot.metrics,
+            "test": dict(shot.finished.test) if shot.finished else {},
+            "ceiling": dict(self.ceiling),
+            "changes": [{"epochs": epochs, **settings} for epochs, settings in shot.changes],
+            **{name: float(followed[name].mean()) if len(followed[name]) else None for name in FOLLOWED},
+            "folder": str(self.folder) if self.folder else "",
+        }
+
+    def events(
+        self, split: Split, stop: Callable[[], bool], wanted: Callable[[RunRecord], Mapping[str, Any]]
+    ) -> Iterable[Event]:
+        """Train it, and write down what happens.
+
+        Args:
+            split: the data.
+            stop: asked before every step.
+            wanted: asked after every event for settings of the loss to change; mostly none.
+
+        Raises:
+            OSError: its folder cannot be written.
+            RanOutOfMemoryError: memory ran out all the same; the message says what would fit.
+        """
+        large = split.catalog_size > 100_000
+        step = looking_inside(measuring_moments(self._keep_moments), every=50 if large else 10)
+        config = self.settings.config(self.loss)
+        with explaining_out_of_memory(config, split.catalog_size, typical_length(config, split)):
+            yield from self._events(Trainer(config, split, step=step, stop=stop), wanted)
+
+    def _keep_moments(self, moments: Moments) -> None:
+        self.moments = moments
+
+    def _events(self, trainer: Trainer, wanted: Callable[[RunRecord], Mapping[str, Any]]) -> Iterable[Event]:
+        events: Iterable[Event] = trainer.events()
+        if self.folder is not None:
+            self.keep()
+            source, catalog_size = self.settings.source
+            made_of = {"source": source, "catalog_size": catalog_size, "seed": WORLD_SEED}
+            events = record(trainer, self.folder, made_of, checkpoint=False, max_rows=MAX_ROWS)
+        for event in events:
+            yield event
+            if change := wanted(self):
+                trainer.change(**change)
+                self.live |= change
+
+    def make_folder(self) -> None:
+        """Give it a folder below the place of runs.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.folder = new_run_folder(label=self.loss)
+
+    def keep(self, shown: bool = True) -> None:
+        """Write what the run's own files do not say. ``shown``: does the playground show it when it is opened?"""
+        if self.folder is None or not self.folder.exists():
+            return
+        content = {
+            "settings": asdict(self.settings),
+            "loss": self.loss,
+            "predicted_memory": self.predicted,
+            "catalog_size": self.catalog_size,
+            "ceiling": self.ceiling,
+            "shown": shown,
+        }
+        write_text(self.folder / FILE, json.dumps(content, indent=2))
+
+
+def restore(root: str | os.PathLike[str] | None = None, limit: int = ON_SCREEN) -> list[RunRecord]:
+    """The runs that playgrounds have left below ``root``, the oldest first. What cannot be read is passed over."""
+    found: list[RunRecord] = []
+    for run in reversed(list_runs(root)):
+        path = run.folder / FILE
+        if len(found) == limit:
+            break
+        if not path.exists():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["shown"]:
+                found.append(_read(run, content))
+        except (ValueError, KeyError, TypeError, OSError):  # of another version, or half copied
+            continue
+    found.reverse()
+    for number, each in enumerate(found, start=1):
+        each.number = number
+    return found
+
+
+def _read(run: Run, content: Mapping[str, Any]) -> RunRecord:
+    return RunRecord(
+        number=0,
+        settings=read_line(content["settings"]),
+        loss=content["loss"],
+        predicted=content["predicted_memory"],
+        catalog_size=content["catalog_size"],
+        ceiling=content["ceiling"],
+        snapshot=snapshot_of(run),
+        folder=run.folder,
+    )
+
+
+def snapshot_of(run: Run) -> Snapshot:
+    """A recorded run as it ended, or as far as it is written if it did not."""
+    summary, history = dict(run.summary), run.history
+    if history.empty and summary:
+        return Snapshot(state=STOPPED, config=run.config)
+    if history.empty:
+        return Snapshot(state=FAILED, config=run.config, error=InterruptedError("it ended before its first evaluation"))
+    scored = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
+    every = epoch_length(history)
+    history = history.assign(epochs=history["step"] / every)
+    followed = {}
+    if set(FOLLOWED) <= set(history):
+        looked = history.dropna(subset=list(FOLLOWED))
+        followed = {"followed": {name: looked[name].to_numpy(float) for name in ("epochs", *FOLLOWED)}}
+    changed = [name for name in history if name.startswith("changed_")]
+    changes = [
+        (row["epochs"], {name.removeprefix("changed_"): row[name] for name in changed if pd.notna(row[name])})
+        for row in history[history["kind"] == "change"].to_dict("records")
+    ]
+    ms, memory = summary.pop("ms", {}), summary.pop("memory", {})
+    return Snapshot(
+        state=STOPPED if summary.get("reason", "stopped") == "stopped" else FINISHED,
+        config=run.config,
+        step=int(history["step"].max()),
+        epochs=float(history["epochs"].max()),
+        steps_per_epoch=int(every),
+        positions=float(history["n_positions"].mean()),
+        seconds=float(summary.get("seconds", history.filter(like="seconds").sum().sum())),
+        curves=Curves.of(history),
+        milliseconds=ms,
+        memory=MemoryUse(**memory) if memory else None,
+        **followed,
+        changes=tuple(changes),
+        metrics=scored.iloc[-1].filter(like="@").astype(float).to_dict() if len(scored) else {},
+        finished=Finished(**summary) if summary else None,
+    )
+
+
+__all__ = ["RUNNING", "RunRecord", "restore", "snapshot_of"]

@@ -1,0 +1,72 @@
+"""A run of the playground as code: the Python call and the ``sce-lab`` command that do the same again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+from sce_lab.training import TrainingConfig
+from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
+
+_DEFAULTS = TrainingConfig()
+
+
+def _source(settings: Settings) -> tuple[str, int | None]:
+    source, catalog_size = settings.source
+    return (os.path.expanduser(source) if settings.dataset == OWN_FILE else source), catalog_size
+
+
+def python_call(settings: Settings, loss: str) -> str:
+    """Python that trains ``loss`` as the playground does, prints what each epoch gives, and keeps nothing."""
+    config = settings.config(loss)
+    given: dict[str, Any] = {"loss": loss}
+    for name in ("loss_settings", "hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate"):
+        if getattr(config, name) != getattr(_DEFAULTS, name):
+            given[name] = getattr(config, name)
+    given |= {"max_epochs": config.max_epochs, "seed": config.seed}
+    source, catalog_size = _source(settings)
+    data = f"catalog_size={catalog_size}, seed={WORLD_SEED}" if catalog_size is not None else ""
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
+    return (
+        "from sce_lab import Evaluated, TrainingConfig, open_split, train\n\n"
+        f"split, _ = open_split({', '.join(filter(None, (repr(source), data)))})\n"
+        f"config = TrainingConfig(\n{arguments})\n"
+        "for event in train(config, split):\n"
+        "    if isinstance(event, Evaluated):\n"
+        "        print(event.epoch, f\"{event.metrics['NDCG@10']:.4f}\")\n"
+    )
+
+
+def command(settings: Settings, loss: str) -> str:
+    """The ``sce-lab train`` command that does the same and records it."""
+    config = settings.config(loss)
+    source, catalog_size = _source(settings)
+    options: dict[str, Any] = {"dataset": source, "loss": loss}
+    if catalog_size is not None:
+        options |= {"catalog-size": catalog_size, "data-seed": WORLD_SEED}
+    options["epochs"] = config.max_epochs
+    for name in ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate"):
+        if getattr(config, name) != getattr(_DEFAULTS, name):
+            options[name.replace("_", "-")] = getattr(config, name)
+    if loss == "sampled":
+        options |= {"n-negatives": settings.n_negatives}
+        options |= {"sampling": settings.sampling} if settings.sampling != "uniform" else {}
+    if loss == "sce":
+        sizes = ("n_buckets", "bucket_size_x", "bucket_size_y")
+        options |= {name.replace("_", "-"): getattr(settings, name) for name in sizes}
+    options["seed"] = config.seed
+    words = ["sce-lab", "train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    if loss == "sce" and settings.mix_x:
+        words.append("--mix")
+    return shlex.join(words)
+
+
+def as_code(record: RunRecord) -> str:
+    """Both, for a run, with a word about settings that were changed while it ran."""
+    lines = [f"# Run {record.number}. In a shell:", f"#   {command(record.settings, record.loss)}", ""]
+    for epochs, settings in record.snapshot.changes:
+        changed = ", ".join(f"{name}={value:g}" for name, value in settings.items())
+        lines.append(f"# While it ran, after {epochs:.2f} epochs: {changed}. The code below does not do that.")
+    return "\n".join(lines) + "\n" + python_call(record.settings, record.loss)

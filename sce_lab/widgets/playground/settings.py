@@ -1,0 +1,140 @@
+"""Everything the controls of the playground say, as one value that can be written down on one line and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sce_lab.data import SYNTHETIC
+from sce_lab.figures import LOOKS, label
+from sce_lab.losses.buckets import BucketSizes
+from sce_lab.training import TrainingConfig
+
+OWN_FILE = "file"
+#: The synthetic world is the same whatever the training seed is, so that runs stay comparable.
+WORLD_SEED = 0
+#: Settings of a loss that a run takes over while it goes on.
+LIVE = {"sampled": ("n_negatives",), "sce": ("n_buckets", "bucket_size_x", "bucket_size_y", "mix_x")}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the playground's controls say. ``losses`` may be given as text too: ``"ce, sce"``.
+
+    ``paper_rule``: as many buckets and positions per bucket as the paper takes, ``2 sqrt(N)``.
+    """
+
+    dataset: str = SYNTHETIC
+    catalog_size: int = 10_000
+    path: str = ""
+    losses: tuple[str, ...] = ("sce",)
+    n_negatives: int = 256
+    sampling: str = "uniform"
+    paper_rule: bool = False
+    n_buckets: int = 64
+    bucket_size_x: int = 64
+    bucket_size_y: int = 256
+    mix_x: bool = True
+    hidden_size: int = 64
+    n_blocks: int = 2
+    dropout: float = 0.3
+    max_length: int = 50
+    batch_size: int = 64
+    epochs: int = 12
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = self.losses.split(",") if isinstance(self.losses, str) else self.losses
+        names = tuple(str(name).strip() for name in names)
+        if unknown := [name for name in names if name not in LOOKS]:
+            raise ValueError(f"losses are {', '.join(LOOKS)}, got {unknown[0]!r}")
+        object.__setattr__(self, "losses", tuple(name for name in LOOKS if name in names))
+
+    def config(self, loss: str) -> TrainingConfig:
+        """The training these settings mean for ``loss``."""
+        same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "seed")
+        return TrainingConfig(
+            loss=loss,
+            loss_settings=self.loss_settings(loss),
+            max_epochs=self.epochs,
+            **{name: getattr(self, name) for name in same},
+        )
+
+    def loss_settings(self, loss: str) -> dict[str, Any]:
+        """Those of the settings that ``loss`` takes."""
+        names = (*LIVE.get(loss, ()), *(("sampling",) if loss == "sampled" else ()))
+        return {name: getattr(self, name) for name in names}
+
+    def as_in_the_paper(self, n_positions: int, catalog_size: int) -> Settings:
+        """With ``paper_rule``, the bucket count and size that the paper takes for ``n_positions`` in a step."""
+        if not self.paper_rule:
+            return self
+        rule = BucketSizes.paper_rule(n_positions, catalog_size)
+        return dataclasses.replace(self, n_buckets=rule.n_buckets, bucket_size_x=rule.bucket_size_x)
+
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """What :func:`.assessment.open_data` takes: the data, and the catalog size where it is free."""
+        if self.dataset == SYNTHETIC:
+            return SYNTHETIC, self.catalog_size
+        return (self.path.strip() if self.dataset == OWN_FILE else self.dataset), None
+
+    @property
+    def asked(self) -> Settings:
+        """These without what the paper's rule makes of them, to compare what a person asked for."""
+        return dataclasses.replace(self, n_buckets=0, bucket_size_x=0) if self.paper_rule else self
+
+    @property
+    def names(self) -> str:
+        """The chosen losses, for people."""
+        return ", ".join(label(loss) for loss in self.losses)
+
+    def line(self) -> str:
+        """All of it as one line of JSON, for :func:`read_line`."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """The settings of a line of :meth:`Settings.line`, or of a mapping; what it does not name is as in ``base``.
+
+    Raises:
+        ValueError: it is not such a line; the message says where it goes wrong and what would be right.
+    """
+    if isinstance(state, str):
+        try:
+            state = json.loads(state) if state.strip() else {}
+        except json.JSONDecodeError as error:
+            raise ValueError(f"this is not one line of JSON: {error.msg} at character {error.pos + 1}") from None
+    if not isinstance(state, Mapping):
+        raise ValueError(f'a state is written in braces, such as {{"catalog_size": 1000}}, got {state!r:.40}')
+    known = {each.name: each.default for each in dataclasses.fields(Settings)}
+    if unknown := [name for name in state if name not in known]:
+        raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
+    values = {name: _read(name, value, known[name]) for name, value in state.items()}
+    return dataclasses.replace(base or Settings(), **values)
+
+
+def _read(name: str, value: Any, example: Any) -> Any:
+    """``value`` in the type of ``example``, if it is that already but for how JSON writes it."""
+    if name == "losses" and isinstance(value, str | list | tuple):
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    match example:
+        case bool():
+            right = isinstance(value, bool)
+        case int():
+            right = number and value == int(value)
+            value = int(value) if right else value
+        case float():
+            right = number
+        case _:
+            right = isinstance(value, str)
+    if not right:
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(example), "text")
+        raise ValueError(f"{name} takes {kind}, such as {json.dumps(example)}, got {json.dumps(value, default=str)}")
+    return value

@@ -1,0 +1,136 @@
+"""What is going on, in one sentence; and what the settings of a run were, in a few words."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from sce_lab.figures import label, short_label
+from sce_lab.memory import format_bytes
+from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING
+from sce_lab.widgets.playground.assessment import Assessment
+from sce_lab.widgets.playground.controls import DATASETS
+from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.settings import OWN_FILE, Settings
+
+
+def data_title(settings: Settings) -> str:
+    """The data set's name for people."""
+    if settings.dataset == OWN_FILE:
+        return settings.path
+    return next((title for title, value in DATASETS if value == settings.dataset), settings.dataset)
+
+
+def loss_words(record: RunRecord) -> str:
+    """The settings of the loss that a run has now."""
+    live = record.live
+    match record.loss:
+        case "sampled":
+            how = "" if live.get("sampling", "uniform") == "uniform" else f", {live['sampling'].replace('_', ' ')}"
+            return f"{live['n_negatives']:,} negatives{how}"
+        case "sce":
+            size = f"{live['bucket_size_x']:,} × {live['bucket_size_y']:,}"
+            return f"{live['n_buckets']:,} buckets of {size}" + (", Mix" if live["mix_x"] else "")
+    return ""
+
+
+def run_words(record: RunRecord) -> str:
+    """What was trained, in a few words: the data, the loss's settings, and whatever is not as it is at first."""
+    settings, usual = record.settings, Settings()
+    parts = [data_title(settings)]
+    parts += [f"C = {record.catalog_size:,}"] if record.catalog_size else []
+    parts += [f"batch {settings.batch_size:,}", loss_words(record)]
+    for name, words in (
+        ("hidden_size", "D = {:g}"),
+        ("n_blocks", "blocks {:g}"),
+        ("max_length", "length {:g}"),
+        ("dropout", "dropout {:g}"),
+        ("learning_rate", "rate {:g}"),
+        ("seed", "seed {:g}"),
+    ):
+        if getattr(settings, name) != getattr(usual, name):
+            parts.append(words.format(getattr(settings, name)))
+    if record.snapshot.changes:
+        parts.append("changed while it ran")
+    return ", ".join(part for part in parts if part)
+
+
+def sentence(
+    assessment: Assessment, group: Sequence[RunRecord], state: str, *, later: bool, busy: str = "", message: str = ""
+) -> tuple[str, str, float]:
+    """What stands beside the buttons: the sentence as HTML, its CSS class, and the share that is done.
+
+    Args:
+        assessment: what the settings come to.
+        group: the runs to speak of: those that train, or have ended and nothing was moved since.
+        state: of the worker.
+        later: were settings moved that only the next start takes over?
+        busy: what else is being done, as HTML; said when nothing trains.
+        message: what must be said once, plain: beside what trains, otherwise in place of all.
+    """
+    active = state in (RUNNING, PAUSED, STOPPING)
+    if busy and not active:
+        said = busy, "", 0.0
+    elif group and state != IDLE:
+        said = progress(group, state, later)
+    elif assessment.problem:
+        said = html.escape(assessment.problem), "sce-problem", 0.0
+    else:
+        said = ready(assessment), "", 0.0
+    if message:
+        said = f"{said[0]} {html.escape(message)}" if active else html.escape(message), *said[1:]
+    return said
+
+
+def ready(assessment: Assessment) -> str:
+    """What Start would do, as HTML."""
+    peaks = assessment.memory.set_index("loss")["peak"]
+    peak = max(peaks[loss] for loss in assessment.fitting)
+    names = ", ".join(label(loss) for loss in assessment.fitting)
+    left_out = f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
+    return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step. Press Start.{left_out}"
+
+
+def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str, str, float]:
+    """Of runs side by side: the sentence as HTML, its CSS class, and the share that is done.
+
+    Args:
+        records: at least one.
+        state: of the worker.
+        later: were settings moved that only the next start takes over?
+    """
+    first = max(records, key=lambda record: record.snapshot.step)
+    shot, settings = first.snapshot, first.settings
+    name = f"<b>{', '.join(label(record.loss) for record in records)}</b>"
+    share = min(1.0, shot.epochs / settings.epochs)
+    wait = " What is marked <i>next start</i> waits for it." if later else ""
+    failed = [record for record in records if record.snapshot.state == FAILED]
+    if failed:
+        others = "" if state in (FINISHED, STOPPED, FAILED) else " The others go on."
+        return (
+            f"<b>{label(failed[0].loss)}</b> failed: {html.escape(str(failed[0].snapshot.error))}{others}",
+            ("sce-problem"),
+            share,
+        )
+    if shot.step == 0 and state == RUNNING:
+        return f"Preparing {html.escape(data_title(settings))} for {name} ...{wait}", "", share
+    if state in (FINISHED, STOPPED):
+        how = "stopped" if state == STOPPED else "done"
+        seconds = sum(record.snapshot.seconds for record in records)
+        return f"{name} {how}: {shot.epochs:.1f} epochs in {seconds:.0f} s{_scores(records)}.", "", share
+    at = f"step {shot.step:,}, " if state == PAUSED else ""
+    doing = {PAUSED: "paused at", STOPPING: "stopping after this step,"}.get(state, "training:")
+    where = f"{at}epoch {shot.epochs:.1f} of {settings.epochs}"
+    return f"{name} {doing} {where}{_scores(records)}.{wait}", "", share
+
+
+def _scores(records: Sequence[RunRecord]) -> str:
+    known = [(record, *record.metrics) for record in records if record.metrics[0]]
+    if not known:
+        return ""
+    which = "test " if all(tested for _, _, tested in known) else ""
+    if len(known) == 1:
+        _, metrics, _ = known[0]
+        return f", {which}HR@10 {metrics['HR@10']:.3f}, NDCG@10 {metrics['NDCG@10']:.3f}"
+    each = ", ".join(f"{short_label(record.loss)} {metrics['NDCG@10']:.3f}" for record, metrics, _ in known)
+    return f"; {which}NDCG@10: {each}"

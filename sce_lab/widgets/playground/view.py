@@ -1,0 +1,116 @@
+"""What is seen of a playground: its panels, one below the other, and how each is brought up to date."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+from sce_lab.figures import LOOKS, memory_spec
+from sce_lab.widgets.kit.legend import LOSS_KEY, MEMORY_KEY
+from sce_lab.widgets.kit.stage import Canvas, stage, text
+from sce_lab.widgets.playground.assessment import Assessment
+from sce_lab.widgets.playground.challenges import Challenges
+from sce_lab.widgets.playground.charts import Charts
+from sce_lab.widgets.playground.compare import Compare
+from sce_lab.widgets.playground.deck import Deck, Transport
+from sce_lab.widgets.playground.guesses import Guesses
+from sce_lab.widgets.playground.numbers import fits_line, numbers
+from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.settings import Settings
+from sce_lab.widgets.playground.share import Share
+from sce_lab.widgets.playground.snapshot import StaticView
+from sce_lab.widgets.playground.tour import Tour
+
+
+class View:
+    """The panels of ``page``, a :class:`~sce_lab.widgets.playground.playground.Playground`, which they ask and tell.
+
+    Args:
+        page: the playground.
+        controls: its controls, by name.
+        actions: what its buttons do, by name.
+        free: bytes that are free.
+    """
+
+    def __init__(
+        self,
+        page: Any,
+        controls: Mapping[str, widgets.ValueWidget],
+        actions: Mapping[str, Callable[[], Any]],
+        free: Callable[[], int],
+    ) -> None:
+        self.transport, self.deck = Transport(actions), Deck(controls)
+        self.memory = Canvas(memory_spec(_NO_MEMORY, free=free()))
+        self.charts, self.compare, self.challenges = Charts(), Compare(page.remove), Challenges()
+        self.guesses = Guesses(lambda: page.settings, free, lambda: page.runs)
+        self.fits, self.numbers, self.static = text(""), text(""), StaticView()
+        self._lock = threading.Lock()
+        panels = {
+            "Runs": self.compare.view,
+            "Challenges": self.challenges.view,
+            "Guess first": self.guesses.view,
+            "Numbers": self.numbers,
+        }
+        self.tabs = widgets.Tab(list(panels.values()), titles=tuple(panels), selected_index=0)
+        self.tabs.add_class("sce-tabs")
+        self.tour = Tour(page, {**self.deck.boxes, **self.transport.buttons, "tabs": self.tabs})
+        self.share = Share(page.apply, free, self.tour.begin)
+        self.tabs.observe(lambda _: self.tour.look(), "selected_index")
+        self.compare.table.observe(lambda _: self.tour.look(), "selected")
+        self.all = stage(
+            self.share.view,
+            self.transport.view,
+            self.tour.view,
+            self.deck.view,
+            self.memory.widget,
+            text(MEMORY_KEY),
+            self.fits,
+            self.charts.training.widget,
+            text(LOSS_KEY),
+            self.charts.insight.widget,
+            self.tabs,
+        )
+
+    def show_memory(
+        self, assessment: Assessment, free: int, before: pd.DataFrame | None, measured: Mapping[str, int]
+    ) -> None:
+        """Predicted memory, the outline of what it was before, and peaks that were measured."""
+        if assessment.memory.empty:  # as long as nothing is known, nothing is shown
+            self.memory.show(memory_spec(_NO_MEMORY, free=free))
+            return
+        outline = None if before is None or before.equals(assessment.memory) else before
+        self.memory.show(memory_spec(assessment.memory, before=outline, measured=measured, free=free))
+
+    def show_assessment(self, assessment: Assessment, free: int, runs: Sequence[RunRecord]) -> None:
+        """All that says what the settings come to, but for the memory figure."""
+        self.deck.show_notes(assessment.notes)
+        self.fits.value = fits_line(assessment, free)
+        self.numbers.value = numbers(assessment, runs)
+        self.challenges.check(runs, assessment)
+        self.guesses.ask()
+
+    def show_controls(self, settings: Settings, later: Collection[str]) -> None:
+        """Which controls have a say, those that wait for the next start, and the state as a line."""
+        self.deck.show_controls(settings, later)
+        self.share.show(settings.line())
+        self.tour.look()
+
+    def show_table(self, runs: Sequence[RunRecord], assessment: Assessment) -> None:
+        """All that lists runs; with many it takes a while to draw."""
+        self.compare.show(runs)
+        self.challenges.check(runs, assessment)
+        self.numbers.value = numbers(assessment, runs)
+
+
+#: Nothing is known yet: a bar of no length for each loss.
+_NO_MEMORY = pd.DataFrame(
+    [
+        {"loss": loss}
+        | dict.fromkeys(("parameters", "gradients", "optimizer_state", "activations", "loss_workspace", "peak"), 0)
+        for loss in LOOKS
+    ]
+)

@@ -1,0 +1,240 @@
+"""Runs are folders: they come back after a kernel restart, go and come again, and can be repeated in code."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sce_lab.runs import Run, compare_runs, list_runs
+from sce_lab.widgets import Playground
+from sce_lab.widgets.playground.records import FILE, restore
+from sce_lab.widgets.playground.repeat import as_code, command, python_call
+from sce_lab.widgets.playground.settings import Settings
+
+TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two runs, made once: their folders, and what the page that made them said of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCE_LAB_RUNS", str(folder))
+        made = Playground(**TINY, losses=("sampled", "sce"))
+        assert made.start()
+        made.wait(120)
+        return folder, made.results()["runs"]
+
+
+@pytest.fixture
+def page(trained, runs_folder):
+    """A page in a new kernel, so to speak, that finds the two."""
+    shutil.copytree(trained[0], runs_folder)
+    made = Playground(**TINY)
+    yield made
+    made.reset()
+
+
+def without_clock(run):
+    clock = ("seconds", "milliseconds", "measured_memory", "loss_first", "folder")
+    return {k: v for k, v in run.items() if k not in clock}
+
+
+def test_runs_come_back_in_a_new_kernel_as_they_were(trained, page, runs_folder):
+    before, again = trained[1], page
+    after = again.results()["runs"]
+    assert [without_clock(run) for run in after] == [without_clock(run) for run in before]
+    assert after[0]["measured_memory"]["peak"] == before[0]["measured_memory"]["peak"]
+    assert [len(trace.x) for trace in again.view.charts.training.widget.data[1:3]] == [94, 94]
+    again.controls["losses"].value = "ce"
+    again.start()
+    again.wait(60)
+    assert [run["number"] for run in again.results()["runs"]] == [1, 2, 3]
+    table = compare_runs(list_runs(runs_folder))  # what `sce-lab runs` shows
+    assert sorted(table["loss"]) == ["ce", "sampled", "sce"]
+    assert table["NDCG@10"].notna().all()
+    assert not list(runs_folder.glob("*/checkpoint*"))  # no weights: a large catalog would fill the disk
+    json.dumps(again.results(), allow_nan=False)
+
+
+def test_a_run_that_the_kernel_did_not_live_to_end_is_there_as_far_as_it_came(page, runs_folder):
+    first = Run(page.runs[0].folder)
+    (first.folder / "summary.json").unlink()
+    second = Run(page.runs[1].folder)
+    (second.folder / "summary.json").unlink()
+    (second.folder / "history.parquet").unlink()
+    sampled, sce = restore()
+    assert (sampled.snapshot.state, sampled.snapshot.step, sampled.metrics[1]) == ("stopped", 94, False)
+    assert sampled.metrics[0]["NDCG@10"] > 0
+    assert sce.snapshot.state == "failed"
+    assert "before its first evaluation" in str(sce.snapshot.error)
+    Playground(**TINY)
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"shown": true, "settings": {"n_bucket": 3}}', "[]"])
+def test_a_folder_that_cannot_be_read_is_passed_over(page, content):
+    (page.runs[0].folder / FILE).write_text(content)
+    assert [record.loss for record in restore()] == ["sce"]
+
+
+def test_only_the_newest_are_read_back(page):
+    assert [record.loss for record in restore(limit=1)] == ["sce"]
+
+
+def test_removed_runs_stay_away_until_undo_brings_them_back(page):
+    folders = [record.folder for record in page.runs]
+    page.remove([1])
+    assert [record.number for record in page.runs] == [2]
+    assert [record.loss for record in restore()] == ["sce"]
+    page.reset()
+    assert page.runs == []
+    assert restore() == []
+    assert all(folder.exists() for folder in folders)
+    page.undo()
+    assert [record.number for record in page.runs] == [2]
+    page.undo()
+    assert [record.number for record in page.runs] == [1, 2]
+    assert len(page.view.compare.table.rows) == 2
+    assert [record.loss for record in restore()] == ["sampled", "sce"]
+
+
+def test_undo_takes_gestures_and_states_back_one_by_one():
+    page = Playground(**TINY)
+    first = page.settings
+    for value in (24, 32, 48):
+        page.controls["n_buckets"].value = value  # one gesture
+    page.controls["bucket_size_y"].value = 64
+    page.apply({"catalog_size": 500, "losses": ["ce"]})
+    page.undo()
+    assert (page.settings.catalog_size, page.settings.losses) == (200, ("sce",))
+    page.undo()
+    assert (page.settings.n_buckets, page.settings.bucket_size_y) == (48, 32)
+    page.undo()
+    assert page.settings == first
+    page.undo()  # nothing left
+    assert page.settings == first
+    assert page.view.transport.buttons["undo"].disabled
+
+
+def test_a_drag_is_one_gesture_however_long_it_rests(monkeypatch):
+    page, now = Playground(**TINY), [100.0]
+    monkeypatch.setattr("sce_lab.widgets.playground.dials.time", SimpleNamespace(monotonic=lambda: now[0]))
+    first, slider = page.settings, page.controls["n_buckets"]
+
+    def drag(*labels):
+        slider.set_state({"grip": slider.grip + 1})
+        for label in labels:
+            now[0] += 10
+            slider.set_state({"label": label})
+        slider.set_state({"grip": slider.grip + 1})
+
+    drag("24", "32", "48")
+    now[0] -= 10 - 0.1
+    drag("64", "96")  # another drag, however soon
+    page.undo()
+    assert page.settings.n_buckets == 48
+    page.undo()
+    assert page.settings == first
+
+
+def test_runs_that_cannot_be_kept_are_trained_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "a file"))
+    page = Playground(**TINY)
+    assert page.start()
+    page.wait(60)
+    assert "cannot be kept" in page.view.transport.status.value
+    assert page.results()["runs"][0]["state"] == "finished"
+    page.reset()
+
+
+def test_two_runs_picked_are_laid_over_one_another(page):
+    compare = page.view.compare
+    assert "Pick two runs" in compare._difference.value
+    compare.table.selected = [2, 1]
+    assert [trace.name for trace in compare.overlay.widget.data[:2]] == ["run 2", "run 1"]
+    assert len(compare.overlay.widget.data[0].x) == 94
+    two, one = (record.metrics[0]["NDCG@10"] for record in (page.runs[1], page.runs[0]))
+    assert f"{two / one:.3g} ×" in compare._difference.value
+    page.remove([1])
+    assert compare.table.selected == [2]
+
+
+def test_the_pareto_chart_holds_every_run_and_its_frontier(page):
+    data = page.view.compare.pareto.widget.data
+    frontier, points = data[0], {trace.name: trace for trace in data[1:4]}
+    for record, name in zip(page.runs, ("Sampled softmax", "SCE")):
+        assert points[name].y[0] == record.metrics[0]["NDCG@10"]
+        assert points[name].x[0] == record.snapshot.memory.peak
+    assert max(frontier.y) == max(record.metrics[0]["NDCG@10"] for record in page.runs)
+
+
+def test_the_csv_holds_what_the_table_shows(page):
+    link = page.view.compare._link.value
+    content = re.search(r'href="data:text/csv;base64,([^"]+)"', link)[1]
+    frame = pd.read_csv(io.BytesIO(base64.b64decode(content)))
+    assert list(frame["loss"]) == ["sampled", "sce"]
+    assert list(frame["peak_bytes"]) == [record.snapshot.memory.peak for record in page.runs]
+    assert frame["NDCG@10"][1] == pytest.approx(page.runs[1].metrics[0]["NDCG@10"], abs=1e-6)
+    assert frame["run"].tolist() == [1, 2]
+    assert frame["mix_x"].dtype == bool
+    assert 'download="sce-lab-runs.csv"' in link
+
+
+def test_the_page_is_written_beside_the_runs(page, runs_folder):
+    assert page.view.compare.write_page() == runs_folder / "playground.html"
+    assert "plotly-graph-div" in (runs_folder / "playground.html").read_text()
+    page.reset()
+    assert page.view.compare.write_page() is None
+    assert "no runs to compare" in page.view.compare._said.value
+
+
+def test_the_code_of_a_run_repeats_it(page, tmp_path):
+    settings = Settings(
+        **TINY | {"hidden_size": 32, "seed": 3, "epochs": 1}, losses=("sampled", "sce"), sampling="popularity"
+    )
+    page.apply(settings)
+    page.start()
+    page.wait(120)
+    for record in page.runs[2:]:
+        expected = Run(record.folder).history.query("kind == 'step'")["loss"].to_numpy()
+        words = command(settings, record.loss).split()
+        assert words[:2] == ["sce-lab", "train"]
+        environment = os.environ | {"SCE_LAB_RUNS": str(tmp_path / record.loss), "OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [sys.executable, "-m", "sce_lab.cli", *words[1:]], check=True, env=environment, capture_output=True
+        )
+        (run,) = list_runs(tmp_path / record.loss)
+        np.testing.assert_allclose(run.history.query("kind == 'step'")["loss"], expected)
+        printed = []
+        code = python_call(settings, record.loss).replace("print(", "printed.append((").replace('.4f}")', '.4f}"))')
+        exec(code, {"printed": printed})
+        scores = Run(record.folder).history.query("kind == 'evaluation'")["NDCG@10"]
+        assert [score for _, score in printed] == [f"{value:.4f}" for value in scores]
+        assert command(settings, record.loss) in as_code(record)
+
+
+def test_a_long_history_on_disk_is_bounded(tmp_path, cycle_split):
+    from sce_lab.runs import record
+    from sce_lab.training import Trainer, TrainingConfig
+
+    config = TrainingConfig(loss="ce", max_epochs=40, patience=100, batch_size=8, hidden_size=8, n_blocks=1)
+    events = list(record(Trainer(config, cycle_split), tmp_path / "run", checkpoint=False, max_rows=50))
+    steps = [event.loss for event in events if hasattr(event, "n_positions")]
+    history = Run(tmp_path / "run").history
+    kept = history[history["kind"] == "step"]
+    assert len(steps) > 200
+    assert len(kept) < 100
+    assert kept["step"].is_monotonic_increasing
+    assert kept["step"].max() > 0.9 * len(steps)
+    assert (history["kind"] == "evaluation").sum() == 40
+    assert pd.notna(history["loss"][0])
