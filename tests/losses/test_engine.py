@@ -9,7 +9,7 @@ from live_bytes import LiveBytes
 from problems import TOLERANCE, Problem, assert_matches, make_problem, problems, quick
 
 from sce_lab.losses import cross_entropy, engine, make_loss, sampled_softmax, scalable_cross_entropy
-from sce_lab.losses.engine import Blocks, How, autograd, softmax_loss, softmax_losses
+from sce_lab.losses.engine import Blocks, How, autograd, softmax_losses
 
 TILES = [1, 300, 3_000, 2**20]
 SIZES = {"n_buckets": 4, "bucket_size_x": 8, "bucket_size_y": 10}
