@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from sce_lab import cli
 from sce_lab.data import Holdout, Sequences
 from sce_lab.reproduce import RECIPES, Recipe
 from sce_lab.runs import Run, list_runs
@@ -22,19 +21,6 @@ TINY = ("--catalog-size", "200", "--batch-size", "1024", "--bucket-size-y", "16"
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
-
-
-@pytest.fixture
-def sce_lab(monkeypatch, capfd):
-    """Run ``sce-lab ARGUMENTS`` in this process: exit status, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sce-lab", *arguments])
-        with pytest.raises(SystemExit) as status:
-            cli.main()
-        return status.value.code or 0, *capfd.readouterr()
-
-    return run
 
 
 def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
