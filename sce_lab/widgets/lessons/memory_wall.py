@@ -274,15 +274,11 @@ def _device_table(memory: pd.DataFrame) -> str:
         cells = {"": f"{swatch(row['loss'])}{label(row['loss'])}"}
         needed = row["peak"] + row["parameters"]
         for device in DEVICES.values():
-            left = device.usable - needed
-            cells[device.name] = (
-                '<span title="fits">✓</span>'
-                if left >= 0
-                else f'<span class="sce-problem">{format_bytes(-left)} short</span>'
-            )
+            short = f'<span class="sce-problem">{format_bytes(needed - device.usable)} short</span>'
+            cells[device.name] = '<span title="fits">✓</span>' if needed <= device.usable else short
         rows.append(cells)
     key = (
-        '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; otherwise how much it is short of. '
+        '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; otherwise what is missing. '
         "Counted of each device is what the system, Python and CUDA leave.</span></div>"
     )
     return f'<div class="sce-devices">{_STYLE}{table(rows, left=("",))}{key}</div>'
