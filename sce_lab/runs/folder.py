@@ -92,7 +92,9 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): get it back, or move its folder away") from error
         if not isinstance(content, dict):
-            raise ValueError(f"{path} is damaged: it holds {content!r}, not a table; get it back, or move its folder away")
+            raise ValueError(
+                f"{path} is damaged: it holds {content!r}, not a table; get it back, or move its folder away"
+            )
         for entry, kind in {**required, **(possible or {})}.items():
             if entry in required and entry not in content:
                 raise ValueError(f"{path} is damaged or not of a run: it has no {entry!r}")

@@ -11,7 +11,6 @@ from sce_lab.losses import LOSSES
 from sce_lab.memory import format_bytes
 from sce_lab.runs.folder import Run
 
-
 #: Status of a run whose folder is damaged.
 UNREADABLE = "unreadable"
 

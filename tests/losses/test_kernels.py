@@ -19,7 +19,8 @@ from test_sce import sce_settings
 
 from sce_lab.losses import engine, make_loss, scalable_cross_entropy, scalable_cross_entropy_reference
 from sce_lab.losses.engine.torch_search import streaming_topk
-from sce_lab.losses.engine.triton import TritonBackend, interpreted
+from sce_lab.losses.engine.triton import interpreted
+from sce_lab.losses.engine.triton_backend import TritonBackend
 
 pytest.importorskip("triton", reason="Triton is not installed: PyTorch's CPU builds come without it")
 ON_GPU = torch.cuda.is_available()
