@@ -46,3 +46,19 @@ def format_bytes(n: float) -> str:
             return f"{n:.3g} {unit}" if abs(n) < 999.5 else f"{n:,.0f} {unit}"
         n /= 1024
     raise AssertionError("unreachable")
+
+
+def format_count(n: float) -> str:
+    """``1234567`` to ``"1.23 M"``: three significant digits and a power of a thousand, from a million on."""
+    for unit, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if n >= 0.9995 * unit:
+            return f"{n / unit:.3g} {name}" if n < 999.5 * unit else f"{n / unit:,.0f} {name}"
+    return f"{n:,.0f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """``0.0312`` to ``"31 ms"``, ``7300`` to ``"2 h"``: two significant digits and the unit that people would say."""
+    units = ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+    size, name = next((unit for unit in units if seconds >= 0.995 * unit[0]), units[-1])
+    n = seconds / size
+    return f"{n:.2g} {name}" if n < 99.5 else f"{n:,.0f} {name}"

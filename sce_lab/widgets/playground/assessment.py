@@ -14,7 +14,7 @@ import pandas as pd
 from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_split
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
-from sce_lab.memory import format_bytes, predict_memory
+from sce_lab.memory import format_bytes, format_count, predict_memory, tables
 from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
 
@@ -92,6 +92,7 @@ class Assessment:
     Attributes:
         settings: those that were asked about, bucket sizes as in the paper if ``paper_rule`` says so.
         memory: a row a loss, columns ``loss`` and the fields of :class:`sce_lab.memory.MemoryUse`; empty if unknown.
+        work: a row a loss, as :func:`sce_lab.memory.tables.work` makes them; empty if unknown.
         scores: by loss, inner products of a position with an item that its forward pass takes; empty if unknown.
         fitting: of the chosen losses those that would be trained: each has room, and all have it together.
         notes: by card ("data", "loss", "sce", "model", "training").
@@ -102,6 +103,7 @@ class Assessment:
     settings: Settings
     facts: Facts | None
     memory: pd.DataFrame
+    work: pd.DataFrame = field(default_factory=pd.DataFrame)
     scores: Mapping[str, int] = field(default_factory=dict)
     fitting: tuple[str, ...] = ()
     notes: Mapping[str, Note] = field(default_factory=dict)
@@ -142,7 +144,9 @@ def assess(settings: Settings, free: int) -> Assessment:
     if settings.losses and (problem or left_out):
         short = refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting))}"
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
-    return Assessment(settings, facts, memory, scores, fitting, notes, problem, left_out)
+    shape = {"n_sequences": n_sequences, "length": length}
+    work = tables.work([settings.config(loss) for loss in LOOKS], facts.catalog_size, **shape)
+    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out)
 
 
 def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
@@ -201,21 +205,13 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
 def count_scores(settings: Settings, loss: str, n_positions: int, catalog_size: int) -> int:
     """Inner products of an output with an item that a step takes, or of either with a bucket's centre."""
     match loss:
-        case "ce":
+        case "ce" | "cce":
             return n_positions * catalog_size
         case "sampled":
             return n_positions * (settings.n_negatives + 1)
         case _:
             x, y = min(settings.bucket_size_x, n_positions), min(settings.bucket_size_y, catalog_size)
             return settings.n_buckets * (n_positions + catalog_size + x * y)
-
-
-def short_count(n: float) -> str:
-    """``1234567`` to ``"1.23 M"``."""
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if n >= unit:
-            return f"{n / unit:.3g} {name}"
-    return f"{n:,.0f}"
 
 
 # The cards have room for two lines of about thirty characters.
@@ -226,12 +222,12 @@ def _loss_note(settings: Settings, facts: Facts, positions: int, scores: Mapping
     match settings.losses:
         case ():
             return Note("Choose at least one", "problem")
-        case ("ce",):
-            return Note(f"N × C = {positions:,} × {catalog:,} = {short_count(scores['ce'])} scores a step")
+        case ("ce",) | ("cce",):
+            return Note(f"N × C = {positions:,} × {catalog:,} = {format_count(scores['ce'])} scores a step")
         case ("sampled",) if negatives >= catalog:
             return Note("More negatives than items: cross-entropy costs less", "warning")
         case ("sampled",):
-            return Note(f"{positions:,} × {negatives:,} = {short_count(positions * negatives)} scores a step")
+            return Note(f"{positions:,} × {negatives:,} = {format_count(positions * negatives)} scores a step")
         case ("sce",):
             return Note("Scores only the items of a position's buckets")
         case several:
@@ -247,7 +243,7 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
     if buckets * x < positions:
         return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
     scores, all_scores = buckets * x * y, positions * facts.catalog_size
-    product = f"{buckets:,} × {x:,} × {y:,} = {short_count(scores)} scores"
+    product = f"{buckets:,} × {x:,} × {y:,} = {format_count(scores)} scores"
     if scores > all_scores:
         return Note(f"{product}, more than CE's", "warning")
     share = 100 * scores / all_scores
@@ -256,4 +252,4 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
 
 def _model_note(settings: Settings, facts: Facts) -> Note:
     table, all_cells = facts.catalog_size * settings.hidden_size, 4 * facts.catalog_size * settings.hidden_size
-    return Note(f"C × D = {short_count(table)} weights for the items alone, {format_bytes(all_cells)}")
+    return Note(f"C × D = {format_count(table)} weights for the items alone, {format_bytes(all_cells)}")
