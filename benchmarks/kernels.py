@@ -26,11 +26,12 @@ import torch
 import triton
 from rich.console import Console
 from rich.table import Table
-from sce_lab.losses.kernels import interpreted, search, softmax
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from sce_lab.losses.engine import Settings
+from sce_lab.losses.engine import Blocks, Problem
+from sce_lab.losses.engine.problem import PositionGradients, Slots
+from sce_lab.losses.engine.triton import interpreted, search, softmax
 from sce_lab.runs import environment, write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -69,13 +70,11 @@ def launch_all(dtype: torch.dtype, dim: int, sparse_grad: bool = False) -> None:
     counts, candidates = searching.candidates(bounds, capacity=512)
     searching.scores(candidates, counts, n_slots=256)
 
-    labels, rows, items = torch.zeros(64).long(), torch.zeros(4, 16).long(), torch.zeros(4, 32).long()
-    softmax.log_negatives(outputs, table, labels, rows, items)
-    softmax.winner_gradients(
-        outputs, table, labels, items, torch.zeros(64).long(),
-        grad_losses=torch.ones(64), grad_positive=torch.ones(64), log_z=torch.ones(64), bucket_size_x=16,
-        settings=Settings(torch.float32, 2**20, sparse_grad, deterministic=False, kernels=True),
-    )  # fmt: skip
+    rows, items = torch.zeros(4, 16).long(), torch.zeros(4, 32).long()
+    problem = Problem(outputs, table, torch.zeros(64).long(), torch.ones(64, dtype=torch.bool), Blocks(rows, items))
+    softmax.log_negatives(problem)
+    slots = Slots(torch.zeros(64).long(), torch.arange(64), most=16, once=True)
+    softmax.winner_gradients(problem, slots, PositionGradients(*torch.ones(3, 64)), sparse_grad)
 
 
 def resources(kernel: Any) -> dict[str, int]:

@@ -69,6 +69,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(column.type.storage_type)
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if types.is_float16(column.type):
+        return column.cast(pa.float32())
     if str(column.type) in ("string", "string_view"):
         return column.cast(pa.large_string())
     if str(column.type) in ("binary", "binary_view") or types.is_fixed_size_binary(column.type):

@@ -213,7 +213,7 @@ def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure
 
 def count(n: float) -> str:
     """``20000`` to ``"20k"``."""
-    for unit, name in ((1e6, "M"), (1e3, "k")):
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if n >= unit:
             return f"{n / unit:.3g}{name}"
     return f"{n:.0f}"

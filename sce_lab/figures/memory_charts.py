@@ -253,7 +253,7 @@ def catalog_ticks(catalog: np.ndarray) -> Spec:
     """A tick a power of ten, written as people say it."""
     low, high = math.log10(catalog.min()), math.log10(catalog.max())
     decades = 10.0 ** np.arange(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
-    names = [f"{d / 1e9:g}G" if d >= 1e9 else count(d) for d in decades]
+    names = [count(d) for d in decades]
     return {"range": [low - 0.05, high + 0.05], "tickvals": decades, "ticktext": names}
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sce_lab.losses import LOSSES
-from sce_lab.memory import format_bytes, format_count
+from sce_lab.memory import format_bytes
+from sce_lab.memory.use import power_of_ten
 
 #: Text: of equal contrast on white and on black. Nothing else has this colour, so that THEME_CSS can find it.
 INK = "rgb(119, 120, 121)"
@@ -145,7 +146,12 @@ def log_count_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
     end = high + (high - low) * room / (1 - room)
     step = next(s for s in (1, 2, 3, 6) if (end - low) / s <= 4 or s == 6)
     ticks = 10.0 ** np.arange(step * math.ceil(low / step), high + 1, step)
-    return {"type": "log", "range": [low, end], "tickvals": ticks, "ticktext": [format_count(t) for t in ticks]}
+    return {
+        "type": "log",
+        "range": [low, end],
+        "tickvals": ticks,
+        "ticktext": [power_of_ten(round(math.log10(t))) for t in ticks],
+    }
 
 
 def panel_title(text: str, panel: str = "") -> Spec:

@@ -49,11 +49,22 @@ def format_bytes(n: float) -> str:
 
 
 def format_count(n: float) -> str:
-    """``1234567`` to ``"1.23 M"``: three significant digits and a power of a thousand, from a million on."""
-    for unit, name in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+    """``1234567`` to ``"1.23 M"``; beyond millions of millions as a power of ten."""
+    if n >= 999.5e12:
+        mantissa, exponent = f"{n:.2e}".split("e")
+        return f"{mantissa} × {power_of_ten(int(exponent))}"
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if n >= 0.9995 * unit:
-            return f"{n / unit:.3g} {name}" if n < 999.5 * unit else f"{n / unit:,.0f} {name}"
+            return f"{n / unit:.3g} {name}"
     return f"{n:,.0f}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """``15`` to ``"10¹⁵"``."""
+    return "10" + str(exponent).translate(_RAISED)
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def format_seconds(seconds: float) -> str:

@@ -106,7 +106,9 @@ def _go_on(run: Run, trainer: Trainer) -> list[dict[str, Any]]:
     settings = run.settings  # refuses a config.json that is damaged or somebody else's
     begun = not history.empty or bool(run.summary)
     if begun and not settings.get("checkpoint", False):
-        raise ValueError(f"{run.folder} holds a run that kept no checkpoint, so it cannot be continued: take another one")
+        raise ValueError(
+            f"{run.folder} holds a run that kept no checkpoint, so it cannot be continued: take another one"
+        )
     if begun:
         warnings.warn(f"{run.checkpoint} is missing: the run begins again", stacklevel=2)
     return []

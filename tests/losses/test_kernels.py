@@ -15,17 +15,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import TOLERANCE, assert_matches, make_problem, problems
-from sce_lab.losses.topk import streaming_topk
 from test_sce import sce_settings
 
-from sce_lab.losses import kernels, scalable_cross_entropy, scalable_cross_entropy_reference
+from sce_lab.losses import engine, make_loss, scalable_cross_entropy, scalable_cross_entropy_reference
+from sce_lab.losses.engine.torch_search import streaming_topk
+from sce_lab.losses.engine.triton import interpreted
+from sce_lab.losses.engine.triton_backend import TritonBackend
 
 pytest.importorskip("triton", reason="Triton is not installed: PyTorch's CPU builds come without it")
 ON_GPU = torch.cuda.is_available()
-if not (ON_GPU or kernels.interpreted()):
+if not (ON_GPU or interpreted()):
     pytest.skip("neither a GPU nor TRITON_INTERPRET=1", allow_module_level=True)
 
-from sce_lab.losses.kernels import search, softmax  # noqa: E402
+from sce_lab.losses.engine.triton import search, softmax  # noqa: E402
 
 DEVICE = "cuda" if ON_GPU else "cpu"
 WORKSPACE = 2**27
@@ -33,11 +35,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:bucket_size", "ignore:TRITON_DEF
 some = settings(max_examples=30, deadline=None, derandomize=True)  # the interpreter takes its time
 
 
-@pytest.fixture(autouse=True, scope="module")
-def asked_for():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCE_LAB_TRITON", "1")
-        yield
+def in_triton(*arguments, **settings):
+    """The loss by its kernels."""
+    return scalable_cross_entropy(*arguments, **settings, backend="triton")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ class TestSearch:
         allowed = None
         if data.draw(st.booleans()):
             allowed = drawn(c, seed=seed + 2) < data.draw(st.sampled_from([-9.0, 0.0, 9.0]))
-        chosen = streaming_topk(queries, table, k, allowed=allowed, workspace_bytes=WORKSPACE, kernels=True)
+        chosen = TritonBackend().topk(queries, table, k, allowed, WORKSPACE)
         assert_is_topk(chosen, queries, table, k, allowed)
 
     @pytest.mark.parametrize(("d", "k"), [(3, 60), (64, 1), (100, 5)])
@@ -212,13 +212,12 @@ class TestSearch:
         assert search.threshold_topk(queries, table, 20, allowed=None, workspace_bytes=needed) is not None
 
 
-def both_ways(problem, monkeypatch, **settings):
+def both_ways(problem, **settings):
     """Loss and gradients with kernels and without."""
-    results = []
-    for value in ("1", "0"):
-        monkeypatch.setenv("SCE_LAB_TRITON", value)
-        results.append(problem.backward(scalable_cross_entropy(*problem.arguments, **settings)))
-    return results
+    return [
+        problem.backward(scalable_cross_entropy(*problem.arguments, **settings, backend=backend))
+        for backend in ("triton", "torch")
+    ]
 
 
 def on_device(problem):
@@ -252,9 +251,7 @@ class TestLosses:
         expected = oracle.scalable_cross_entropy(outputs, weight, target, rows.tolist(), items.tolist())
         if ON_GPU:  # the device may break ties otherwise
             problem = on_device(problem)
-        loss, *gradients = problem.backward(
-            scalable_cross_entropy(*problem.arguments, **settings, sparse_grad=sparse_grad)
-        )
+        loss, *gradients = problem.backward(in_triton(*problem.arguments, **settings, sparse_grad=sparse_grad))
         assert gradients[1].is_sparse == sparse_grad
         assert_matches((loss.cpu(), *(g.cpu() for g in gradients)), expected, problem, settings["reduction"])
 
@@ -264,7 +261,7 @@ class TestLosses:
         """More slots, winners, items and dimensions than a program takes at a time."""
         problem = on_device(make_problem(n=200, c=400, d=d, dtype=torch.float32, ignored=0.2, scale=d**-0.25))
         sizes = {"n_buckets": 3, "bucket_size_x": 90, "bucket_size_y": 150, "centers": drawn(3, d)}
-        fused, plain = both_ways(problem, monkeypatch, **sizes, sparse_grad=sparse_grad)
+        fused, plain = both_ways(problem, **sizes, sparse_grad=sparse_grad)
         for ours, theirs in zip(fused, plain):
             ours, theirs = ours.to_dense(), theirs.to_dense()
             assert ours.dtype == theirs.dtype
@@ -273,10 +270,10 @@ class TestLosses:
             assert torch.equal(fused[2]._indices(), plain[2]._indices())
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_half_precision_is_added_up_in_float32(self, dtype, monkeypatch):
+    def test_half_precision_is_added_up_in_float32(self, dtype):
         problem = on_device(make_problem(n=200, c=400, d=32, dtype=dtype, scale=0.7))
         sizes = {"n_buckets": 3, "bucket_size_x": 90, "bucket_size_y": 150, "centers": drawn(3, 32)}
-        fused, plain = both_ways(problem, monkeypatch, **sizes)
+        fused, plain = both_ways(problem, **sizes)
         assert fused[0].dtype == torch.float32
         assert abs(fused[0] - plain[0]) <= 1e-6 * plain[0]
         for ours, theirs in zip(fused[1:], plain[1:]):
@@ -286,17 +283,17 @@ class TestLosses:
     def test_search_and_losses_together_equal_the_reference(self):
         problem = on_device(make_problem(n=300, c=4_000, d=16, dtype=torch.float32, ignored=0.2))
         sizes = {"n_buckets": 6, "bucket_size_x": 40, "bucket_size_y": 60, "centers": drawn(6, 16)}
-        ours = problem.backward(scalable_cross_entropy(*problem.arguments, **sizes))
+        ours = problem.backward(in_triton(*problem.arguments, **sizes))
         theirs = problem.backward(scalable_cross_entropy_reference(*problem.arguments, **sizes))
         for a, b in zip(ours, theirs):
             assert (a - b).norm() <= 2e-6 * b.norm()
 
-    def test_under_autocast_halves_meet_float32(self, monkeypatch):
+    def test_under_autocast_halves_meet_float32(self):
         problem = on_device(make_problem(n=100, c=200, d=16, dtype=torch.float32))
         problem.input = problem.input.detach().bfloat16().requires_grad_()
         sizes = {"n_buckets": 3, "bucket_size_x": 40, "bucket_size_y": 50, "centers": drawn(3, 16)}
         with torch.autocast(DEVICE, dtype=torch.bfloat16):
-            fused, plain = both_ways(problem, monkeypatch, **sizes)
+            fused, plain = both_ways(problem, **sizes)
         assert [t.dtype for t in fused] == [torch.float32, torch.bfloat16, torch.float32]
         for ours, theirs in zip(fused, plain):
             assert (ours - theirs).float().norm() <= TOLERANCE[ours.dtype] * theirs.float().norm()
@@ -305,27 +302,27 @@ class TestLosses:
         weight = torch.tensor([[30.0], [2.0]], device=DEVICE, requires_grad=True)
         input = torch.tensor([[1.0]], device=DEVICE, requires_grad=True)
         sizes = {"n_buckets": 1, "bucket_size_x": 1, "bucket_size_y": 2}
-        loss = scalable_cross_entropy(input, weight, torch.tensor([0], device=DEVICE), **sizes)
+        loss = in_triton(input, weight, torch.tensor([0], device=DEVICE), **sizes)
         loss.backward()
         p = torch.tensor(-28.0, dtype=torch.float64).exp().item()
         assert loss.item() == pytest.approx(p, rel=1e-5)
         assert weight.grad.flatten().tolist() == pytest.approx([-p, p], rel=1e-5)
 
-    def test_large_logits_do_not_overflow(self, monkeypatch):
+    def test_large_logits_do_not_overflow(self):
         problem = on_device(make_problem(n=100, c=200, d=8, dtype=torch.float32, scale=10.0))
         sizes = {"n_buckets": 3, "bucket_size_x": 40, "bucket_size_y": 100, "centers": drawn(3, 8)}
-        fused, plain = both_ways(problem, monkeypatch, **sizes, reduction="none")
+        fused, plain = both_ways(problem, **sizes, reduction="none")
         assert fused[0].max() > 200
         for ours, theirs in zip(fused, plain):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-2)
 
     @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
-    def test_nan_is_seen_where_pytorch_shows_it(self, poison, monkeypatch):
+    def test_nan_is_seen_where_pytorch_shows_it(self, poison):
         problem = on_device(make_problem(n=60, c=100, d=8, dtype=torch.float32))
         with torch.no_grad():
             problem.input[11] = poison
         sizes = {"n_buckets": 3, "bucket_size_x": 20, "bucket_size_y": 30, "centers": drawn(3, 8)}
-        fused, plain = both_ways(problem, monkeypatch, **sizes, reduction="none")
+        fused, plain = both_ways(problem, **sizes, reduction="none")
         assert not fused[0][11].isfinite()
         for ours, theirs in zip(fused, plain):
             torch.testing.assert_close(ours, theirs, equal_nan=True)
@@ -334,14 +331,14 @@ class TestLosses:
         """No negatives: the loss is 0, and so is its gradient."""
         problem = on_device(make_problem(n=3, c=1, d=4, dtype=torch.float32))
         sizes = {"n_buckets": 2, "bucket_size_x": 3, "bucket_size_y": 1}
-        loss, *gradients = problem.backward(scalable_cross_entropy(*problem.arguments, **sizes))
+        loss, *gradients = problem.backward(in_triton(*problem.arguments, **sizes))
         assert loss == 0
         assert all((gradient == 0).all() for gradient in gradients)
 
     def test_no_position_has_a_target(self):
         problem = on_device(make_problem(n=9, c=20, dtype=torch.float32, ignored=1.1))
         sizes = {"n_buckets": 2, "bucket_size_x": 3, "bucket_size_y": 4}
-        loss, *gradients = problem.backward(scalable_cross_entropy(*problem.arguments, **sizes))
+        loss, *gradients = problem.backward(in_triton(*problem.arguments, **sizes))
         assert loss == 0
         assert all((gradient == 0).all() for gradient in gradients)
 
@@ -350,7 +347,7 @@ class TestLosses:
         center = drawn(1, 8)
         once, often = (
             problem.backward(
-                scalable_cross_entropy(
+                in_triton(
                     *problem.arguments, n_buckets=n, bucket_size_x=9, bucket_size_y=10, centers=center.expand(n, -1)
                 )
             )
@@ -359,16 +356,38 @@ class TestLosses:
         for a, b in zip(once, often):
             torch.testing.assert_close(a, b)
 
-    def test_backward_does_as_forward_did(self, monkeypatch):
-        """The choice is made once: switching over between the two changes nothing."""
+    @pytest.mark.parametrize("sizes", [{}, {"bias": True}, {"combine": "logsumexp"}], ids=str)
+    def test_what_has_no_kernel_is_left_to_pytorch(self, sizes, monkeypatch):
+        """And what has one is not: forward and backward."""
         problem = on_device(make_problem(dtype=torch.float32))
-        loss = scalable_cross_entropy(*problem.arguments, n_buckets=2, bucket_size_x=9, bucket_size_y=9)
-        monkeypatch.setenv("SCE_LAB_TRITON", "0")
+        rows, items = torch.arange(30, device=DEVICE).view(2, 15), torch.arange(40, device=DEVICE).view(2, 20)
+        bias = torch.zeros(2, 20, device=DEVICE) if sizes.pop("bias", False) else None
         called = []
-        fused = softmax.winner_gradients
-        monkeypatch.setattr(softmax, "winner_gradients", lambda *a, **s: called.append(1) or fused(*a, **s))
-        loss.backward()
-        assert called == [1]
+        for name in ("log_negatives", "winner_gradients"):
+            kernel = getattr(softmax, name)
+            monkeypatch.setattr(softmax, name, lambda *a, name=name, kernel=kernel: called.append(name) or kernel(*a))
+        asked = engine.Problem(
+            *problem.arguments, torch.ones(30, dtype=torch.bool, device=DEVICE), engine.Blocks.of(rows, items, bias)
+        )
+        results = []
+        for backend in ("triton", "torch"):
+            losses, _ = engine.softmax_losses(asked, engine.How(2**20, backend=backend), **sizes)
+            results.append(problem.backward(losses))
+        for ours, theirs in zip(*results):
+            torch.testing.assert_close(ours, theirs)
+        expected = [] if bias is not None else ["log_negatives"] if sizes else ["log_negatives", "winner_gradients"]
+        assert called == expected
+
+    @pytest.mark.parametrize("name", ["cce", "sampled"])
+    def test_other_losses_take_the_backend_too(self, name):
+        problem = on_device(make_problem(dtype=torch.float32, ignored=0.2))
+        settings = {} if name == "cce" else {"negatives": torch.arange(5, device=DEVICE)}
+        ours, theirs = (
+            problem.backward(make_loss(name, **settings, backend=backend)(*problem.arguments))
+            for backend in ("triton", "torch")
+        )
+        for a, b in zip(ours, theirs):
+            torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32x3"])
@@ -406,7 +425,7 @@ class TestOnAGPU:
 
         sizes = {"n_buckets": n_buckets, "bucket_size_x": n_buckets, "bucket_size_y": 256, "centers": centers}
         results, workspace = [], []
-        for sce in (scalable_cross_entropy, scalable_cross_entropy_reference):
+        for sce in (in_triton, scalable_cross_entropy_reference):
             outputs.grad = table.grad = None
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()

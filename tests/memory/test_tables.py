@@ -61,9 +61,18 @@ def test_work_is_what_is_counted_and_an_estimate_of_its_time_here():
 
 
 @pytest.mark.parametrize(
-    ("n", "words"), [(0, "0"), (999_499, "999,499"), (1_234_567, "1.23 M"), (2.46e15, "2.46 P"), (5e21, "5,000 E")]
+    ("n", "words"),
+    [
+        (0, "0"),
+        (999_999, "1 M"),
+        (1_234_567, "1.23 M"),
+        (999.9e6, "1 G"),
+        (6.4e12, "6.4 T"),
+        (6.4e15, "6.40 × 10¹⁵"),
+        (1.25e21, "1.25 × 10²¹"),
+    ],
 )
-def test_counts_for_people(n, words):
+def test_large_numbers_are_short_and_written_as_people_do(n, words):
     assert format_count(n) == words
 
 

@@ -57,7 +57,9 @@ def softmax_loss(problem: Problem, weights: Tensor, how: How) -> Tensor:
     outputs, table = problem.outputs, problem.table
     with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
     plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
-    if with_gradient and not torch.compiler.is_compiling() and fits_at_once(problem, plan):
+    # In float16 small gradients are lost if they are rounded before a factor from outside (a GradScaler's) comes in.
+    in_range = torch.float16 not in (outputs.dtype, table.dtype)
+    if with_gradient and in_range and not torch.compiler.is_compiling() and fits_at_once(problem, plan):
         needs = [outputs.requires_grad, table.requires_grad]
         return _SoftmaxAtOnce.apply(*_flat(problem), weights, needs, how)[0]
     losses, _ = softmax_losses(problem, how)
@@ -88,8 +90,9 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, grad_losses: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_losses is None:
             return (None,) * 9
-        grads = _gradients(grad_losses, ctx.saved_tensors, ctx.combine, ctx.needs_input_grad, ctx.how)
-        return *_differentiable_once(grads, ctx.saved_tensors), *(None,) * 7
+        saved = ctx.saved_tensors  # once: under torch.utils.checkpoint they are made for the asking
+        grads = _gradients(grad_losses, saved, ctx.combine, ctx.needs_input_grad, ctx.how)
+        return *_differentiable_once(grads, saved), *(None,) * 7
 
 
 class _SoftmaxAtOnce(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch import Tensor
 from .problem import Gradients, PositionGradients, Problem, Slots
 from .tiles import Plan
 from .torch_backend import TorchBackend
-from .triton import TritonBackend
+from .triton_backend import TritonBackend
 
 
 class Backend(Protocol):

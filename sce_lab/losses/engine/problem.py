@@ -42,12 +42,14 @@ class Blocks(NamedTuple):
         if bias is None:
             return cls(rows, items)
         bias = bias.gather(1, order)
+        n_blocks, n_y = items.shape
         first = torch.searchsorted(items, items)  # where the first of its equals stands, (n_blocks, n_y)
-        largest = torch.full_like(bias, -torch.inf).scatter_reduce(1, first, bias, "amax")
+        first = (first + n_y * torch.arange(n_blocks, device=items.device).unsqueeze(1)).flatten()
+        largest = torch.full_like(bias, -torch.inf).view(-1).scatter_reduce(0, first, bias.flatten(), "amax")
         shift = largest.clamp(min=torch.finfo(bias.dtype).min)  # finite, also where nothing is there
-        weight = (bias - shift.gather(1, first)).exp()
-        total = torch.zeros_like(bias).scatter_add(1, first, weight)
-        return cls(rows, items, shift + total.log())
+        weight = (bias.flatten() - shift[first]).exp()
+        total = torch.zeros_like(weight).scatter_add(0, first, weight)
+        return cls(rows, items, (shift + total.log()).view(n_blocks, n_y))
 
 
 class Problem(NamedTuple):

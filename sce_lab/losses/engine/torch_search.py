@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .tiles import chunks, decided
+from .tiles import chunks, decided, is_fake
 
 BLOCK = 8  # scores that are searched or skipped together
 
@@ -49,19 +49,23 @@ def streaming_topk(
     chunk_size = min(chunk_size, max(in_blocks, BLOCK))
     parts = chunks(in_blocks, chunk_size, table)
     parts = sorted(parts, key=lambda part: (part.start / chunk_size * 0.618034) % 1)
+    if is_fake(table):  # a late chunk may be searched whole, or in some of its blocks: a prediction does both
+        parts += parts[1:]
     if in_blocks < len(table):
         parts.append(slice(in_blocks, len(table)))  # less than one block is left over
 
     buffer = queries.new_empty(n_queries * chunk_size)
     best = queries.new_empty(n_queries, 0)  # (Q, up to k): the largest scores so far ...
     chosen = torch.empty(n_queries, 0, dtype=torch.int64, device=queries.device)  # ... and whose they are
-    for part in parts:
+    for nth, part in enumerate(parts):
+        if is_fake(table) and nth > 0:  # after many chunks the k best are there
+            best, chosen = (kept.new_empty(n_queries, k) for kept in (best, chosen))
         rows = table[part].to(queries.dtype)  # (chunk, D)
         scores = torch.mm(queries, rows.T, out=buffer[: n_queries * len(rows)].view(n_queries, len(rows)))
         if allowed is not None:
             scores.masked_fill_(~allowed[part], -torch.inf)
         threshold = best.amin(dim=1, keepdim=True) if 0 < k == best.shape[1] else None
-        promising = _promising_blocks(scores, k, threshold)
+        promising = _promising_blocks(scores, k, threshold, all_in_a_prediction=nth == 1)
         if promising is None:
             values, columns = _largest(scores, k)
         else:
@@ -76,7 +80,7 @@ def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
 
 
-def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None) -> Tensor | None:
+def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None, all_in_a_prediction: bool) -> Tensor | None:
     """The few blocks of each row that hold all of its k largest scores above the ``threshold (Q, 1)``, if few do."""
     n_blocks = scores.shape[1] // BLOCK
     few = n_blocks // 4  # it is as quick to search all scores as to search more blocks than these
@@ -87,7 +91,8 @@ def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None) -> Tenso
     n_promising = k
     if threshold is not None:
         most = (maxima > threshold).sum(dim=1).amax()
-        n_promising = min(k, decided(lambda: int(most), few, most))
+        most = decided(lambda: int(most), n_blocks if all_in_a_prediction else few, most)
+        n_promising = min(k, most)
         if n_promising > few:
             return None
     return _largest(maxima, n_promising)[1]  # (Q, n_promising)

@@ -8,7 +8,6 @@ A training loop in a notebook cell would block every button. :class:`LiveRun` dr
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 import weakref
@@ -16,9 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from sce_lab.training import Event, Finished, StepDone
+from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING, Progress, Snapshot
 from sce_lab.widgets.kit.turns import Turn
 
@@ -185,9 +184,11 @@ class LiveRun:
     # ---------------------------------------------------------------------------------------------- in the worker
 
     def _work(self, events: Events, publish: Callable[[Snapshot], None] | None) -> None:
+        with one_core_left():
+            self._work_through(events, publish)
+
+    def _work_through(self, events: Events, publish: Callable[[Snapshot], None] | None) -> None:
         shown, cost = -np.inf, 0.0
-        # One core is left for the kernel and the page: two busy threads on two cores wait for each other, step by step.
-        torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - 1)))
         try:
             for event in events(self._stop.is_set):
                 with self._lock:

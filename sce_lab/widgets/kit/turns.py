@@ -50,8 +50,9 @@ def take_turns(runs: Mapping[str, Iterable[Event]]) -> Iterator[Turn]:
 def looking_inside(step: StepFunction, every: int = 10) -> StepFunction:
     """A step function that asks a loss which has statistics (SCE) for them at every ``every``-th step.
 
-    They cost the search of the buckets once more, and a softmax over the whole catalog at a few hundred positions. What is learned is the same. The steps are
-    chosen so that :func:`measuring_moments` measures others, if its own interval is a multiple of this one.
+    They cost the search of the buckets once more, and a softmax over the whole catalog at a few hundred positions. What
+    is learned is the same. The steps are chosen so that :func:`measuring_moments` measures others, if its own interval
+    is a multiple of this one.
     """
     count = 0
 

@@ -19,6 +19,8 @@ from sce_lab.figures.memory_charts import growth_spec, parts_spec, work_spec
 from sce_lab.memory import (
     DEVICES,
     count_work,
+    format_bytes,
+    format_count,
     free_memory,
     measure_memory,
     predict_memory,
@@ -159,10 +161,10 @@ class MemoryWall:
 
     def _show_text(self, wall: Wall) -> None:
         positions = wall.batch_size * wall.length
+        scores = format_count(positions * wall.catalog_size)
         self._note.value = (
             f'<div class="sce-caption"><span>N = {wall.batch_size:,} × {wall.length} = <b>{positions:,}</b> positions; '
-            f"N × C = {positions:,} × {wall.catalog_size:,} = <b>{positions * wall.catalog_size:.3g}</b> scores for "
-            "cross-entropy</span></div>"
+            f"N × C = {positions:,} × {wall.catalog_size:,} = <b>{scores}</b> scores for cross-entropy</span></div>"
         )
         self._devices.value = _device_table(self.memory)
 
@@ -292,23 +294,16 @@ def _device_table(memory: pd.DataFrame) -> str:
         for device in DEVICES.values():
             left = device.usable - needed
             cells[device.name] = (
-                '<span title="fits">✓</span>' if left >= 0 else f'<span class="sce-problem">−{_short(-left)}</span>'
+                '<span title="fits">✓</span>'
+                if left >= 0
+                else f'<span class="sce-problem">{format_bytes(-left)} short</span>'
             )
         rows.append(cells)
     key = (
-        '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; − how much is missing. '
+        '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; otherwise what is missing. '
         "Counted of each device is what the system, Python and CUDA leave.</span></div>"
     )
     return f'<div class="sce-devices">{_STYLE}{table(rows, left=("",))}{key}</div>'
-
-
-def _short(n: float) -> str:
-    """As :func:`format_bytes`, for a narrow column."""
-    for unit in ("M", "G", "T", "P"):
-        n /= 1024 if unit != "M" else 2**20
-        if n < 999.5 or unit == "P":
-            return f"{n:.2g} {unit}" if n < 99.5 else f"{n:,.0f} {unit}"
-    raise AssertionError("unreachable")
 
 
 _STYLE = """<style>

@@ -15,6 +15,7 @@ from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_spli
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, format_count, predict_memory, tables
+from sce_lab.widgets.kit.words import capitalised, counted
 from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
 
@@ -132,13 +133,13 @@ def assess(settings: Settings, free: int) -> Assessment:
     if refused and not problem:
         left_out = f"{' and '.join(refused)}, {format_bytes(free)} are free: left out."
     notes = {
-        "data": Note(f"{facts.n_users:,} users, {facts.catalog_size:,} items"),
+        "data": Note(f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"),
         "loss": _loss_note(settings, facts, positions, scores),
         "sce": _sce_note(settings, facts, positions),
         "model": _model_note(settings, facts),
         "training": Note(
             f"N ≈ {n_sequences:,} × {length} = {positions:,} positions, "
-            f"{math.ceil(facts.n_trained / settings.batch_size):,} steps an epoch"
+            f"{counted(math.ceil(facts.n_trained / settings.batch_size), 'step')} an epoch"
         ),
     }
     if settings.losses and (problem or left_out):
@@ -163,8 +164,7 @@ def _sentence(error: BaseException, settings: Settings) -> str:
     if isinstance(error, ConnectionError):  # its own message is long and for a shell
         file = DATASETS[settings.dataset].path
         return f"The download failed. Go online, or put {file} into a folder and set SCE_LAB_DATA to that folder."
-    message = str(error) or type(error).__name__
-    return message[0].upper() + message[1:]
+    return capitalised(str(error) or type(error).__name__)
 
 
 def needed(use: Mapping[str, float]) -> float:

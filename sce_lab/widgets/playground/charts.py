@@ -10,7 +10,7 @@ import numpy as np
 
 from sce_lab.figures import METRICS, insight_spec, training_spec
 from sce_lab.widgets.kit.stage import Canvas
-from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.records import RunRecord, beside
 
 #: Seconds between two sights of what trembles from step to step.
 SLOW = 1.0
@@ -33,7 +33,7 @@ class Charts:
     def show(self, runs: Sequence[RunRecord], *, active: bool = False, news: bool = True) -> None:
         """Draw the runs. Without ``news`` the loss goes on, and little else moves."""
         newest = runs[-1] if runs else None
-        same = {run.loss: run for run in runs if newest and run.settings.source == newest.settings.source}
+        same = {run.loss: run for run in beside(newest, runs)}
         shots = {loss: run.snapshot for loss, run in same.items()}
         curves = {loss: shot.curves for loss, shot in shots.items()}
         if time.monotonic() > self._slow_due or not active:

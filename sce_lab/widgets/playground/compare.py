@@ -19,10 +19,10 @@ from sce_lab.memory import format_bytes
 from sce_lab.runs import Run, runs_root
 from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.stage import Canvas, table, text
-from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.records import RunRecord, beside
 from sce_lab.widgets.playground.repeat import as_code
 from sce_lab.widgets.playground.run_table import Cell, Column, RunTable
-from sce_lab.widgets.playground.status import run_words
+from sce_lab.widgets.playground.status import data_title, run_words
 
 QUALITY = (*METRICS, "COV@10")
 COLUMNS = (
@@ -98,6 +98,7 @@ class Compare:
         self.table = RunTable(COLUMNS, EMPTY)
         self.pareto = Canvas(pareto_spec(_points([])))
         self.overlay = Canvas(overlay_spec([]))
+        self._which = text("")
         self._difference, self._code, self._link, self._said = text(""), text(""), text(""), text("")
         self.buttons = {
             "remove": widgets.Button(
@@ -113,7 +114,16 @@ class Compare:
         bar = widgets.HBox([*self.buttons.values(), self._link, self._said])
         bar.add_class("sce-bar")
         self.view = widgets.VBox(
-            [self.table, text(_KEY), bar, self.pareto.widget, self._difference, self.overlay.widget, self._code]
+            [
+                self.table,
+                text(_KEY),
+                bar,
+                self.pareto.widget,
+                self._which,
+                self._difference,
+                self.overlay.widget,
+                self._code,
+            ]
         )
         self._show_picked()
 
@@ -129,6 +139,11 @@ class Compare:
         self.table.show((record.number, table_row(record)) for record in records)
         self._show_picked()
 
+    def say(self, sentences: Sequence[str]) -> None:
+        """Say what is wrong with runs, the first of it and how much more there is."""
+        more = f" So it is with {len(sentences) - 1} more." if len(sentences) > 1 else ""
+        self._said.value = f'<span class="sce-problem">{html.escape(sentences[0])}{more}</span>' if sentences else ""
+
     def write_page(self) -> Path | None:
         """Write the finished runs as one HTML file beside their folders; None, and a sentence, if that cannot be."""
         runs = [Run(r.folder) for r in self._records if r.folder and r.snapshot.finished and r.snapshot.step]
@@ -136,23 +151,25 @@ class Compare:
         try:
             write_comparison_page(path, runs)
         except (ValueError, OSError) as error:
-            self._said.value = f'<span class="sce-problem">{html.escape(str(error))}</span>'
+            self.say([str(error)])
             return None
         self._said.value = f"Written: {html.escape(str(path))}"
         return path
 
     def _show_picked(self) -> None:
         picked = self.picked
-        self.pareto.show(pareto_spec(_points(self._records), selected=self.table.selected))
+        of = (picked or self._records)[-1:]
+        same = beside(of[0] if of else None, self._records)
+        self.pareto.show(pareto_spec(_points(same), selected=self.table.selected))
+        self._which.value = _which(same, len(self._records) - len(same))
         self.overlay.show(overlay_spec([(f"run {r.number}", r.loss, r.snapshot.curves) for r in picked]))
         self._difference.value = _difference(picked)
         self.buttons["remove"].disabled = not picked
         self.buttons["page"].disabled = not any(r.folder and r.snapshot.finished for r in self._records)
-        shown = picked[-1:] or self._records[-1:]
         self._code.value = "".join(
-            f'<pre class="sce-run-code">{html.escape(as_code(record))}</pre>' for record in shown
+            f'<pre class="sce-run-code">{html.escape(as_code(record))}</pre>' for record in of
         ) and '<div class="sce-heading">The same in code</div>' + "".join(
-            f'<pre class="sce-run-code">{html.escape(as_code(record))}</pre>' for record in shown
+            f'<pre class="sce-run-code">{html.escape(as_code(record))}</pre>' for record in of
         )
         self._link.value = _csv_link(self._records)
 
@@ -171,6 +188,16 @@ def _points(records: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["number", "loss", "peak_memory", "seconds", "NDCG@10"])
 
 
+def _which(same: Sequence[RunRecord], others: int) -> str:
+    """On which data the runs of the frontier are, if there are others."""
+    if not others:
+        return ""
+    items = f", {same[0].catalog_size:,} items" if same[0].catalog_size else ""
+    aside = "1 run on other data is" if others == 1 else f"{others} runs on other data are"
+    where = f"{html.escape(data_title(same[0].settings))}{items}"
+    return f'<div class="sce-caption"><span>Runs on {where}. {aside} not drawn: pick one to see it.</span></div>'
+
+
 def _difference(picked: Sequence[RunRecord]) -> str:
     if len(picked) < 2:
         how = "one run more" if picked else "two runs"
@@ -180,14 +207,17 @@ def _difference(picked: Sequence[RunRecord]) -> str:
         cells = table_row(record)
         rows.append({"": f"{swatch(record.loss)}run {record.number}"} | {k: cells[k].html for k in _COMPARED})
     one, other = (table_row(record) for record in picked)
-    ratio = {"": "first to second"}
+    same, ratio = picked[0].data == picked[1].data, {"": "first to second"}
     for name in _COMPARED:
         x, y = one[name].value, other[name].value
-        ratio[name] = f"{x / y:.3g} ×" if x and y else ""
+        told = x and y and (same or name not in QUALITY)
+        ratio[name] = f"{x / y:.3g} ×" if told else ""
     words = "".join(
         f"<span>run {record.number} ({'bold' if not place else 'pale'}): {html.escape(run_words(record))}</span>"
         for place, record in enumerate(picked)
     )
+    if not same:
+        words += "<span>They learned from different data: their quality cannot be compared.</span>"
     return table([*rows, ratio], left=("",)) + f'<div class="sce-caption">{words}</div>'
 
 

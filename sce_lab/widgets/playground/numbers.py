@@ -10,7 +10,7 @@ from sce_lab.memory import DEVICES, format_bytes, format_count, format_seconds
 from sce_lab.widgets.kit.stage import table
 from sce_lab.widgets.playground.assessment import Assessment, needed
 from sce_lab.widgets.playground.compare import QUALITY, table_row
-from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.records import RunRecord, beside
 from sce_lab.widgets.playground.status import run_words
 
 _PARTS = {
@@ -111,13 +111,13 @@ def run_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
 
 def numbers(assessment: Assessment, records: Sequence[RunRecord]) -> str:
     """All of it, with headings."""
-    latest = list({record.loss: record for record in records}.values())
+    latest = list({record.loss: record for record in beside(records[-1] if records else None, records)}.values())
     latest.sort(key=lambda record: list(LOOKS).index(record.loss) if record.loss in LOOKS else len(LOOKS))
     pieces = [("Predicted memory and work of a step", memory_table(assessment))]
     if devices := device_table(assessment):
         pieces.append(("Share of the memory of well-known machines that a run takes", devices))
     if curves := curve_table(latest):
-        pieces.append(("HR@10 / NDCG@10 on the validation items, the newest run of each loss", curves))
+        pieces.append(("HR@10 / NDCG@10 on the validation items, the newest run of each loss on these data", curves))
     if records:
         pieces.append(("All runs", table(run_rows(records), left=("#", "loss"), wrap=("settings",))))
     return "".join(f'<div class="sce-heading">{title}</div>{content}' for title, content in pieces)

@@ -47,7 +47,7 @@ class Playground:
     """
 
     def __init__(self, state: str | Mapping[str, Any] = "", **settings: Any) -> None:
-        first = read_line(state, Settings(**settings))
+        first = read_line(state or {}, Settings(**settings))
         stop_all()
         # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.
         warnings.filterwarnings("ignore", "bucket_size_.*each bucket takes all", RuntimeWarning)
@@ -70,6 +70,7 @@ class Playground:
         self.view = View(
             self, self.controls, {name: getattr(self, name) for name in actions}, lambda: self._forecast.free
         )
+        self.view.compare.say(self.session.passed_over)
         self._show_runs()
         self._show_assessment()
         self._show_controls()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sce_lab.data import Split
-from sce_lab.figures import Curves
+from sce_lab.figures import LOOKS, METRICS, Curves
 from sce_lab.figures.curves import epoch_length
 from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
 from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
@@ -52,6 +52,11 @@ class RunRecord:
         """On the test items if there are any yet (True), otherwise on the validation items."""
         finished = self.snapshot.finished
         return (dict(finished.test), True) if finished and finished.test else (self.snapshot.metrics, False)
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """What it learned from. Quality means something only beside that of runs on the same."""
+        return *self.settings.source, self.catalog_size
 
     @property
     def loss_memory(self) -> int | None:
@@ -144,8 +149,21 @@ class RunRecord:
         write_text(self.folder / FILE, json.dumps(content, indent=2))
 
 
-def restore(root: str | os.PathLike[str] | None = None, limit: int = ON_SCREEN) -> list[RunRecord]:
-    """The runs that playgrounds have left below ``root``, the oldest first. What cannot be read is passed over."""
+def beside(run: RunRecord | None, runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Those of ``runs`` that learned from the same data as ``run``."""
+    return [other for other in runs if run is not None and other.data == run.data]
+
+
+def restore(
+    root: str | os.PathLike[str] | None = None,
+    limit: int = ON_SCREEN,
+    passed_over: Callable[[str], None] = lambda sentence: None,
+) -> list[RunRecord]:
+    """The runs that playgrounds have left below ``root``, the oldest first.
+
+    What cannot be read is passed over, and ``passed_over`` is called with a sentence that says which and why: it is of
+    another version, half copied or edited by hand, and must not keep the page from opening.
+    """
     found: list[RunRecord] = []
     for run in reversed(list_runs(root)):
         path = run.folder / FILE
@@ -157,8 +175,8 @@ def restore(root: str | os.PathLike[str] | None = None, limit: int = ON_SCREEN) 
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["shown"]:
                 found.append(_read(run, content))
-        except (ValueError, KeyError, TypeError, OSError):  # of another version, or half copied
-            continue
+        except Exception as error:  # whatever stands in a file
+            passed_over(f"{run.name} cannot be read ({type(error).__name__}: {error}) and is passed over.")
     found.reverse()
     for number, each in enumerate(found, start=1):
         each.number = number
@@ -166,16 +184,31 @@ def restore(root: str | os.PathLike[str] | None = None, limit: int = ON_SCREEN) 
 
 
 def _read(run: Run, content: Mapping[str, Any]) -> RunRecord:
+    """The run as its files say; all that will be drawn is taken to be what it should be, or refused, here."""
+    if content["loss"] not in LOOKS:
+        raise ValueError(f"losses are {', '.join(LOOKS)}, got {content['loss']!r}")
+    catalog_size = content["catalog_size"]
     return RunRecord(
         number=0,
         settings=read_line(content["settings"]),
         loss=content["loss"],
-        predicted=content["predicted_memory"],
-        catalog_size=content["catalog_size"],
-        ceiling=content["ceiling"],
+        predicted={part: int(nbytes) for part, nbytes in content["predicted_memory"].items()},
+        catalog_size=None if catalog_size is None else int(catalog_size),
+        ceiling=_numbers(content["ceiling"]),
         snapshot=snapshot_of(run),
         folder=run.folder,
     )
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
+
+
+def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as numbers; none, or those that are shown among them."""
+    if len(values) and (missing := [name for name in METRICS if name not in values]):
+        raise ValueError(f"{missing[0]} is missing")
+    return _numbers(values)
 
 
 def snapshot_of(run: Run) -> Snapshot:
@@ -197,7 +230,10 @@ def snapshot_of(run: Run) -> Snapshot:
         (row["epochs"], {name.removeprefix("changed_"): row[name] for name in changed if pd.notna(row[name])})
         for row in history[history["kind"] == "change"].to_dict("records")
     ]
-    ms, memory = summary.pop("ms", {}), summary.pop("memory", {})
+    ms, memory = _numbers(summary.pop("ms", {})), summary.pop("memory", {})
+    for metrics in ("validation", "test"):
+        if metrics in summary:
+            summary[metrics] = _metrics(summary[metrics])
     return Snapshot(
         state=STOPPED if summary.get("reason", "stopped") == "stopped" else FINISHED,
         config=run.config,
@@ -208,10 +244,10 @@ def snapshot_of(run: Run) -> Snapshot:
         seconds=float(summary.get("seconds", history.filter(like="seconds").sum().sum())),
         curves=Curves.of(history),
         milliseconds=ms,
-        memory=MemoryUse(**memory) if memory else None,
+        memory=MemoryUse(**{part: int(nbytes) for part, nbytes in memory.items()}) if memory else None,
         **followed,
         changes=tuple(changes),
-        metrics=scored.iloc[-1].filter(like="@").astype(float).to_dict() if len(scored) else {},
+        metrics=_metrics(scored.iloc[-1].filter(like="@")) if len(scored) else {},
         finished=Finished(**summary) if summary else None,
     )
 

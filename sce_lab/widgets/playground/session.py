@@ -32,7 +32,7 @@ class Session:
         runs: all on the page, by their numbers.
         group: what the last Start trains.
         live: who trains them.
-        message: what must be said about the last Start.
+        passed_over: a sentence for each folder of a run that cannot be read.
     """
 
     def __init__(
@@ -43,7 +43,8 @@ class Session:
         changed: Callable[[], None],
     ) -> None:
         self._undo, self._settled, self._seen, self._changed = undo, settled, seen, changed
-        self.runs: list[RunRecord] = restore()
+        self.passed_over: list[str] = []
+        self.runs: list[RunRecord] = restore(passed_over=self.passed_over.append)
         self.group: list[RunRecord] = []
         self.live = LiveRun(period=0.17, max_points=150)  # at least four times a second, a step or two included
         self._lock, self._starting = threading.RLock(), threading.Lock()

@@ -106,17 +106,28 @@ def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> S
         ValueError: it is not such a line; the message says where it goes wrong and what would be right.
     """
     if isinstance(state, str):
-        try:
-            state = json.loads(state) if state.strip() else {}
-        except json.JSONDecodeError as error:
-            raise ValueError(f"this is not one line of JSON: {error.msg} at character {error.pos + 1}") from None
+        state = _parse(state)
     if not isinstance(state, Mapping):
-        raise ValueError(f'a state is written in braces, such as {{"catalog_size": 1000}}, got {state!r:.40}')
+        raise ValueError(f"{_STATE}, got {state!r:.40}")
     known = {each.name: each.default for each in dataclasses.fields(Settings)}
     if unknown := [name for name in state if name not in known]:
         raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
     values = {name: _read(name, value, known[name]) for name, value in state.items()}
     return dataclasses.replace(base or Settings(), **values)
+
+
+_STATE = 'a state is one line in braces, such as {"catalog_size": 1000}'
+
+
+def _parse(line: str) -> Any:
+    if not line.strip():
+        raise ValueError(f"{_STATE}, and this line is empty")
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        there = line[error.pos :].strip()
+        where = f"goes wrong at character {error.pos + 1}, {there[:20]!r}" if there else "ends too early"
+        raise ValueError(f"{_STATE}, and this one {where}") from None
 
 
 def _read(name: str, value: Any, example: Any) -> Any:

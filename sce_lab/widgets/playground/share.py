@@ -11,6 +11,7 @@ import traitlets
 
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.stage import text
+from sce_lab.widgets.kit.words import capitalised
 from sce_lab.widgets.playground.presets import PRESETS
 
 _CHOOSE = "Choose a preset ..."
@@ -27,6 +28,7 @@ class Share:
 
     def __init__(self, apply: Callable[[Any], None], free: Callable[[], int], tour: Callable[[], None]) -> None:
         self._apply, self._free, self._own = apply, free, OwnMoves()
+        self._line = ""
         self._preset_line = ""  # the state that the chosen preset means
         names = [(_CHOOSE, ""), *((preset.title, name) for name, preset in PRESETS.items())]
         self.preset = widgets.Dropdown(options=names, value="", tooltip="Settings that show something")
@@ -44,6 +46,7 @@ class Share:
 
     def show(self, line: str) -> None:
         """The state is this now."""
+        self._line = line
         with self._own:
             self.field.value = line
             if line != self._preset_line:
@@ -66,15 +69,18 @@ class Share:
             self.choose(change["new"])
 
     def _typed(self, change: Mapping[str, Any]) -> None:
-        if not self._own and change["new"].strip() and self._try(change["new"]):
+        if self._own:
+            return
+        if self._try(change["new"]):
             self._say("These settings are on the controls now. Undo takes them back.")
+        elif not change["new"].strip():  # nothing to mend: show again what is so
+            self.show(self._line)
 
     def _try(self, state: Any) -> bool:
         try:
             self._apply(state)
         except (ValueError, traitlets.TraitError) as error:
-            message = str(error)
-            self._say(f"⚠ {message[0].upper()}{message[1:]}. The controls are as they were.", "sce-problem")
+            self._say(f"⚠ {capitalised(str(error))}. The controls are as they were.", "sce-problem")
             return False
         return True
 

@@ -263,7 +263,9 @@ def test_the_state_goes_around(page):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "This is not one line of JSON"),
+        ("{", "A state is one line in braces"),
+        ("", "this line is empty. The controls are as they were."),
+        ('{"n_buckets": 1.5}', "⚠ n_buckets takes a whole number"),
         ('{"n_bucket": 3}', "There is no setting"),
         ('{"batch_size": 0, "seed": 5}', "Batch size takes whole numbers from 4 to 2,048, got 0"),
         ('{"seed": 5, "dataset": "imagenet"}', "Data set takes"),
@@ -273,5 +275,6 @@ def test_a_state_that_cannot_be_is_explained_and_changes_nothing(page, line, say
     before = page.settings
     page.view.share.field.value = line
     assert says in page.view.share._said.value.replace("&#x27;", "'")
+    assert page.view.share.field.value == (line or before.line())
     assert page.settings == before
     assert np.isfinite(page.results()["predicted_memory"]["sce"]["peak"])

@@ -1,6 +1,8 @@
 """Runs are folders: they come back after a kernel restart, go and come again, and can be repeated in code."""
 
 import base64
+import dataclasses
+import html
 import io
 import json
 import os
@@ -16,6 +18,7 @@ import pytest
 
 from sce_lab.runs import Run, compare_runs, list_runs
 from sce_lab.widgets import Playground
+from sce_lab.widgets.playground.numbers import numbers
 from sce_lab.widgets.playground.records import FILE, restore
 from sce_lab.widgets.playground.repeat import as_code, command, python_call
 from sce_lab.widgets.playground.settings import Settings
@@ -84,6 +87,78 @@ def test_a_run_that_the_kernel_did_not_live_to_end_is_there_as_far_as_it_came(pa
 def test_a_folder_that_cannot_be_read_is_passed_over(page, content):
     (page.runs[0].folder / FILE).write_text(content)
     assert [record.loss for record in restore()] == ["sce"]
+
+
+def one_of(folder):
+    """The folder of the newer run of two, SCE's."""
+    return next(path for path in folder.iterdir() if "sce" in path.name)
+
+
+def in_json(name, **changes):
+    """A damage: other values in one of a run's JSON files."""
+
+    def damage(folder):
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return damage
+
+
+def in_history(change):
+    """A damage: another history."""
+
+    def damage(folder):
+        path = folder / "history.parquet"
+        change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+    return damage
+
+
+DAMAGES = {
+    "unknown loss": in_json(FILE, loss="bpr"),
+    "a loss that is a number": in_json(FILE, loss=3),
+    "an unknown setting": in_json(FILE, settings={"n_bucket": 3}),
+    "settings of another kind": in_json(FILE, settings=[1]),
+    "predictions of another kind": in_json(FILE, predicted_memory="much"),
+    "a prediction that is no number": in_json(FILE, predicted_memory={"peak": "much"}),
+    "a catalog of no number": in_json(FILE, catalog_size="many"),
+    "no ceiling": in_json(FILE, ceiling=None),
+    "a ceiling of no number": in_json(FILE, ceiling={"HR@10": "high"}),
+    "bytes that are no text": lambda folder: (folder / FILE).write_bytes(b"\xff\xfe\x00"),
+    "a page file that is a folder": lambda folder: [(folder / FILE).unlink(), (folder / FILE).mkdir()],
+    "config without a configuration": lambda folder: (folder / "config.json").write_text("{}"),
+    "config that is null": lambda folder: (folder / "config.json").write_text("null"),
+    "config of another loss": in_json("config.json", config={"loss": "bpr"}),
+    "config of unknown fields": in_json("config.json", config={"los": "sce"}),
+    "a summary cut short": lambda folder: (folder / "summary.json").write_text('{"reason"'),
+    "a summary that is a list": lambda folder: (folder / "summary.json").write_text("[]"),
+    "a summary of other fields": in_json("summary.json", mood="good"),
+    "times that are no numbers": in_json("summary.json", ms={"forward": "fast"}),
+    "memory that is no number": in_json("summary.json", memory=dict.fromkeys(("parameters", "peak"), "x")),
+    "metrics that are no numbers": in_json("summary.json", test={"HR@10": "good", "NDCG@10": 0.1}),
+    "other metrics": in_json("summary.json", test={"MRR": 0.1}),
+    "a history cut short": lambda folder: (folder / "history.parquet").write_bytes(b"PAR1"),
+    "a history without kinds": in_history(lambda history: history.drop(columns="kind")),
+    "a history without steps": in_history(lambda history: history.drop(columns="step")),
+    "a history without losses": in_history(lambda history: history.drop(columns="loss")),
+    "losses that are no numbers": in_history(lambda history: history.assign(loss="low")),
+    "metrics of other names": in_history(lambda history: history.rename(columns={"HR@10": "hits@10"})),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_page_opens_whatever_stands_in_a_folder_and_says_which_it_passes_over(trained, runs_folder, damage):
+    shutil.copytree(trained[0], runs_folder)
+    folder = one_of(runs_folder)
+    DAMAGES[damage](folder)
+    page = Playground(**TINY)
+    assert [run["loss"] for run in page.results()["runs"]][:1] == ["sampled"]
+    shown = [record.folder for record in page.runs]
+    said = html.unescape(page.view.compare._said.value)
+    assert (folder in shown) != (folder.name in said)
+    if damage == "unknown loss":
+        assert f"{folder.name} cannot be read (ValueError: losses are ce, sampled, sce, got 'bpr')" in said
+    page.reset()
 
 
 def test_only_the_newest_are_read_back(page):
@@ -238,3 +313,50 @@ def test_a_long_history_on_disk_is_bounded(tmp_path, cycle_split):
     assert kept["step"].max() > 0.9 * len(steps)
     assert (history["kind"] == "evaluation").sum() == 40
     assert pd.notna(history["loss"][0])
+
+
+@pytest.fixture
+def on_other_data(page):
+    """The page, with a third run that learned from another world and did better."""
+    better = dataclasses.replace(page.runs[0], number=3, settings=Settings(**TINY | {"catalog_size": 500}))
+    better.catalog_size, finished = 500, better.snapshot.finished
+    better.snapshot = dataclasses.replace(
+        better.snapshot, finished=dataclasses.replace(finished, test={**finished.test, "NDCG@10": 0.9})
+    )
+    page.session.runs.append(better)
+    page.view.compare.show(page.runs)
+    return page
+
+
+def drawn_in_the_frontier(page):
+    traces = [trace for trace in page.view.compare.pareto.widget.data if trace.mode == "markers+text"]
+    return sorted({int(text) for trace in traces for text in trace.text})
+
+
+def test_runs_on_different_data_do_not_share_a_frontier(on_other_data):
+    page = on_other_data
+    assert drawn_in_the_frontier(page) == [3]  # the data of the newest
+    assert "Runs on Synthetic, 500 items. 2 runs on other data are not drawn" in page.view.compare._which.value
+    page.view.compare.table.selected = [1]
+    assert drawn_in_the_frontier(page) == [1, 2]
+    assert "200 items. 1 run on other data is not drawn" in page.view.compare._which.value
+    page.remove([3])
+    assert page.view.compare._which.value == ""
+
+
+def test_quality_on_different_data_is_not_compared(on_other_data):
+    compare = on_other_data.view.compare
+    compare.table.selected = [1, 2]
+    alike = compare._difference.value
+    assert alike.count("×</td>") > 4
+    assert "different data" not in alike
+    compare.table.selected = [1, 3]
+    assert compare._difference.value.count("×</td>") == alike.count("×</td>") - 3  # HR, NDCG and COV
+    assert "their quality cannot be compared" in compare._difference.value
+
+
+def test_the_curves_in_a_few_lines_are_of_the_same_data(on_other_data):
+    table = numbers(on_other_data.assessment, on_other_data.runs)
+    curves = table.split("on these data")[1].split("All runs")[0]
+    assert "3. Sampled softmax" in curves
+    assert "SCE" not in curves

@@ -19,15 +19,18 @@ def test_a_line_comes_back_as_what_it_was():
 def test_what_a_line_does_not_name_stays():
     base = Settings(seed=3, losses="ce")
     assert read_line('{"catalog_size": 50}', base) == dataclasses.replace(base, catalog_size=50)
-    assert read_line("", base) == base
     assert read_line({"dropout": 0}, base).dropout == 0
 
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ('{"seed": 1', "not one line of JSON"),
-        ("[1, 2]", "written in braces"),
+        ("", 'a state is one line in braces, such as {"catalog_size": 1000}, and this line is empty'),
+        (" \n", "and this line is empty"),
+        ('{"seed": 1', "and this one ends too early"),
+        ("seed = 1", "and this one goes wrong at character 1, 'seed = 1'"),
+        ('{"seed": 1 "x": 2}', """goes wrong at character 12, '"x": 2}'"""),
+        ("[1, 2]", "a state is one line in braces, .*, got [1, 2]"),
         ('{"n_bucket": 1}', "there is no setting 'n_bucket'; there are dataset, catalog_size"),
         ('{"n_buckets": "many"}', 'n_buckets takes a whole number, such as 64, got "many"'),
         ('{"n_buckets": 1.5}', "n_buckets takes a whole number"),
@@ -41,7 +44,7 @@ def test_what_a_line_does_not_name_stays():
     ],
 )
 def test_a_line_that_is_wrong_is_answered_with_what_would_be_right(line, sentence):
-    with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=sentence.replace("[", r"\[").replace("{", r"\{")):
         read_line(line)
 
 

@@ -1,0 +1,53 @@
+"""What happened in a run, as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.training import Changed, Evaluated, StepDone
+
+
+def history_row(event: StepDone | Changed | Evaluated) -> dict[str, Any]:
+    """One event as a flat row: ``kind`` is "step", "evaluation" or "change"; ``seconds_*`` per phase, ``memory_*`` in
+    bytes, ``changed_*`` the new values of settings, words as they are."""
+    row: dict[str, Any] = {"step": event.step, "epoch": event.epoch}
+    if isinstance(event, Changed):
+        changed = {f"changed_{name}": value for name, value in event.settings.items()}
+        return row | {"kind": "change"} | {k: v if isinstance(v, str) else float(v) for k, v in changed.items()}
+    if isinstance(event, Evaluated):
+        return row | {"kind": "evaluation", "is_best": event.is_best, "seconds": event.seconds} | event.metrics
+    row |= {"kind": "step", "loss": event.loss, "n_positions": event.n_positions}
+    row |= {f"seconds_{phase}": seconds for phase, seconds in event.seconds.items()}
+    if event.memory is not None:
+        row |= {f"memory_{part}": nbytes for part, nbytes in event.memory.as_dict().items()}
+    if event.statistics is not None:
+        row |= {name: float(value) for name, value in dataclasses.asdict(event.statistics).items()}
+    return row
+
+
+def summarize_history(history: pd.DataFrame) -> dict[str, Any]:
+    """Median milliseconds per step and phase, and the largest measured memory, of a run's history.
+
+    Steps whose memory was measured are left out of the times (measuring slows them), and so is the first.
+    """
+    if history.empty:  # stopped before its first step
+        return {"ms": {}, "memory": {}}
+    steps = history[history["kind"] == "step"].iloc[1:]
+    measured = [c for c in history.columns if c.startswith("memory_")]
+    timed = steps[steps["memory_peak"].isna()] if measured else steps
+    phases = [c for c in history.columns if c.startswith("seconds_")]
+    ms = {c.removeprefix("seconds_"): 1e3 * float(timed[c].median()) for c in phases} if len(timed) else {}
+    memory = {c.removeprefix("memory_"): int(history[c].max()) for c in measured if history[c].notna().any()}
+    return {"ms": ms, "memory": memory}
+
+
+def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every second step, of the measured ones the largest, and whatever is not a step."""
+    steps = [row for row in rows if row["kind"] == "step"]
+    kept = {id(row) for row in steps[::2]}
+    if measured := [row for row in steps if "memory_peak" in row]:
+        kept.add(id(max(measured, key=lambda row: row["memory_peak"])))
+    return [row for row in rows if row["kind"] != "step" or id(row) in kept]
