@@ -56,7 +56,7 @@ def test_work_is_what_is_counted_and_an_estimate_of_its_time_here():
     assert table["loss"].tolist() == [config.loss for config in CONFIGS]
     assert table["operations"].tolist() == [count_work(config, 10**6, n_sequences=4).flops for config in CONFIGS]
     ce, cce, _, sce = table["operations"]
-    assert cce > ce > 10 * sce
+    assert cce > ce > 9 * sce
     assert (table["seconds"] > 0).all()
 
 
