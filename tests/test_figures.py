@@ -277,7 +277,7 @@ def test_time_bars_stack_forward_and_backward_to_the_whole_step(histories):
     assert bars["encoder backward, Adam"].y[3] == 6
     assert bars["loss forward"].marker.pattern.shape == "/"
     assert bars["loss backward"].marker.color == tuple(look(loss).color for loss in LOOKS)
-    assert shown.data[-1].text == ("<b>40 ms</b>", "", "<b>15 ms</b>")
+    assert shown.data[-1].text == ("<b>40 ms</b>", "", "", "<b>15 ms</b>")
 
 
 def test_runs_are_numbered_only_where_a_loss_has_several():
