@@ -193,8 +193,11 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
         )
     needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
     advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
-    if others := [label(loss) for loss, need in needs.items() if need <= free]:
-        advice = f"{' and '.join(others)} would fit."
+    others = [loss for loss, need in needs.items() if need <= free]
+    if names := " and ".join(label(loss) for loss in others if loss != "cce"):
+        advice = f"{names} would fit."
+    if "cce" in others:  # the same loss
+        advice = f"Its logits never held, it would fit{f'; and so would {names}' if names else ''}."
     least = min(settings.losses, key=needs.__getitem__)
     return (
         f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])}; "
