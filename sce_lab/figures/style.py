@@ -69,7 +69,7 @@ def narrow_label(loss: str) -> str:
 
 def brief_label(loss: str) -> str:
     """:func:`label` for a button or a column of a table."""
-    return {"cce": "CE, logits never held"}.get(loss, label(loss))
+    return {"cce": "CE (logits never held)"}.get(loss, label(loss))
 
 
 def short_label(loss: str) -> str:
