@@ -96,7 +96,7 @@ def rank_items(
     chunk = max(1, chunk_bytes // bytes_per_user)
     if device.type == "cpu":  # five passes go over a chunk: they are quickest while it stays in cache
         chunk = min(chunk, max(_FEWEST_USERS, _CACHE_BYTES // bytes_per_user))
-    counting = torch.float32 if catalog_size < 2**24 else torch.float64  # counts that far are exact
+    counting = torch.float32 if catalog_size < 2**24 else torch.int64  # float32 counts that far; not all have float64
     buffer = torch.empty(min(chunk, n_users), catalog_size, dtype=dtype, device=device)
     for start in range(0, n_users, chunk):
         rows = slice(start, min(start + chunk, n_users))

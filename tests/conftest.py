@@ -1,6 +1,7 @@
 """Small data that every part of the library is tried on."""
 
 import os
+import sys
 
 # Tests run beside one another: a thread that waits must not keep the core that the other one needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
@@ -30,3 +31,18 @@ def cycle_split():
         item_labels=np.arange(12),
         name="cycle",
     )
+
+
+@pytest.fixture
+def sce_lab(monkeypatch, capfd):
+    """Run ``sce-lab ARGUMENTS`` in this process: exit status, standard output, standard error."""
+
+    from sce_lab import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sce-lab", *arguments])
+        with pytest.raises(SystemExit) as status:
+            cli.main()
+        return status.value.code or 0, *capfd.readouterr()
+
+    return run

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from sce_lab import cli
 from sce_lab.data import Holdout, Sequences
+from sce_lab.losses import LOSSES
 from sce_lab.reproduce import RECIPES, Recipe
 from sce_lab.runs import Run, list_runs
 from sce_lab.training import TrainingConfig
@@ -22,19 +22,6 @@ TINY = ("--catalog-size", "200", "--batch-size", "1024", "--bucket-size-y", "16"
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
-
-
-@pytest.fixture
-def sce_lab(monkeypatch, capfd):
-    """Run ``sce-lab ARGUMENTS`` in this process: exit status, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sce-lab", *arguments])
-        with pytest.raises(SystemExit) as status:
-            cli.main()
-        return status.value.code or 0, *capfd.readouterr()
-
-    return run
 
 
 def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
@@ -92,6 +79,26 @@ def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path)
         ),
         (["train", "--resume", "nowhere"], "nowhere is no run folder"),
         (["train", "--dataset", "amazon_beauty", "--catalog-size", "5"], "catalog_size applies to synthetic"),
+        (["train", "--device", "cuda:99"], "no device 'cuda:99' to train on here; use cpu"),
+        (["train", "--device", "tpu9"], "device must be cpu, cuda, .* got 'tpu9'"),
+        (["compare", "--device", "gpu"], "device must be cpu, cuda, .* got 'gpu'"),
+        (["compare", "--device", ""], "device must be cpu, cuda, .* got ''"),
+        (["train", "--device", "meta"], "no device 'meta' to train on here"),
+        (["reproduce", "amazon_beauty", "--device", "meta"], "no device 'meta' to train on here"),
+        (["train", "--batch-size", "1000000000000"], "batch_size must be at most 10,000,000, got 1,000,000,000,000"),
+        (["memory", "--hidden-size", "100000000"], "hidden_size must be at most 65,536, got 100,000,000"),
+        (["memory", "--hidden-size", "65536", "--batch-size", "10000000", "10000000000"], "number is too large"),
+        (["memory", "1000000000000000000"], "'1000000000000000000' is no whole number .* such as 1000000 or 1e6"),
+        (["memory", "1.5"], "'1.5' is no whole number"),
+        (["memory", "nan"], "'nan' is no whole number"),
+        (["compare", "--html", "/nope/page.html"], "--html /nope/page.html cannot be written: .* no folder /nope"),
+        (["compare", "--html", "/"], "--html takes the name of a file, and / is a folder"),
+        (["reproduce", "synthetic", "--watch", "/nope/page.html"], "--watch /nope/page.html cannot be written"),
+        (["runs", "/nope"], "there is no folder /nope"),
+        (["train", "--dataset", "m[final].csv"], r"m\[final\]\.csv"),
+        (["train", "--dataset", "[/red]user.csv"], r"\[/red\]user\.csv"),
+        (["compare", "--losses", "[bold]"], r"got '\[bold\]'"),
+        (["data", ":smile:.csv"], ":smile:.csv"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_no_run(sce_lab, arguments, sentence, tmp_path, monkeypatch):
@@ -192,3 +199,87 @@ def test_data_lists_and_summarises(sce_lab, tmp_path):
     out = sce_lab("data", str(path))[1]
     assert re.search(r"users\s+4\b", out)
     assert re.search(r"interactions\s+20\b", out)
+
+
+def test_a_catalog_can_be_written_as_people_write_it(sce_lab):
+    tables = [sce_lab("memory", size, "--batch-size", "8", "--max-length", "8") for size in ("2e3", "2,000", "2_000")]
+    assert [status for status, _, _ in tables] == [0, 0, 0]
+    assert all("2,000 items, one step" in out for _, out, _ in tables)
+
+
+def test_names_with_brackets_are_printed_as_they_are(sce_lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{u},[/red]{i},{i}\n" for u in range(200) for i in range(5))
+    (tmp_path / "m[final].csv").write_text("user,item,timestamp\n" + rows)
+    status, out, err = sce_lab("train", "--dataset", "m[final].csv", "--epochs", "1", "--out", "[bold]", *TINY[2:4])
+    assert status == 0, err
+    assert "m[final].csv: 200 test users, 5 items" in out
+    assert "Recorded in [bold]/" in out
+    assert "m[final].csv" in sce_lab("runs", "[bold]")[1]
+    assert "m[final].csv" in sce_lab("data", "m[final].csv")[1]
+
+
+def test_few_test_users_are_counted_and_said(sce_lab, tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("user,item,timestamp\n" + "".join(f"0,{i},{i}\n" for i in range(9)))
+    status, out, err = sce_lab("train", "--dataset", str(path), "--epochs", "1")
+    assert status == 0
+    assert "one.csv: 1 test users, 9 items" in out
+    assert re.search("^note: only 1 user is tested", err, re.MULTILINE)
+
+
+IMPORTS = """if True:
+    import sys
+    sys.argv = ["sce-lab", *sys.argv[1:]]
+    from sce_lab.cli import main
+    try:
+        main()
+    finally:
+        print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["train", "--help"], ["reproduce", "--help"], ["train", "--oops"]]
+)
+def test_help_does_not_wait_for_torch(arguments):
+    done = subprocess.run([sys.executable, "-c", IMPORTS, *arguments], capture_output=True, text=True)
+    modules = set(done.stderr.splitlines()[-1].split())
+    assert "sce_lab.cli.training" in modules
+    assert modules & {"torch", "numpy", "pandas", "pyarrow"} == set()
+
+
+def test_what_help_lists_is_what_there_is(sce_lab):
+    for command in ("train", "compare"):
+        words = re.sub(r"[│\s]+", " ", sce_lab(command, "--help")[1])
+        assert ", ".join(LOSSES) in words
+
+
+@pytest.mark.parametrize("at", ["typer", "torch", "sce_lab.training", "pandas"])
+def test_ctrl_c_during_imports_is_no_traceback(at, tmp_path):
+    """Ctrl-C arrives while the module ``at`` is imported."""
+    program = f"""if True:
+        import os, signal, sys
+
+        class Interrupted:
+            def find_spec(self, name, path=None, target=None):
+                if name == {at!r}:
+                    signal.raise_signal(signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupted())
+        sys.argv = ["sce-lab", "train", "--epochs", "1"]
+        from sce_lab.cli import main
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_wait_do_not_spin():
+    program = "import os, sys; sys.argv = ['sce-lab', 'runs', '/nope']; from sce_lab.cli import main\n"
+    program += "try: main()\nexcept SystemExit: print(os.environ['OMP_WAIT_POLICY'], os.environ['KMP_BLOCKTIME'])"
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env)
+    assert done.stdout.split() == ["passive", "0"]

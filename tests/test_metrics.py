@@ -238,3 +238,10 @@ def test_metrics_need_users_and_long_enough_lists():
     short = Ranking(torch.tensor([1]), torch.tensor([[0, 1]]))
     with pytest.raises(ValueError, match=r"1\.\.2.*\(1, 5\).*k_max"):
         ranking_metrics(short, 3, ks=(1, 5))
+
+
+def test_ranks_are_counted_beyond_what_float32_can_count():
+    """All items score alike, so that the target comes last: 2 ** 24 + 3 is no number of float32."""
+    catalog_size = 2**24 + 3
+    ranking = rank_items(torch.ones(1, 1), torch.ones(catalog_size, 1), holdout([[]], [7]), k_max=1)
+    assert ranking.ranks.tolist() == [catalog_size]

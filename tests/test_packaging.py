@@ -112,7 +112,7 @@ class TestPackage:
 
     def test_import_is_light(self, tmp_path: Path):
         """In a clean interpreter, from elsewhere, so that the installed package is the one that is found."""
-        done = run([sys.executable, "-I", "-c", "import sys, sce_lab; print(*sys.modules)"], cwd=tmp_path)
+        done = run([sys.executable, "-I", "-c", "import sys\nfrom sce_lab import *\nprint(*sys.modules)"], cwd=tmp_path)
         unwanted = {
             "ipywidgets",
             "anywidget",
@@ -126,6 +126,13 @@ class TestPackage:
         assert {name.partition(".")[0] for name in done.stdout.split()} & unwanted == set()
         assert done.stderr == ""
         assert list(tmp_path.iterdir()) == []
+
+    def test_names_are_imported_when_they_are_asked_for(self):
+        program = "import sys, sce_lab; print('torch' in sys.modules, set(sce_lab.__all__) <= set(dir(sce_lab)))\n"
+        program += "print(sce_lab.memory.__name__, [getattr(sce_lab, n) for n in sce_lab.__all__].count(None))\n"
+        program += "print(hasattr(sce_lab, 'nothing'), hasattr(sce_lab, '_nothing'))"
+        done = run([sys.executable, "-c", program])
+        assert done.stdout.split("\n")[:3] == ["False True", "sce_lab.memory 0", "False False"], done.stderr
 
     def test_losses_can_be_taken_home(self, tmp_path: Path):
         """The folder alone, copied into another project under another name: PyTorch is all it needs."""
@@ -261,7 +268,7 @@ class TestContinuousIntegration:
 
     def test_workflow_runs_the_same(self):
         workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-        [job] = workflow["jobs"].values()
+        job = workflow["jobs"]["test"]
         assert ".ci/run" in " ".join(step.get("run", "") for step in job["steps"])
         supported = SpecifierSet(project()["requires-python"])
         assert all(Version(python) in supported for python in job["strategy"]["matrix"]["python"])
@@ -269,8 +276,37 @@ class TestContinuousIntegration:
         assert set(upload["with"]["path"].split()) == {"build/notebooks", "build/screenshots"}
         assert "cancelled" in upload["if"], "without a condition the artifacts of a failed run are lost"
 
+    def test_workflow_tries_the_lowest_versions_on_the_oldest_python(self):
+        job = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["lowest"]
+        assert "bash .ci/lowest" in [step.get("run", "") for step in job["steps"]]
+        [python] = [step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", "")]
+        assert [s.version for s in SpecifierSet(project()["requires-python"])] == [python]
+
+    def test_lowest_installs_what_the_ranges_begin_with(self, tmp_path: Path):
+        """Without installing: a ``python3`` that makes an environment whose ``python`` notes what it is asked."""
+        checkout = tmp_path / "checkout"
+        (checkout / ".ci").mkdir(parents=True)
+        (checkout / "tests").mkdir()
+        shutil.copy(ROOT / ".ci" / "lowest", checkout / ".ci")
+        for name in ("pyproject.toml", "tests/requirements.txt"):
+            shutil.copy(ROOT / name, checkout / name)
+        python = checkout / "build" / "lowest" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        log = tmp_path / "log"
+        python.write_text(f'#!/bin/sh\n[ "$1" = - ] && exec {sys.executable} "$@"\necho "$@" >>"{log}"\n')
+        python.chmod(0o755)
+        tools, _ = stand_ins(tmp_path, "python3")
+        run(["bash", checkout / ".ci" / "lowest", "torch==99"], path=tools)
+        installed = " ".join(line for line in log.read_text().splitlines() if "pip install" in line).split()
+        for package, specifier in ranges().items():
+            lowest = [s.version for s in specifier if s.operator == ">="]
+            expected = "99" if package == "torch" else lowest[0]
+            if package in {Requirement(text).name for text in project()["dependencies"]}:
+                assert f"{package}=={expected}" in installed
+        assert "pytest" in log.read_text().splitlines()[-1]
+
     def test_shell_scripts_parse(self):
-        for script in (".ci/run", "binder/postBuild", "binder/start"):
+        for script in (".ci/run", ".ci/lowest", "binder/postBuild", "binder/start"):
             run(["bash", "-n", ROOT / script])
         assert os.access(ROOT / ".ci" / "run", os.X_OK)
 

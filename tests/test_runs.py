@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import resource
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -107,3 +111,116 @@ def test_a_run_that_is_stopped_before_its_first_step_is_recorded_too(tmp_path, c
     assert run.history.empty
     assert compare_runs([run])["status"][0] == "stopped"
     assert not run.checkpoint.exists()
+
+
+def test_two_at_once_do_not_write_into_one_folder(cycle_split, tmp_path):
+    first = record(Trainer(SMALL, cycle_split), tmp_path)
+    next(first)
+    with pytest.raises(ValueError, match="is being recorded by another process or cell"):
+        next(record(Trainer(SMALL, cycle_split), tmp_path))
+    first.close()  # dropped: the folder is free
+    list(record(Trainer(SMALL, cycle_split), tmp_path))
+
+
+def test_the_lock_of_a_killed_process_blocks_nobody(cycle_split, tmp_path):
+    program = """if True:
+        import sys, time, filelock
+        lock = filelock.FileLock(sys.argv[1])
+        lock.acquire()
+        print("held", flush=True)
+        time.sleep(600)
+    """
+    command = [sys.executable, "-c", program, str(tmp_path / ".lock")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="another process"):
+            next(record(Trainer(SMALL, cycle_split), tmp_path))
+    finally:
+        process.kill()
+        process.communicate()
+    list(record(Trainer(SMALL, cycle_split), tmp_path))
+    assert Run(tmp_path).summary["reason"] == "epochs"
+
+
+def test_all_files_of_a_run_have_one_mode(cycle_split, tmp_path):
+    before = os.umask(0o027)
+    try:
+        list(record(Trainer(SMALL, cycle_split), tmp_path / "run"))
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "run").iterdir()}
+    assert set(modes) >= {
+        "config.json",
+        "environment.json",
+        "history.parquet",
+        "checkpoint.safetensors",
+        "summary.json",
+    }
+    assert set(modes.values()) == {"0o640"}
+
+
+@pytest.mark.parametrize("name", ["history.parquet", "checkpoint.safetensors"])
+def test_a_full_disk_ends_a_run_that_can_be_continued(cycle_split, tmp_path, name, monkeypatch):
+    whole = Run(tmp_path / "whole")
+    list(record(Trainer(SMALL, cycle_split), whole.folder))
+    run = Run(tmp_path / "full")
+    events = record(Trainer(SMALL, cycle_split), run.folder)
+    while not (isinstance(event := next(events), Evaluated) and event.epoch == 1):
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (run.folder / name).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # as if there were no space
+    try:
+        with pytest.raises(OSError, match=r"could not be written .*; what was there before is still there"):
+            list(events)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(run.folder.glob("*.partial"))
+    list(record(Trainer(SMALL, cycle_split), run.folder))
+    assert run.summary["test"] == whole.summary["test"]
+    assert run.history["loss"].dropna().tolist() == whole.history["loss"].dropna().tolist()
+
+
+def test_a_resumed_run_that_has_not_ended_has_no_summary_of_an_end(cycle_split, tmp_path):
+    list(record(Trainer(SMALL, cycle_split), tmp_path))
+    events = record(Trainer(dataclasses.replace(SMALL, max_epochs=5), cycle_split), tmp_path)
+    while not isinstance(next(events), StepDone):
+        pass
+    events.close()
+    assert Run(tmp_path).summary == {}
+
+
+def test_a_run_knows_its_data(cycle_split, tmp_path):
+    list(record(Trainer(SMALL, cycle_split), tmp_path))
+    row = compare_runs([Run(tmp_path)]).iloc[0]
+    assert row["fingerprint"] == cycle_split.fingerprint
+    assert row["test_users"] == len(cycle_split.test)
+
+
+@pytest.mark.parametrize("label", ["../escaped", "a/b", "", "a b", "a\0b"])
+def test_a_label_is_part_of_a_name(tmp_path, label):
+    with pytest.raises(ValueError, match="label must be letters"):
+        new_run_folder(tmp_path / "runs", label)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_runs_that_was_named_is_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nope"):
+        list_runs(tmp_path / "nope")
+
+
+def test_a_config_of_somebody_else_is_not_written_over(cycle_split, tmp_path):
+    (tmp_path / "config.json").write_text('{"theme": "dark"}')
+    with pytest.raises(ValueError, match=r"config.json is damaged or not of a run: it has no 'dataset'"):
+        list(record(Trainer(SMALL, cycle_split), tmp_path))
+    assert (tmp_path / "config.json").read_text() == '{"theme": "dark"}'
+
+
+def test_a_change_to_a_word_is_in_the_history(cycle_split, tmp_path):
+    trainer = Trainer(dataclasses.replace(SMALL, loss="sampled"), cycle_split)
+    for event in record(trainer, tmp_path):
+        if isinstance(event, StepDone) and event.step == 2:
+            trainer.change(sampling="popularity", n_negatives=4)
+    (change,) = Run(tmp_path).history.query("kind == 'change'").to_dict("records")
+    assert (change["step"], change["changed_sampling"], change["changed_n_negatives"]) == (2, "popularity", 4.0)

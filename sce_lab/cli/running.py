@@ -6,7 +6,7 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -75,16 +75,23 @@ def train_with_bar(
 
     trainer = sce_lab.Trainer(config, split, step=sce_lab.measuring(), stop=stop, test_when_stopped=True)
     every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
-    label = sce_lab.LOSSES[config.loss].label
-    bar = tqdm(unit="step", desc=label, dynamic_ncols=True, smoothing=0.05, mininterval=every)
     length = sce_lab.memory.typical_length(config, split)
-    with bar, sce_lab.memory.explaining_out_of_memory(config, split.catalog_size, length):
+    with ExitStack() as stack, sce_lab.memory.explaining_out_of_memory(config, split.catalog_size, length):
         shown: dict[str, str] = {}
         for event in sce_lab.record(trainer, folder, source):
             match event:
-                case sce_lab.Started():
-                    bar.reset(event.n_steps_per_epoch * config.max_epochs)
-                    bar.update(trainer.step)
+                case sce_lab.Started():  # what is said before does not meet the bar
+                    bar = stack.enter_context(
+                        tqdm(
+                            total=event.n_steps_per_epoch * config.max_epochs,
+                            initial=trainer.step,
+                            unit="step",
+                            desc=sce_lab.LOSSES[config.loss].label,
+                            dynamic_ncols=True,
+                            smoothing=0.05,
+                            mininterval=every,
+                        )
+                    )
                 case sce_lab.StepDone():
                     shown["loss"] = f"{event.loss:.3f}"
                     bar.update()

@@ -11,29 +11,26 @@ from torch import Tensor
 
 from .problem import PositionGradients, Problem, Slots
 from .table_gradient import TableGradient
-from .tiles import Plan, chunks, decided, is_fake, tile_bytes, tile_shape
+from .tiles import Plan, chunks, is_fake, tile_bytes, tile_shape
 from .torch_parts import add_rows, log_sum_exp_inplace, set_at_targets, take
 
 
 def log_negatives(problem: Problem, plan: Plan) -> Tensor:
     """Log-sum-exp of every slot's logits over the items of its block, its target left out: ``(n_blocks, n_x)``."""
-    outputs, table, labels, _, (rows, items, bias) = problem
+    outputs, _, labels, _, (rows, items, _) = problem
     (n_blocks, size_x), size_y = rows.shape, items.shape[1]
     n_x, n_y, bytes_per_block = tile_shape(size_x, size_y, outputs.shape[1], plan)
-    result = outputs.new_empty(n_blocks, size_x, dtype=plan.dtype)
+    result = outputs.new_full((n_blocks, size_x), -torch.inf, dtype=plan.dtype)
     for blocks in chunks(n_blocks, plan.tile_bytes // bytes_per_block, outputs):
         for slots in chunks(size_x, n_x, outputs):
-            positions = rows[blocks, slots]  # (n_b, n_x)
-            x = take(outputs, positions, plan)  # (n_b, n_x, D)
-            so_far = x.new_full(positions.shape, -torch.inf)  # (n_b, n_x)
+            positions, so_far = rows[blocks, slots], result[blocks, slots]  # (n_b, n_x)
+            x, targets = take(outputs, positions, plan), labels[positions]  # (n_b, n_x, D), (n_b, n_x)
             for part in chunks(size_y, n_y, outputs):
-                negatives = items[blocks, part].contiguous()  # (n_b, n_y)
-                logits = torch.bmm(x, take(table, negatives, plan).mT)  # (n_b, n_x, n_y)
-                if bias is not None:
-                    logits += bias[blocks, part].unsqueeze(1)
-                set_at_targets(logits, labels[positions], negatives, -torch.inf)  # the target comes in elsewhere, once
-                so_far = torch.logaddexp(so_far, log_sum_exp_inplace(logits))
-            result[blocks, slots] = so_far
+                negatives, _, logits = _logits(problem, x, blocks, part, plan)
+                set_at_targets(logits, targets, negatives, -torch.inf)  # the target comes in elsewhere, once
+                torch.logaddexp(so_far, log_sum_exp_inplace(logits), out=so_far)
+                del negatives, _, logits  # before the next tile is made beside them
+            del positions, x, targets
     return result
 
 
@@ -50,33 +47,46 @@ def add_negative_gradients(
     With p the share of an item in the softmax of its slot, and g the gradient of the position's loss, that is
     ``g p w`` to the position's output and ``g p x`` to the item.
     """
-    outputs, table, labels, _, (_, items, bias) = problem
+    outputs, _, labels, _, (_, items, _) = problem
     size_y, dim = items.shape[1], outputs.shape[1]
-    for blocks, positions, padding in _tiles(slots, len(items), size_y, dim, plan):
-        n_y = tile_shape(positions.shape[1], size_y, dim, plan)[1]
-        x = take(outputs, positions, plan)  # (n_b, n_x, D)
-        targets, log_z = labels[positions], at.log_z[positions].unsqueeze(2)
-        weighted = x * at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)  # g x, (n_b, n_x, D)
-        grad_x = torch.zeros_like(x)
+    n_x, n_y, _ = tile_shape(slots.most, size_y, dim, plan)
+    for blocks, positions, padding in _tiles(slots, len(items), n_x, n_y, dim, plan):
+        x, targets = take(outputs, positions, plan), labels[positions]  # (n_b, n_x, D), (n_b, n_x)
+        log_z, g = at.log_z[positions].unsqueeze(2), at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)
+        weighted, grad_x = x * g, torch.zeros_like(x)
         for part in chunks(size_y, n_y, outputs):
-            negatives = items[blocks, part]  # (n_b, n_y)
-            w = take(table, negatives, plan)  # (n_b, n_y, D)
-            p = torch.bmm(x, w.mT)
-            if bias is not None:
-                p += bias[blocks, part].unsqueeze(1)
+            negatives, w, p = _logits(problem, x, blocks, part, plan)
             p.sub_(log_z).clamp_(max=0.0).exp_()  # (n_b, n_x, n_y); large logits are not twice rounded alike
             set_at_targets(p, targets, negatives, 0.0)
             if grad_outputs is not None:
                 grad_x.baddbmm_(p, w)
             if grad_table is not None:
                 grad_table.add(negatives.flatten(), torch.bmm(p.mT, weighted).flatten(0, 1))
+            del negatives, w, p  # before the next tile is made beside them
         if grad_outputs is not None:
-            grad_x *= at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)
-            add_rows(grad_outputs, positions.flatten(), grad_x.flatten(0, 1), plan)
+            add_rows(grad_outputs, positions.flatten(), grad_x.mul_(g).flatten(0, 1), plan)
+        del positions, padding, x, targets, log_z, g, weighted, grad_x
 
 
-def _tiles(slots: Slots, n_blocks: int, size_y: int, dim: int, plan: Plan) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Tiles of slots, block by block. Blocks with similar numbers of slots share a tile: little of it is padding.
+def _logits(
+    problem: Problem, x: Tensor, blocks: slice | Tensor, part: slice, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some items of the blocks ``(n_b, n_y)``, their rows ``(n_b, n_y, D)`` and logits ``(n_b, n_x, n_y)``."""
+    _, table, _, _, (_, items, bias) = problem
+    chosen = items[blocks, part].contiguous()
+    w = take(table, chosen, plan)
+    logits = torch.bmm(x, w.mT)
+    if bias is not None:
+        logits += bias[blocks, part].unsqueeze(1)
+    return chosen, w, logits
+
+
+def _tiles(
+    slots: Slots, n_blocks: int, n_x: int, n_y: int, dim: int, plan: Plan
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Tiles of up to ``n_x`` slots, block by block, that each look at ``n_y`` items at a time.
+
+    Blocks with similar numbers of slots share a tile: little of it is padding.
 
     Yields:
         ``(n_b,)`` blocks, ``(n_b, n_x)`` positions in each, and ``(n_b, n_x)`` bool: True where a block has no more
@@ -94,15 +104,14 @@ def _tiles(slots: Slots, n_blocks: int, size_y: int, dim: int, plan: Plan) -> It
         limit = count[first:last, None]  # (n_b, 1)
         return block[first:last], position[start[first:last, None] + torch.minimum(nth, limit - 1)], nth >= limit
 
-    most_slots = tile_shape(slots.most, size_y, dim, plan)[0]
     if is_fake(count):
-        for n_x, n_b in _worst_tiles(slots.most, n_blocks, size_y, dim, plan):
-            yield tile(0, n_b, torch.arange(n_x, device=order.device))
+        for width, n_b in _worst_tiles(n_x, n_blocks, n_y, dim, plan):
+            yield tile(0, n_b, torch.arange(width, device=order.device))
         return
-    counts = decided(count.tolist, [], count)
+    counts = count.tolist()
     first = 0
     while first < n_blocks and counts[first] > 0:
-        n_x, _, bytes_per_block = tile_shape(min(counts[first], most_slots), size_y, dim, plan)
+        bytes_per_block = tile_bytes(min(counts[first], n_x), n_y, dim, plan)
         last = min(first + max(plan.tile_bytes // bytes_per_block, 1), n_blocks)
         while counts[last - 1] == 0:
             last -= 1
@@ -111,16 +120,14 @@ def _tiles(slots: Slots, n_blocks: int, size_y: int, dim: int, plan: Plan) -> It
         first = last
 
 
-def _worst_tiles(most: int, n_blocks: int, size_y: int, dim: int, plan: Plan) -> Iterator[tuple[int, int]]:
+def _worst_tiles(n_x: int, n_blocks: int, n_y: int, dim: int, plan: Plan) -> Iterator[tuple[int, int]]:
     """Slots and blocks of the tiles of which one takes the most memory, however the slots are spread over blocks.
 
-    What a tile takes is ``n_b (a n_x + b)`` bytes with ``n_b <= tile_bytes / (c n_x + d)``, a quotient that rises or
-    falls all the way from the smallest n_x to the largest. So the worst is at either end, or where n_b reaches the
-    number of blocks.
+    What a tile takes is ``n_b (a x + b)`` bytes with ``n_b <= tile_bytes / (c x + d)`` for x slots, a quotient that
+    rises or falls all the way from 1 to ``n_x``. So the worst is at either end, or where n_b reaches the number of
+    blocks.
     """
-    n_x, n_y, _ = tile_shape(most, size_y, dim, plan)
     at_one, at_two = tile_bytes(1, n_y, dim, plan), tile_bytes(2, n_y, dim, plan)
-    all_blocks = (plan.tile_bytes / n_blocks - at_one) / (at_two - at_one) + 1  # n_x at which a tile has all blocks
-    for candidate in {n_x, 1, min(max(int(all_blocks), 1), n_x), min(max(int(all_blocks) + 1, 1), n_x)}:
-        n_b = -(-plan.tile_bytes // tile_bytes(candidate, n_y, dim, plan))
-        yield candidate, min(n_b, n_blocks)
+    all_blocks = int((plan.tile_bytes / n_blocks - at_one) / (at_two - at_one)) + 1  # slots at which all fit in one
+    for x in {n_x, 1, *(min(max(near, 1), n_x) for near in (all_blocks, all_blocks + 1))}:
+        yield x, min(-(-plan.tile_bytes // tile_bytes(x, n_y, dim, plan)), n_blocks)

@@ -292,12 +292,8 @@ def _device_table(memory: pd.DataFrame) -> str:
         cells = {"": f"{swatch(row['loss'])}{label(row['loss'])}"}
         needed = row["peak"] + row["parameters"]
         for device in DEVICES.values():
-            left = device.usable - needed
-            cells[device.name] = (
-                '<span title="fits">✓</span>'
-                if left >= 0
-                else f'<span class="sce-problem">{format_bytes(-left)} short</span>'
-            )
+            short = f'<span class="sce-problem">{format_bytes(needed - device.usable)} short</span>'
+            cells[device.name] = '<span title="fits">✓</span>' if needed <= device.usable else short
         rows.append(cells)
     key = (
         '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; otherwise what is missing. '
