@@ -142,25 +142,19 @@ def _sce(config: TrainingConfig, C: int, N: int) -> Formula:
     plan = _plan(budget // TILE_SHARE)
     n_x, n_y_tile, bytes_per_bucket = tile_shape(n_x, n_y, D, plan)
     n_t = min(n_b, max(plan.tile_bytes // bytes_per_bucket, 1))
-    items = ("16 (n_b b_y + N)", "the items of the buckets, and some numbers of every position", 16.0 * (n_b * n_y + N))
-    forward = (
-        ("8 n_t b_x b_y", "logits of a tile of n_t buckets, and of the tile before", 8.0 * n_t * n_x * n_y_tile),
-        ("4 n_t (b_x + b_y) D", "its outputs and its items", 4.0 * n_t * (n_x + n_y_tile) * D),
-        items,
-    )
     backward = (
-        ("4 n_t b_x b_y", "logits of a tile", 4.0 * n_t * n_x * n_y_tile),
+        ("4 n_t b_x b_y", "logits of a tile of n_t buckets", 4.0 * n_t * n_x * n_y_tile),
         (
             "4 n_t (3 b_x + 2 b_y) D",
             "its outputs and items, and their gradients",
             4.0 * n_t * (3 * n_x + 2 * n_y_tile) * D,
         ),
-        items,
+        ("16 (n_b b_y + N)", "the items of the buckets, and some numbers of every position", 16.0 * (n_b * n_y + N)),
     )
     return Formula(
-        _larger(search(N, sizes.bucket_size_x), search(C, n_y), forward, backward),
-        "The largest of four: the search for positions and that for items, both in chunks cut to a budget, and the two "
-        "passes, in tiles cut to another. C counts only until it fills the budget.",
+        _larger(search(N, sizes.bucket_size_x), search(C, n_y), backward),
+        "The largest of three: the search for positions and that for items, both in chunks cut to a budget, and the "
+        "backward pass, in tiles cut to another. C counts only until it fills the budget.",
     )
 
 
