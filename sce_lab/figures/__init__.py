@@ -13,8 +13,23 @@ from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
 from sce_lab.figures.selection import overlay_spec, pareto_spec
-from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
-from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
+from sce_lab.figures.style import (
+    FONT,
+    INK,
+    LOOKS,
+    TEMPLATE,
+    THEME_CSS,
+    Look,
+    Spec,
+    brief_label,
+    figure,
+    label,
+    look,
+    narrow_label,
+    nice_ceiling,
+    short_label,
+)
+from sce_lab.figures.training import METRICS, TIME_PARTS, training_figure, training_spec
 
 __all__ = [
     "FONT",
@@ -27,6 +42,7 @@ __all__ = [
     "Curves",
     "Look",
     "Spec",
+    "brief_label",
     "comparison_page",
     "curves_figure",
     "figure",
@@ -38,6 +54,7 @@ __all__ = [
     "memory_figure",
     "memory_spec",
     "memory_wall",
+    "narrow_label",
     "nice_ceiling",
     "overlay_spec",
     "pareto_spec",

@@ -43,6 +43,7 @@ def test_start_here(tmp_path):
     check(done)
     growth = done.results["growth"]
     assert growth["ce"] > 2 * growth["sce"] > 2
+    assert growth["cce"] == pytest.approx(growth["sampled"], rel=0.2)  # the table of items is left
     peaks = {(row["loss"], row["catalog_size"]): row["peak"] for row in done.results["peaks"]}
     assert peaks["ce", 1_000_000] > 5 * peaks["sce", 1_000_000]
     race = done.results["race"]
@@ -72,7 +73,7 @@ assert race.start()
 assert not race.start()
 race.stop()
 race.wait(timeout=10)
-assert len(race.results()["losses"]) < 3
+assert len(race.results()["losses"]) < 4
 assert race.start()
 race.wait(timeout=60)
 assert race.results()["losses"].keys() == first.keys()
@@ -163,9 +164,15 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
 
     for name in ("catalog_size", "batch_size"):
         assert all(change(name, loss) > 0 for loss in LOOKS)
-    assert change("n_negatives", "sampled") > 0 == change("n_negatives", "sce") == change("n_negatives", "ce")
+    assert (
+        change("n_negatives", "sampled")
+        > 0
+        == change("n_negatives", "sce")
+        == change("n_negatives", "ce")
+        == change("n_negatives", "cce")
+    )
     for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
-        assert change(name, "sce") > 0 == change(name, "ce") == change(name, "sampled")
+        assert change(name, "sce") > 0 == change(name, "ce") == change(name, "cce") == change(name, "sampled")
     for name in ("losses", "epochs", "seed", "learning_rate"):
         assert all(change(name, loss) == 0 for loss in LOOKS)
     assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
@@ -194,6 +201,8 @@ def test_memory_wall(tmp_path):
     check(done)
     results = done.results
     guesses = results["guesses"]
+    assert guesses["which"]["answer"] == "memory"
+    assert 30 < guesses["saved"]["answer"] < 100
     assert guesses["share"]["answer"] == pytest.approx(0.921, abs=0.005)
     assert guesses["moment"] == {**guesses["moment"], "guess": "optimizer", "answer": "loss_backward", "distance": 1.0}
     assert guesses["reached"]["answer"] == pytest.approx(8469.3, abs=0.1)
@@ -204,6 +213,11 @@ def test_memory_wall(tmp_path):
     assert len(results["wall"]["measured"]) >= 6
     peaks = {loss: use["peak"] for loss, use in results["wall"]["predicted"].items()}
     assert peaks["ce"] > 20 * peaks["sce"]
+    both = results["wall"]["predicted"]["cce"], results["wall"]["work"]
+    assert both[0]["loss_workspace"] < 100 * 2**20
+    assert both[1]["cce"]["operations"] >= both[1]["ce"]["operations"] > 10 * both[1]["sce"]["operations"]
+    work = {(row["loss"], row["catalog_size"]): row["operations"] for row in results["wall"]["curves"]}
+    assert work["cce", 10**7] >= work["ce", 10**7] > 30 * work["sce", 10**7] > 30 * work["sampled", 10**7]
     curve = {(row["loss"], row["catalog_size"]): row["peak"] for row in results["wall"]["curves"]}
     assert curve["ce", 10**9] > 70 * curve["sce", 10**9] > 10**12
     assert "F.cross_entropy" in results["timeline"]["largest"][0]["code"]
@@ -247,7 +261,7 @@ def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
     for name, before in (("batch", "base"), ("length", "batch"), ("width", "length"), ("catalog", "width")):
         for loss in LOOKS:
             assert told[name][loss] > told[before][loss], (name, loss)
-    assert told["sparse"]["ce"] == told["catalog"]["ce"]
+    assert [told["sparse"][loss] for loss in ("ce", "cce")] == [told["catalog"][loss] for loss in ("ce", "cce")]
     for loss in ("sampled", "sce"):  # the table's gradient is gone
         assert told["catalog"][loss] - told["sparse"][loss] == pytest.approx(4 * 10**6 * 64, rel=0.15)
 
