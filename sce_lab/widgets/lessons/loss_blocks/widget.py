@@ -10,10 +10,9 @@ import torch
 import traitlets
 
 from sce_lab.losses import cross_entropy, sampled_softmax, scalable_cross_entropy_reference
-
-from . import draws
-from .steps import LOSSES, STEPS, texts
-from .world import World
+from sce_lab.widgets.lessons.loss_blocks import draws
+from sce_lab.widgets.lessons.loss_blocks.steps import LOSSES, STEPS, texts
+from sce_lab.widgets.lessons.loss_blocks.world import World
 
 _HERE = Path(__file__).parent
 
@@ -94,25 +93,31 @@ class LossBlocks(anywidget.AnyWidget):
             self.bucket = -1
 
     def evaluate(self) -> dict[str, float]:
-        """The loss of the shown settings by the library itself; of SCE also its statistics. RECE is not in it.
+        """Loss, coverage and captured mass of the shown settings, by the library itself. RECE is not in it.
 
         Raises:
             ValueError: the loss is RECE.
         """
         x, w, target = (torch.from_numpy(a) for a in (self._world.positions, self._world.items, self._world.targets))
+        looked_at = torch.arange(len(w))
         match self.loss:
             case "ce":
-                return {"loss": float(cross_entropy(x, w, target))}
+                value = cross_entropy(x, w, target)
             case "sampled":
-                drawn = torch.from_numpy(draws.negatives(len(w), self.n_negatives, self.seed))
-                return {"loss": float(sampled_softmax(x, w, target, negatives=drawn))}
+                looked_at = torch.from_numpy(draws.negatives(len(w), self.n_negatives, self.seed))
+                value = sampled_softmax(x, w, target, negatives=looked_at)
             case "in_batch":
-                return {"loss": float(sampled_softmax(x, w, target, sampling="in_batch", n_negatives=len(x)))}
+                looked_at = target
+                value = sampled_softmax(x, w, target, sampling="in_batch", n_negatives=len(x))
             case "sce":
                 centers = draws.centers(self._world.positions, self.n_buckets, self.mix_x, self.seed)
                 sizes = {name: getattr(self, name) for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
                 value, statistics = scalable_cross_entropy_reference(
                     x, w, target, **sizes, centers=torch.from_numpy(centers), return_statistics=True
                 )
-                return {"loss": float(value), **statistics.as_dict()}
-        raise ValueError(f"the library has no loss {self.loss!r} to evaluate")
+                shares = {name: float(getattr(statistics, name)) for name in ("coverage", "captured_mass")}
+                return {"loss": float(value), **shares}
+            case _:
+                raise ValueError(f"the library has no loss {self.loss!r} to evaluate")
+        mass = (x @ w.T).softmax(dim=1)[:, looked_at.unique()].sum(dim=1).mean()
+        return {"loss": float(value), "coverage": 1.0, "captured_mass": float(mass)}

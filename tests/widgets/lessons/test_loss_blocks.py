@@ -206,13 +206,17 @@ def test_what_a_cell_looks_like(world):
 
 
 def test_python_evaluates_what_is_shown(world):
-    blocks = LossBlocks(world, **BASE)
-    for loss in ("ce", "sampled", "in_batch", "sce"):
-        blocks.loss = loss
-        losses, statistics, _, _ = by_the_library(world, {**BASE, "loss": loss}, "mean")
-        assert blocks.evaluate()["loss"] == pytest.approx(float(losses))
-        assert ("coverage" in blocks.evaluate()) == (statistics is not None)
-    blocks.loss = "rece"
+    cases = [{**BASE, "loss": loss} for loss in ("ce", "sampled", "in_batch", "sce")]
+    program = """return given.cases.map((settings) => {
+      const result = evaluate(given.world, settings);
+      return [result.coverage, result.captured_mass, result.losses.reduce((a, b) => a + Math.max(b, 0), 0)];
+    });"""
+    for case, (coverage, mass, total) in zip(cases, run(CORE, program, {"world": world.as_dict(), "cases": cases})):
+        found = LossBlocks(world, **case).evaluate()
+        assert found["loss"] == pytest.approx(total / (30 * coverage))
+        assert found["coverage"] == pytest.approx(coverage)
+        assert found["captured_mass"] == pytest.approx(mass)
+    blocks = LossBlocks(world, loss="rece")
     with pytest.raises(ValueError, match="no loss 'rece'"):
         blocks.evaluate()
 
