@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from sce_lab.memory import DEVICES, Device, count_work, this_machine
+from sce_lab.memory import DEVICES, Device, LiveBytes, count_work, this_machine
 from sce_lab.training import TrainingConfig, training_step
 
 from steps import steady  # isort: skip
@@ -19,7 +19,7 @@ C = 2000
 def test_flops_are_what_torch_counts_in_a_real_step(loss):
     config = dataclasses.replace(CONFIG, loss=loss)
     trainer, batch = steady(config, C)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, LiveBytes():  # which looks into the engine
         training_step(trainer.model, trainer.loss, trainer.optimizer, batch, lambda name: nullcontext())
     work = count_work(config, C)
     if loss == "sce":  # as if every slot had a gradient
