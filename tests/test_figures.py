@@ -102,8 +102,16 @@ def test_colours_stay_apart_for_colour_blind_people():
         seen = [matrix @ [int(each.color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for each in LOOKS.values()]
         for one, other in itertools.combinations(seen, 2):
             assert np.abs(one - other).max() > 0.15
-    hues = [colorsys.rgb_to_hsv(*(int(e.color[i : i + 2], 16) for i in (1, 3, 5)))[0] for e in LOOKS.values()]
-    assert len({round(h, 1) for h in hues}) == 3
+    hues = {
+        loss: colorsys.rgb_to_hsv(*(int(each.color[i : i + 2], 16) for i in (1, 3, 5)))[0]
+        for loss, each in LOOKS.items()
+    }
+    assert abs(hues.pop("cce") - hues["ce"]) < 0.08  # relatives
+    assert len({round(h, 1) for h in hues.values()}) == 3
+
+
+def test_relatives_can_be_told_apart_in_grey():
+    assert contrast(LOOKS["cce"].color, "#ffffff") > 1.4 * contrast(LOOKS["ce"].color, "#ffffff")
 
 
 def test_backgrounds_are_transparent_and_text_is_the_ink_that_pages_replace(memory):
@@ -264,12 +272,12 @@ def test_without_a_ceiling_no_line_is_drawn(histories):
 def test_time_bars_stack_forward_and_backward_to_the_whole_step(histories):
     shown = training_figure(histories, MILLISECONDS)
     bars = {t.name: t for t in shown.data if t.type == "bar"}
-    assert list(np.sum([bar.y for bar in bars.values()], axis=0)) == [40, 0, 15]
+    assert list(np.sum([bar.y for bar in bars.values()], axis=0)) == [40, 0, 0, 15]
     assert bars["loss backward"].y[0] == 20
-    assert bars["encoder backward, Adam"].y[2] == 6
+    assert bars["encoder backward, Adam"].y[3] == 6
     assert bars["loss forward"].marker.pattern.shape == "/"
     assert bars["loss backward"].marker.color == tuple(look(loss).color for loss in LOOKS)
-    assert shown.data[-1].text == ("<b>40 ms</b>", "", "<b>15 ms</b>")
+    assert shown.data[-1].text == ("<b>40 ms</b>", "", "", "<b>15 ms</b>")
 
 
 def test_runs_are_numbered_only_where_a_loss_has_several():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from sce_lab.figures import LOOKS, figure, memory_spec
-from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec
-from sce_lab.memory import predict_memory, predict_timeline
+from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec, work_spec
+from sce_lab.memory import count_work, format_count, format_seconds, predict_memory, predict_timeline, tables
 from sce_lab.training import TrainingConfig
 
 CONFIG = TrainingConfig(batch_size=16, max_length=10, hidden_size=32)
@@ -55,13 +55,41 @@ def test_every_device_is_a_line_at_what_it_leaves(memory, curves):
 
 
 def test_a_label_does_not_run_through_the_outline_of_what_was(memory):
-    bars = memory.assign(peak=[100, 100, 100], loss_workspace=[64, 64, 64])
-    before = memory.assign(peak=[104, 400, 90], loss_workspace=[70, 1024, 60])
+    bars = memory.assign(peak=100, loss_workspace=64)
+    before = memory.assign(peak=[104, 400, 90, 100], loss_workspace=[70, 1024, 60, 64])
     *_, total, _, _, alone = memory_spec(bars, before=before)["data"]
-    assert total["x"].tolist() == [104, 100, 100]
-    assert total["text"] == ["   <b>100 B</b>"] * 3
-    assert alone["x"] == pytest.approx([70, 64, 64])
-    assert alone["text"] == ["   64 B"] * 3
+    assert total["x"].tolist() == [104, 100, 100, 100]
+    assert total["text"] == ["   <b>100 B</b>"] * 4
+    assert alone["x"] == pytest.approx([70, 64, 64, 64])
+    assert alone["text"] == ["   64 B"] * 4
+
+
+@pytest.fixture(scope="module")
+def work():
+    return tables.work([config(loss) for loss in LOOKS], 10**6)
+
+
+def test_work_stands_beside_memory_as_a_third_panel(memory, work):
+    two, three = memory_spec(memory), memory_spec(memory, work=work)
+    assert len(three["data"]) == len(two["data"]) + 2
+    dots, words = three["data"][-2:]
+    assert list(dots["x"]) == work["operations"].tolist()
+    assert dots["marker"]["color"] == [look.color for look in LOOKS.values()]
+    for text, operations, seconds in zip(words["text"], work["operations"], work["seconds"]):
+        assert text.strip() == f"{format_count(operations)}, ≥ {format_seconds(seconds)}"
+    low, high = three["layout"]["xaxis3"]["range"]
+    assert low < np.log10(work["operations"].min()) < np.log10(work["operations"].max()) < high
+    ends = [three["layout"][axis]["domain"] for axis in ("xaxis", "xaxis2", "xaxis3")]
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(ends))
+
+
+def test_operations_are_bars_and_curves(work, curves):
+    curves = curves.assign(operations=[count_work(config(r.loss), r.catalog_size).flops for r in curves.itertuples()])
+    bars, *lines = figure(work_spec(work, curves, at=10**6)).data
+    assert list(bars.x) == work["operations"].tolist()
+    assert list(bars.marker.color) == [line.line.color for line in lines]
+    for loss, line in zip(LOOKS, lines):
+        assert list(line.y) == curves[curves["loss"] == loss]["operations"].tolist()
 
 
 def test_the_bars_keep_their_traces_whatever_the_numbers(memory):
@@ -83,6 +111,7 @@ def test_curves_and_measured_points_have_the_colour_of_their_loss(curves):
     assert lines["SCE"].line.color == LOOKS["sce"].color
     assert list(lines["Cross-entropy"].y) == curves[curves["loss"] == "ce"]["peak"].tolist()
     markers = {trace.name: list(trace.y) for trace in drawn.data if trace.mode == "markers"}
+    assert markers.pop("Cross-entropy, logits never held, measured") == []
     assert markers == {"Cross-entropy, measured": [], "Sampled softmax, measured": [], "SCE, measured": [5e6]}
     mark = drawn.layout.shapes[-1]
     assert (mark.x0, mark.visible) == (10**5, True)

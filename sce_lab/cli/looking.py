@@ -37,6 +37,9 @@ def memory(
 ) -> None:
     """Predict what a training step would take with each loss, and on which machines it would fit. Allocates nothing.
 
+    Memory is the first wall. Beside it stands the second: the operations of a step, and an estimate of the least time
+    they take on this machine.
+
     Every sequence is taken to be as long as `--max-length`. For SCE the figure is the most it can take.
 
     `sce-lab memory 10000000 --batch-size 256 --max-length 20`
@@ -45,7 +48,7 @@ def memory(
 
     settings = {"sampled": {"n_negatives": n_negatives}, "sce": {"n_buckets": n_buckets}}
     settings["sce"] |= {"bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y}
-    uses = {}
+    uses, configs = {}, []
     for loss in sce_lab.LOSSES:
         config = sce_lab.TrainingConfig(
             loss=loss,
@@ -56,9 +59,16 @@ def memory(
             sparse_gradients=sparse and sce_lab.training.takes(loss, "sparse_grad"),
         )
         uses[loss] = sce_lab.predict_memory(config, catalog_size)
+        configs.append(config)
     parts = [{k.replace("_", " "): sce_lab.format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
     rows = [{"loss": sce_lab.LOSSES[loss].label} | part for loss, part in zip(uses, parts)]
     show(pd.DataFrame(rows), f"{catalog_size:,} items, one step")
+    work = sce_lab.memory.tables.work(configs, catalog_size)
+    work["loss"] = [sce_lab.LOSSES[loss].label for loss in work["loss"]]
+    work["operations"] = work["operations"].map(sce_lab.memory.format_count)
+    work["seconds"] = work["seconds"].map(lambda t: f"≥ {sce_lab.memory.format_seconds(t)}")
+    say()
+    show(work.rename(columns={"seconds": "time here (estimate)"}))
     devices = pd.DataFrame({"device": [device.name for device in sce_lab.memory.DEVICES.values()]})
     devices["usable"] = [sce_lab.format_bytes(device.usable) for device in sce_lab.memory.DEVICES.values()]
     for loss, use in uses.items():

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 
 def compare(
     dataset: DatasetOption = "synthetic",
-    losses: Annotated[str, typer.Option(help="Which, separated by commas: ce, sampled, sce, bce.")] = "ce,sampled,sce",
+    losses: Annotated[
+        str, typer.Option(help="Which, separated by commas: ce, cce, sampled, sce, bce.")
+    ] = "ce,cce,sampled,sce",
     epochs: EpochsOption = 10,
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,
@@ -72,7 +74,7 @@ def compare(
     loss itself allocates, *ms/step* is the median, and the metrics are those of the test items, ranked against the
     whole catalog, at the best validation epoch.
 
-    `sce-lab compare --dataset amazon_beauty --losses ce,sampled,sce --epochs 15`
+    `sce-lab compare --dataset amazon_beauty --losses ce,cce,sampled,sce --epochs 15`
     """
     options = locals()
     check_writable(html, "--html")

@@ -10,11 +10,27 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
 from sce_lab.figures.insight import insight_spec
+from sce_lab.figures.lessons import collapse_spec, found_spec, gradient_spec, mass_spec
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
 from sce_lab.figures.selection import overlay_spec, pareto_spec
-from sce_lab.figures.style import FONT, INK, LOOKS, TEMPLATE, THEME_CSS, Look, Spec, figure, label, look, nice_ceiling
-from sce_lab.figures.training import METRICS, TIME_PARTS, short_label, training_figure, training_spec
+from sce_lab.figures.style import (
+    FONT,
+    INK,
+    LOOKS,
+    TEMPLATE,
+    THEME_CSS,
+    Look,
+    Spec,
+    brief_label,
+    figure,
+    label,
+    look,
+    narrow_label,
+    nice_ceiling,
+    short_label,
+)
+from sce_lab.figures.training import METRICS, TIME_PARTS, training_figure, training_spec
 
 __all__ = [
     "FONT",
@@ -27,17 +43,23 @@ __all__ = [
     "Curves",
     "Look",
     "Spec",
+    "brief_label",
+    "collapse_spec",
     "comparison_page",
     "curves_figure",
     "figure",
+    "found_spec",
+    "gradient_spec",
     "html_page",
     "insight_spec",
     "label",
     "live_spec",
     "look",
+    "mass_spec",
     "memory_figure",
     "memory_spec",
     "memory_wall",
+    "narrow_label",
     "nice_ceiling",
     "overlay_spec",
     "pareto_spec",

@@ -22,10 +22,12 @@ from sce_lab.figures.style import (
     label,
     line_at,
     log_bytes_axis,
+    log_count_axis,
     look,
+    narrow_label,
     panel_title,
 )
-from sce_lab.memory import format_bytes
+from sce_lab.memory import format_bytes, format_count, format_seconds
 
 #: Between the middle of a mark and its label.
 GAP = "   "
@@ -37,6 +39,7 @@ def memory_spec(
     before: pd.DataFrame | None = None,
     measured: Mapping[str, float] | None = None,
     free: float | None = None,
+    work: pd.DataFrame | None = None,
 ) -> Spec:
     """See :func:`memory_figure`."""
     losses = list(memory["loss"])
@@ -98,6 +101,7 @@ def memory_spec(
     ]
     shapes = []
     annotations = [panel_title("Peak memory of one training step"), panel_title("The loss alone (log scale)", "2")]
+    ends = (0.56, 0.63, 1.0) if work is None else (0.4, 0.45, 0.7)
     for panel, inside in (
         ("", free is not None and bool(free < end)),
         ("2", free is not None and bool(free < 30 * high)),
@@ -111,14 +115,24 @@ def memory_spec(
         "barmode": "stack",
         "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
         # Coarse steps: while the axes stay as they are, moving a slider moves the bars, and little is drawn anew.
-        "xaxis": {"domain": [0, 0.56], **bytes_axis(end, (1, 2, 5, 10))},
-        "yaxis": {**line, "ticktext": [f"{label(loss)}  " for loss in losses]},
-        "xaxis2": {"domain": [0.63, 1], "anchor": "y2", **log_bytes_axis(low / 1.5, high, room=0.4)},
+        "xaxis": {"domain": [0, ends[0]], **bytes_axis(end, (1, 2, 5, 10))},
+        "yaxis": {**line, "ticktext": [f"{narrow_label(loss)}  " for loss in losses]},
+        "xaxis2": {"domain": [ends[1], ends[2]], "anchor": "y2", **log_bytes_axis(low / 1.5, high, room=0.4)},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,
         "annotations": annotations,
         "showlegend": False,
     }
+    if work is not None:
+        operations = np.maximum(work.set_index("loss").reindex(losses)["operations"].to_numpy(float), 1.0)
+        seconds = work.set_index("loss").reindex(losses)["seconds"].to_numpy(float)
+        data += [dots("operations", operations, "3", filled), text(operations, operations, "3", bold=False)]
+        data[-2]["customdata"] = [format_count(n) for n in operations]
+        data[-1]["text"] = [f"{GAP}{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
+        layout["xaxis3"] = {"domain": [0.75, 1], "anchor": "y3"}
+        layout["xaxis3"] |= log_count_axis(operations.min() / 1.5, operations.max(), room=0.55)
+        layout["yaxis3"] = {**line, "showticklabels": False, "anchor": "x3"}
+        annotations.append(panel_title("Operations, and time at best", "3"))
     return {"data": data, "layout": layout}
 
 
@@ -146,7 +160,8 @@ def memory_figure(memory: pd.DataFrame, **options: Any) -> go.Figure:
     Args:
         memory: a row a loss: ``loss`` and the fields of :class:`sce_lab.memory.MemoryUse`, in bytes.
         options: ``before``: the same table at the previous settings, drawn as outlines;
-            ``measured``: measured peak by loss, drawn as diamonds; ``free``: bytes there are, drawn as a line.
+            ``measured``: measured peak by loss, drawn as diamonds; ``free``: bytes there are, drawn as a line;
+            ``work``: a row a loss, as :func:`sce_lab.memory.tables.work` makes them: a third panel, the second wall.
     """
     return figure(memory_spec(memory, **options))
 

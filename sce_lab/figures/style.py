@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from sce_lab.losses import LOSSES
 from sce_lab.memory import format_bytes
+from sce_lab.memory.use import power_of_ten
 
 #: Text: of equal contrast on white and on black. Nothing else has this colour, so that THEME_CSS can find it.
 INK = "rgb(119, 120, 121)"
@@ -41,8 +42,10 @@ class Look:
 
 
 #: Vermilion, blue and green of Okabe and Ito's set, which colour-blind people can tell apart; blue is lighter here.
+#: The same loss without its logits is vermilion's darker relative: its square stands on a corner.
 LOOKS = {
     "ce": Look("#d55e00", "dash", "square"),
+    "cce": Look("#b5382f", "longdash", "diamond"),
     "sampled": Look("#2b83c6", "dot", "triangle-up"),
     "sce": Look("#009e73", "solid", "circle"),
 }
@@ -57,6 +60,21 @@ def look(loss: str) -> Look:
 def label(loss: str) -> str:
     """The name of ``loss`` for people."""
     return LOSSES[loss].label if loss in LOSSES else loss
+
+
+def narrow_label(loss: str) -> str:
+    """:func:`label` for the side of a figure: on two lines if it is long."""
+    return label(loss).replace(", ", ",<br>")
+
+
+def brief_label(loss: str) -> str:
+    """:func:`label` for a button or a column of a table."""
+    return {"cce": "CE (logits never held)"}.get(loss, label(loss))
+
+
+def short_label(loss: str) -> str:
+    """A name short enough to stand under a bar."""
+    return {"ce": "CE", "cce": "Cut CE", "sampled": "Sampled", "sce": "SCE"}.get(loss, label(loss))
 
 
 _AXIS = {
@@ -119,6 +137,21 @@ def log_bytes_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
     ticks = 2.0 ** np.arange(step * math.ceil(low / step), high + step / 2, step)
     span = [low * math.log10(2), end * math.log10(2)]
     return {"type": "log", "range": span, "tickvals": ticks, "ticktext": [format_bytes(t) for t in ticks]}
+
+
+def log_count_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
+    """A logarithmic axis of numbers, as :func:`log_bytes_axis` is one of bytes; ticks at powers of ten."""
+    low, high = math.floor(math.log10(max(smallest, 1.0))), math.ceil(math.log10(max(largest, 10.0)))
+    high = max(high, low + 2)
+    end = high + (high - low) * room / (1 - room)
+    step = next(s for s in (1, 2, 3, 6) if (end - low) / s <= 4 or s == 6)
+    ticks = 10.0 ** np.arange(step * math.ceil(low / step), high + 1, step)
+    return {
+        "type": "log",
+        "range": [low, end],
+        "tickvals": ticks,
+        "ticktext": [power_of_ten(round(math.log10(t))) for t in ticks],
+    }
 
 
 def panel_title(text: str, panel: str = "") -> Spec:

@@ -24,6 +24,7 @@ from sce_lab.figures.style import (
     look,
     nice_ceiling,
     panel_title,
+    short_label,
 )
 
 METRICS = ("HR@10", "NDCG@10")
@@ -124,10 +125,11 @@ def _training_layout(
     losses: Sequence[str],
 ) -> Spec:
     reached = max((float(x[-1]) for curves in panels.values() for x, _ in curves.values() if len(x)), default=1.0)
-    width, gap = 0.205, 0.06
-    domains = [[i * (width + gap), i * (width + gap) + width] for i in range(4)]
+    width, gap = 0.19, 0.06  # the bars have a name each, and need more
+    domains = [[i * (width + gap), i * (width + gap) + width] for i in range(3)] + [[3 * (width + gap), 1]]
     x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 5}
     names = {"tickvals": np.arange(len(losses)), "ticktext": [short_label(loss) for loss in losses], "showgrid": False}
+    names |= {"tickangle": 0, "tickfont": {"size": 11}}
     layout: Spec = {
         "height": 236,
         "barmode": "stack",
@@ -168,11 +170,6 @@ def _loss_range(curves: Mapping[str, tuple[Any, Any]]) -> Spec:
         return {"range": [0, 10]}
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     return {"range": [math.floor(low), math.ceil(high + 1e-9) if high > low else math.floor(low) + 1]}
-
-
-def short_label(loss: str) -> str:
-    """A name short enough to stand under a bar."""
-    return {"ce": "CE", "sampled": "Sampled", "sce": "SCE"}.get(loss, label(loss))
 
 
 def training_figure(

@@ -30,7 +30,7 @@ from sce_lab.memory.measure import measure_memory, measured_step, measuring, tim
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import Work, count_work, this_machine
 from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
-from sce_lab.memory.use import MemoryUse, format_bytes
+from sce_lab.memory.use import MemoryUse, format_bytes, format_count, format_seconds
 
 __all__ = [
     "DEVICES",
@@ -47,6 +47,8 @@ __all__ = [
     "explaining_out_of_memory",
     "fits",
     "format_bytes",
+    "format_count",
+    "format_seconds",
     "free_memory",
     "guarded_train",
     "is_out_of_memory",

@@ -3,13 +3,17 @@
 Every operation takes as long as its arithmetic at the device's best speed, or as long as its bytes need between memory
 and processor, whichever is more; a step is the sum. Real steps are slower: caches help, but starting an operation costs
 time, and nothing runs at its best speed. So this says what to expect at best, and which of two losses has more to do.
+
+The engine under the losses works tile by tile so that a tile stays in the cache. What it makes on its way is therefore
+not counted as bytes that move: only what it is given, each time it looks at it, and what it returns.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
+import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +24,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
-from sce_lab.losses import LOSSES
 from sce_lab.losses.engine import IMPLEMENTATIONS
 from sce_lab.memory.devices import Device
 from sce_lab.memory.predict import arguments_of, shaped_step
@@ -68,12 +70,16 @@ def count_work(
 ) -> Work:
     """The :class:`Work` of a step that is never made; the arguments are those of ``predict_memory``.
 
-    SCE is counted as if it had all the memory it likes, in one piece, and as if every slot of a bucket had a gradient;
-    of those that have one there are at most as many as positions.
+    The engine is counted as if its tile had all the memory it likes, which changes neither what is multiplied nor how
+    often; and SCE as if every slot of a bucket had a gradient: of those that have one there are at most as many as
+    positions.
     """
-    config = dataclasses.replace(config, device="cpu")
-    if "workspace_bytes" in inspect.signature(LOSSES[config.loss]).parameters:
-        config = dataclasses.replace(config, loss_settings=dict(config.loss_settings) | {"workspace_bytes": 2**62})
+    config, *sizes = arguments_of(dataclasses.replace(config, device="cpu"), catalog_size, n_sequences, length)
+    return _count(json.dumps(dataclasses.asdict(config)), *sizes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _count(settings: str, *sizes: int) -> Work:
     counter = _WorkCounter()
 
     @contextmanager
@@ -81,9 +87,18 @@ def count_work(
         counter.phase = name
         yield
 
-    with shaped_step(*arguments_of(config, catalog_size, n_sequences, length)) as step, step.counter, counter:
+    with shaped_step(TrainingConfig(**json.loads(settings)), *sizes) as step, step.counter, counter:
         training_step(step.model, step.loss, step.optimizer, step.batch, phase)
     return Work(pd.DataFrame(counter.rows, columns=["phase", "flops", "bytes"]))
+
+
+#: Arguments of the engine's operators that say how large a tile may be.
+_TILE_ARGUMENTS = ("tile_bytes", "workspace_bytes")
+_aten = torch.ops.aten
+#: They read of a table no more than they make of it ...
+_GATHERING = {_aten.index_select, _aten.gather, _aten.embedding, _aten.index}
+#: ... and these change no more of it than the last tensor they are given.
+_SCATTERING = {_aten.index_add_, _aten.index_put_, _aten.index_copy_, _aten.scatter_}
 
 
 class _WorkCounter(TorchDispatchMode):
@@ -93,6 +108,7 @@ class _WorkCounter(TorchDispatchMode):
         super().__init__()
         self.phase = ""
         self.rows: list[tuple[str, float, float]] = []
+        self._in_memory: set[int] | None = None  # storages that an operator of the engine was given, while it runs
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -103,24 +119,70 @@ class _WorkCounter(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in IMPLEMENTATIONS:
-            with self:
-                return IMPLEMENTATIONS[func](*args, **kwargs)
+            return self._open(func, args, kwargs)
         out = func(*args, **kwargs)
-        is_view = any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments)
+        is_view, formula = _known(func)
         if not is_view:
-            formula = flop_registry.get(func._overloadpacket)
             flops = formula(*args, **kwargs, out_val=out) if formula else 0
-            nbytes = sum(_nbytes(t) for t in tree_iter((args, kwargs, out)) if isinstance(t, Tensor))
-            if flops or nbytes:
-                self.rows.append((self.phase, float(flops), float(nbytes)))
+            self._add(flops, self._traffic(func._overloadpacket, (*args, *kwargs.values()), out))
         return out
+
+    def _open(self, operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run what an operator of the engine runs, in one tile."""
+        names = [argument.name for argument in operator._schema.arguments]
+        args = tuple(2**62 if name in _TILE_ARGUMENTS else value for name, value in zip(names, args))
+        self._in_memory = {_storage(t) for t in args if isinstance(t, Tensor)}
+        try:
+            with self:
+                out = IMPLEMENTATIONS[operator](*args, **kwargs)
+        finally:
+            self._in_memory = None
+        self._add(0, sum(map(_nbytes, _tensors(out))))
+        return out
+
+    def _traffic(self, packet: Any, args: tuple, out: Any) -> int:
+        """Bytes that an operation reads from memory and writes to it."""
+        given, made = _tensors(args), _tensors(out)
+        most = math.inf
+        if packet in _GATHERING:
+            most = _nbytes(out)
+        elif packet in _SCATTERING:
+            most = _nbytes(given[-1])
+        tensors = [*given, *made]
+        if self._in_memory is not None:
+            tensors = [t for t in tensors if _storage(t) in self._in_memory]
+        return sum(min(_nbytes(t), most) for t in tensors)
+
+    def _add(self, flops: float, nbytes: float) -> None:
+        if flops or nbytes:
+            self.rows.append((self.phase, float(flops), float(nbytes)))
+
+
+@functools.cache
+def _known(func: Any) -> tuple[bool, Callable[..., int] | None]:
+    """Whether it only makes a view, and how torch counts what it multiplies; in place is as much as not in place."""
+    is_view = any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments)
+    packet = func._overloadpacket
+    plain = getattr(_aten, packet.__name__.removesuffix("_"), None)
+    return is_view, flop_registry.get(packet) or flop_registry.get(plain)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """Those among them, and in lists among them."""
+    if isinstance(values, Tensor):
+        return [values]
+    return [t for value in values for t in _tensors(value)] if isinstance(values, list | tuple) else []
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0
 
 
 def _nbytes(tensor: Tensor) -> int:
     if tensor.layout != torch.strided:
         return 0
-    seen = (size if stride else 1 for size, stride in zip(tensor.shape, tensor.stride()))  # expanded: read once
-    return functools.reduce(lambda a, b: a * b, seen, tensor.element_size())
+    seen = [size if stride else 1 for size, stride in zip(tensor.shape, tensor.stride())]  # expanded: read once
+    return math.prod(seen) * tensor.element_size()
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from sce_lab.memory.formulas import workspace_formula
 from sce_lab.memory.measure import timed_step
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import count_work, this_machine
-from sce_lab.memory.use import format_bytes
+from sce_lab.memory.use import format_bytes, format_count, format_seconds
 from sce_lab.training import TrainingConfig
 
 #: The paper's best settings of SCE (section 4): n_buckets = bucket_size_x, bucket_size_y; and the data set's items.
@@ -83,19 +83,31 @@ def devices(configs: Iterable[TrainingConfig], names: Iterable[str], catalog_siz
     return pd.DataFrame(rows)
 
 
+def work(configs: Iterable[TrainingConfig], catalog_size: int, **shape: int) -> pd.DataFrame:
+    """A row a loss: ``loss``, ``operations`` of a step, and ``seconds``, an estimate of its least time on this machine.
+
+    ``shape`` is as in :func:`sce_lab.memory.count_work`.
+    """
+    here, rows = this_machine(), []
+    for config in configs:
+        counted = count_work(config, catalog_size, **shape)
+        rows.append({"loss": config.loss, "operations": counted.flops, "seconds": counted.seconds(here)})
+    return pd.DataFrame(rows)
+
+
 def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int = 5) -> pd.DataFrame:
     """A row a loss: operations and bytes of a step, the least time that takes (an estimate), and a real step's time."""
     here, rows = this_machine(), []
     for config in configs:
-        work = count_work(config, catalog_size)
+        counted = count_work(config, catalog_size)
         rows.append(
             {
                 "loss": LOSSES[config.loss].label,
-                "operations": f"{work.flops / 1e9:.2f} G",
-                "bytes": f"{work.bytes / 1e9:.2f} G",
-                "estimate, here": f"{1e3 * work.seconds(here):.0f} ms",
-                "measured, here": f"{1e3 * timed_step(config, catalog_size, repeats=repeats):.0f} ms",
-                "estimate, H100": f"{1e3 * work.seconds(DEVICES['h100']):.2f} ms",
+                "operations": format_count(counted.flops),
+                "bytes moved": format_count(counted.bytes),
+                "estimate, here": format_seconds(counted.seconds(here)),
+                "measured, here": format_seconds(timed_step(config, catalog_size, repeats=repeats)),
+                "estimate, H100": format_seconds(counted.seconds(DEVICES["h100"])),
             }
         )
     return pd.DataFrame(rows)

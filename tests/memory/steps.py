@@ -35,8 +35,8 @@ def data_decide(config):
     return config.loss == "sce" or config.sparse_gradients or config.dtype != "float32"
 
 
-def assert_predicted(config, catalog_size, measured):
-    """The prediction is what was measured, or a bound of it where the data decide, and not far from it."""
+def assert_predicted(config, catalog_size, measured, within=None):
+    """The prediction is what was measured, or a bound of it where the data decide, ``within`` a factor of it."""
     predicted = predict_memory(config, catalog_size)
     for part, nbytes in measured.as_dict().items():
         expected = getattr(predicted, part)
@@ -44,3 +44,5 @@ def assert_predicted(config, catalog_size, measured):
         assert nbytes <= expected + SCALARS, (part, config, catalog_size)
         if not data_decide(config):
             assert nbytes == pytest.approx(expected, rel=0.01, abs=SCALARS), (part, config, catalog_size)
+        elif within is not None:
+            assert expected <= within * nbytes + 4 * SCALARS, (part, config, catalog_size)

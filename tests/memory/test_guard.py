@@ -72,16 +72,27 @@ def test_the_refusal_names_a_batch_size_that_fits(a_gibibyte):
 
 
 def test_other_losses_are_named_only_if_they_fit(a_gibibyte):
-    assert "loss=sce with its own defaults" in what_would_fit(SMALL, 10**6, FREE)
+    advice = what_would_fit(SMALL, 10**6, FREE)
+    assert "loss=sce with its own defaults" in advice
     assert "own defaults" not in what_would_fit(SMALL, 10**8, FREE)
     assert what_would_fit(SMALL, 10**8, 1000).startswith("no catalog would fit: free some memory")
+
+
+def test_the_same_loss_without_its_logits_is_named_first(a_gibibyte):
+    with pytest.raises(DoesNotFitError, match=r"is free: loss=cce, which computes the same, or batch_size=\d instead"):
+        check_fits(SMALL, 2 * 10**6)
+    with pytest.raises(DoesNotFitError, match=r"is free: loss=cce, which computes the same, and batch_size=\d+, or "):
+        check_fits(dataclasses.replace(SMALL, batch_size=65_536), 10**6)
+    advice = what_would_fit(dataclasses.replace(SMALL, loss="sampled", batch_size=65_536), 10**6, FREE)
+    assert "computes the same" not in advice
 
 
 def advised(config, catalog_size, advice):
     """Every configuration, and its catalog, that a sentence names."""
     for batch_size in re.findall(r"(?<!and )batch_size=(\d+) instead", advice):
         yield dataclasses.replace(config, batch_size=int(batch_size)), catalog_size
-    for loss, batch_size in re.findall(r"loss=(\w+) with its own defaults(?: and batch_size=(\d+))?", advice):
+    named = r"loss=(\w+)(?: with its own defaults|, which computes the same,)(?: and batch_size=(\d+))?"
+    for loss, batch_size in re.findall(named, advice):
         batch_size = int(batch_size or config.batch_size)
         settings = config.loss_settings if loss == config.loss else {}
         yield dataclasses.replace(config, loss=loss, loss_settings=settings, batch_size=batch_size), catalog_size
@@ -95,6 +106,7 @@ def advised(config, catalog_size, advice):
     [
         (2 * 10**6, 0, 8, 0.0, "batch_size="),
         (10**6, 50_000, 64, 0.9, "loss=sce with its own defaults or "),
+        (10**6, 50_000, 64, 0.0, "loss=cce, which computes the same, or "),
         (10**6, 50_000, 65_536, 0.0, "loss=sce with its own defaults and batch_size="),
         (10**8, 50_000, 8, 0.0, "a smaller catalog or hidden_size would fit"),
         (4 * 10**6, 50_000, 8, 0.0, "a smaller catalog or hidden_size would fit"),

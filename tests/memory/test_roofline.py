@@ -6,33 +6,61 @@ from contextlib import nullcontext
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from sce_lab.memory import DEVICES, Device, LiveBytes, count_work, this_machine
+from sce_lab.memory import DEVICES, Device, count_work, this_machine
+from sce_lab.memory.measure import _real_step
 from sce_lab.training import TrainingConfig, training_step
-
-from steps import steady  # isort: skip
 
 CONFIG = TrainingConfig(loss="ce", batch_size=8, max_length=10, hidden_size=32)
 C = 2000
+N, D = 80, 32
 
 
-@pytest.mark.parametrize("loss", ["ce", "sampled", "sce"])
-def test_flops_are_what_torch_counts_in_a_real_step(loss):
-    config = dataclasses.replace(CONFIG, loss=loss)
-    trainer, batch = steady(config, C)
-    with FlopCounterMode(display=False) as counter, LiveBytes():  # which looks into the engine
-        training_step(trainer.model, trainer.loss, trainer.optimizer, batch, lambda name: nullcontext())
-    work = count_work(config, C)
-    if loss == "sce":  # as if every slot had a gradient
-        assert counter.get_total_flops() <= work.flops <= 3 * counter.get_total_flops()
-    else:
-        assert work.flops == counter.get_total_flops()
+def of_the_loss(config, catalog_size):
+    """What is multiplied for the loss alone."""
+    work = count_work(config, catalog_size).operations
+    return work.loc[work["phase"].str.startswith("loss"), "flops"].sum()
+
+
+def test_flops_are_what_torch_counts_in_a_real_step():
+    step = _real_step(CONFIG, C, None, None)
+    with FlopCounterMode(display=False) as counter:
+        training_step(*step, lambda name: nullcontext())
+    assert count_work(CONFIG, C).flops == counter.get_total_flops()
 
 
 def test_cross_entropy_multiplies_three_times_and_moves_its_scores():
     work = count_work(CONFIG, 10**6)
-    n = 80
-    assert work.flops == pytest.approx(3 * 2 * n * 10**6 * 32, rel=0.02)
-    assert work.bytes > 6 * 4 * n * 10**6
+    assert of_the_loss(CONFIG, 10**6) == 3 * 2 * N * 10**6 * D
+    assert work.bytes > 6 * 4 * N * 10**6
+
+
+@pytest.mark.parametrize(("catalog_size", "products"), [(C, 3), (10**6, 4), (10**9, 4)])
+def test_without_held_logits_it_multiplies_three_times_or_four_and_moves_no_scores(catalog_size, products):
+    config = dataclasses.replace(CONFIG, loss="cce")
+    assert of_the_loss(config, catalog_size) == products * 2 * N * catalog_size * D
+    work = count_work(config, catalog_size).operations
+    moved = work.loc[work["phase"].str.startswith("loss"), "bytes"].sum()
+    assert 3 * 4 * catalog_size * D < moved < 10 * 4 * catalog_size * D + 2**20  # the table, and its gradient
+
+
+def test_sampled_softmax_multiplies_with_its_negatives_and_moves_no_whole_table_for_them():
+    config = dataclasses.replace(CONFIG, loss="sampled", loss_settings={"n_negatives": 100})
+    assert of_the_loss(config, 10**6) == of_the_loss(config, 10**3) == 3 * 2 * N * 100 * D
+    work = count_work(config, 10**6).operations
+    moved = work.loc[work["phase"].str.startswith("loss"), "bytes"].sum()
+    assert 4 * 10**6 * D < moved < 5 * 4 * 10**6 * D  # the dense gradient, which is scaled once
+
+
+def test_sce_multiplies_for_its_search_and_its_buckets():
+    sizes = {"n_buckets": 16, "bucket_size_x": 16, "bucket_size_y": 64}
+    config = dataclasses.replace(CONFIG, loss="sce", loss_settings=sizes)
+    search, buckets = 2 * 16 * (N + 10**6) * D, 2 * 16 * 16 * 64 * D
+    assert search + 4 * buckets <= of_the_loss(config, 10**6) < search + 6 * buckets + 2 * 16 * N * D
+
+
+def test_it_is_counted_in_one_piece_whatever_the_workspace():
+    small = dataclasses.replace(CONFIG, loss="sce", loss_settings={"workspace_bytes": 2**20})
+    assert count_work(small, 10**5).flops == count_work(dataclasses.replace(CONFIG, loss="sce"), 10**5).flops
 
 
 def test_sce_does_less_the_larger_the_catalog():

@@ -4,15 +4,18 @@ import dataclasses
 
 import pytest
 
-from sce_lab.memory import DEVICES, largest, predict_memory, tables
+from sce_lab.losses import LOSSES
+from sce_lab.memory import DEVICES, count_work, format_count, format_seconds, largest, predict_memory, tables
 from sce_lab.training import TrainingConfig
 
-CONFIGS = [TrainingConfig(loss=loss, batch_size=8, max_length=10, hidden_size=16) for loss in ("ce", "sampled", "sce")]
+CONFIGS = [
+    TrainingConfig(loss=loss, batch_size=8, max_length=10, hidden_size=16) for loss in ("ce", "cce", "sampled", "sce")
+]
 
 
 def test_formulas_stand_beside_what_the_code_takes():
     table = tables.formulas(CONFIGS, 5000)
-    assert table["loss"].tolist() == ["Cross-entropy", "Sampled softmax", "SCE"]
+    assert table["loss"].tolist() == [LOSSES[config.loss].label for config in CONFIGS]
     assert table["gives"][0] == table["the code takes"][0]
 
 
@@ -44,5 +47,38 @@ def test_devices_name_the_largest_catalogs():
 
 def test_times_are_estimated_and_measured():
     table = tables.times(CONFIGS, 1000, repeats=1)
-    assert len(table) == 3
+    assert len(table) == 4
     assert [column for column in table.columns if "estimate" in column] == ["estimate, here", "estimate, H100"]
+
+
+def test_work_is_what_is_counted_and_an_estimate_of_its_time_here():
+    table = tables.work(CONFIGS, 10**6, n_sequences=4)
+    assert table["loss"].tolist() == [config.loss for config in CONFIGS]
+    assert table["operations"].tolist() == [count_work(config, 10**6, n_sequences=4).flops for config in CONFIGS]
+    ce, cce, _, sce = table["operations"]
+    assert cce > ce > 9 * sce
+    assert (table["seconds"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (0, "0"),
+        (999_999, "1 M"),
+        (1_234_567, "1.23 M"),
+        (999.9e6, "1 G"),
+        (6.4e12, "6.4 T"),
+        (6.4e15, "6.40 × 10¹⁵"),
+        (1.25e21, "1.25 × 10²¹"),
+    ],
+)
+def test_large_numbers_are_short_and_written_as_people_do(n, words):
+    assert format_count(n) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3.2e-5, "32 µs"), (0.0312, "31 ms"), (0.9999, "1 s"), (61, "1 min"), (7300, "2 h"), (1e7, "116 days")],
+)
+def test_times_for_people(seconds, words):
+    assert format_seconds(seconds) == words

@@ -17,23 +17,20 @@ from .torch_parts import add_rows, log_sum_exp_inplace, set_at_targets, take
 
 def log_negatives(problem: Problem, plan: Plan) -> Tensor:
     """Log-sum-exp of every slot's logits over the items of its block, its target left out: ``(n_blocks, n_x)``."""
-    outputs, table, labels, _, (rows, items, bias) = problem
+    outputs, _, labels, _, (rows, items, _) = problem
     (n_blocks, size_x), size_y = rows.shape, items.shape[1]
     n_x, n_y, bytes_per_block = tile_shape(size_x, size_y, outputs.shape[1], plan)
-    result = outputs.new_empty(n_blocks, size_x, dtype=plan.dtype)
+    result = outputs.new_full((n_blocks, size_x), -torch.inf, dtype=plan.dtype)
     for blocks in chunks(n_blocks, plan.tile_bytes // bytes_per_block, outputs):
         for slots in chunks(size_x, n_x, outputs):
-            positions = rows[blocks, slots]  # (n_b, n_x)
-            x = take(outputs, positions, plan)  # (n_b, n_x, D)
-            so_far = x.new_full(positions.shape, -torch.inf)  # (n_b, n_x)
+            positions, so_far = rows[blocks, slots], result[blocks, slots]  # (n_b, n_x)
+            x, targets = take(outputs, positions, plan), labels[positions]  # (n_b, n_x, D), (n_b, n_x)
             for part in chunks(size_y, n_y, outputs):
-                negatives = items[blocks, part].contiguous()  # (n_b, n_y)
-                logits = torch.bmm(x, take(table, negatives, plan).mT)  # (n_b, n_x, n_y)
-                if bias is not None:
-                    logits += bias[blocks, part].unsqueeze(1)
-                set_at_targets(logits, labels[positions], negatives, -torch.inf)  # the target comes in elsewhere, once
-                so_far = torch.logaddexp(so_far, log_sum_exp_inplace(logits))
-            result[blocks, slots] = so_far
+                negatives, _, logits = _logits(problem, x, blocks, part, plan)
+                set_at_targets(logits, targets, negatives, -torch.inf)  # the target comes in elsewhere, once
+                torch.logaddexp(so_far, log_sum_exp_inplace(logits), out=so_far)
+                del negatives, _, logits  # before the next tile is made beside them
+            del positions, x, targets
     return result
 
 
@@ -50,29 +47,38 @@ def add_negative_gradients(
     With p the share of an item in the softmax of its slot, and g the gradient of the position's loss, that is
     ``g p w`` to the position's output and ``g p x`` to the item.
     """
-    outputs, table, labels, _, (_, items, bias) = problem
+    outputs, _, labels, _, (_, items, _) = problem
     size_y, dim = items.shape[1], outputs.shape[1]
     n_x, n_y, _ = tile_shape(slots.most, size_y, dim, plan)
     for blocks, positions, padding in _tiles(slots, len(items), n_x, n_y, dim, plan):
-        x = take(outputs, positions, plan)  # (n_b, n_x, D)
-        targets, log_z = labels[positions], at.log_z[positions].unsqueeze(2)
-        weighted = x * at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)  # g x, (n_b, n_x, D)
-        grad_x = torch.zeros_like(x)
+        x, targets = take(outputs, positions, plan), labels[positions]  # (n_b, n_x, D), (n_b, n_x)
+        log_z, g = at.log_z[positions].unsqueeze(2), at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)
+        weighted, grad_x = x * g, torch.zeros_like(x)
         for part in chunks(size_y, n_y, outputs):
-            negatives = items[blocks, part]  # (n_b, n_y)
-            w = take(table, negatives, plan)  # (n_b, n_y, D)
-            p = torch.bmm(x, w.mT)
-            if bias is not None:
-                p += bias[blocks, part].unsqueeze(1)
+            negatives, w, p = _logits(problem, x, blocks, part, plan)
             p.sub_(log_z).clamp_(max=0.0).exp_()  # (n_b, n_x, n_y); large logits are not twice rounded alike
             set_at_targets(p, targets, negatives, 0.0)
             if grad_outputs is not None:
                 grad_x.baddbmm_(p, w)
             if grad_table is not None:
                 grad_table.add(negatives.flatten(), torch.bmm(p.mT, weighted).flatten(0, 1))
+            del negatives, w, p  # before the next tile is made beside them
         if grad_outputs is not None:
-            grad_x *= at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)
-            add_rows(grad_outputs, positions.flatten(), grad_x.flatten(0, 1), plan)
+            add_rows(grad_outputs, positions.flatten(), grad_x.mul_(g).flatten(0, 1), plan)
+        del positions, padding, x, targets, log_z, g, weighted, grad_x
+
+
+def _logits(
+    problem: Problem, x: Tensor, blocks: slice | Tensor, part: slice, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some items of the blocks ``(n_b, n_y)``, their rows ``(n_b, n_y, D)`` and logits ``(n_b, n_x, n_y)``."""
+    _, table, _, _, (_, items, bias) = problem
+    chosen = items[blocks, part].contiguous()
+    w = take(table, chosen, plan)
+    logits = torch.bmm(x, w.mT)
+    if bias is not None:
+        logits += bias[blocks, part].unsqueeze(1)
+    return chosen, w, logits
 
 
 def _tiles(

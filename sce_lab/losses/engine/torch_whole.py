@@ -18,7 +18,7 @@ def log_negatives(problem: Problem, plan: Plan) -> Tensor:
     """Log-sum-exp of each position's logits over the items, its target left out: ``(N,)``, -inf without a target."""
     outputs, _, labels, valid, _ = problem
     positions, size = _with_target(valid), _n_items(problem)
-    n_x, n_y, _ = tile_shape(len(positions), size, outputs.shape[1], plan)
+    n_x, n_y, _ = tile_shape(len(outputs), size, outputs.shape[1], plan)
     result = outputs.new_full((len(outputs),), -torch.inf, dtype=plan.dtype)
     buffer = result.new_empty(n_x * n_y)
     for part in chunks(size, n_y, outputs):
@@ -28,6 +28,7 @@ def log_negatives(problem: Problem, plan: Plan) -> Tensor:
             logits = _logits(take(outputs, index, plan), w, bias, buffer)  # (n_x, n_y)
             _set_at_targets(logits, labels[index], items, -torch.inf)  # the target comes in elsewhere, once
             result[index] = torch.logaddexp(result[index], log_sum_exp_inplace(logits))
+        del items, w, bias  # before the next are made beside them
     return result
 
 
@@ -40,7 +41,7 @@ def add_gradients(
     """
     outputs, _, labels, valid, (_, columns, _) = problem
     positions, size = _with_target(valid), _n_items(problem)
-    n_x, n_y, _ = tile_shape(len(positions), size, outputs.shape[1], plan)
+    n_x, n_y, _ = tile_shape(len(outputs), size, outputs.shape[1], plan)
     buffer = at.log_z.new_empty(n_x * n_y)
     for part in chunks(size, n_y, outputs):
         items, w, bias = _columns(problem, part, plan)
@@ -56,6 +57,7 @@ def add_gradients(
                 grad_w.addmm_(p.T, x.mul_(g))
         if grad_w is not None:
             grad_table.end(part, items, grad_w)
+        del items, w, bias, grad_w  # before the next are made beside them
 
 
 def fits_at_once(problem: Problem, plan: Plan) -> bool:
@@ -81,7 +83,7 @@ def losses_and_gradients(
     outputs, table, labels, valid, (_, columns, _) = problem
     positions, size = _with_target(valid), _n_items(problem)
     losses, target = (outputs.new_zeros(len(outputs), dtype=plan.dtype) for _ in range(2))
-    every, n_x = slice(0, size), min(_at_once(problem, plan), max(len(positions), 1))
+    every, n_x = slice(0, size), min(_at_once(problem, plan), max(len(outputs), 1))
     buffer = losses.new_empty(n_x * size)
     items, w, bias = _columns(problem, every, plan)
     grad_w = None if grad_table is None else grad_table.begin(every, w)

@@ -8,9 +8,10 @@ from sce_lab.figures import LOOKS, label, look
 def swatch(loss: str) -> str:
     """The loss's line and marker."""
     style = look(loss)
-    dash = {"dash": "6 3", "dot": "2 2"}.get(style.dash, "none")
+    dash = {"dash": "6 3", "dot": "2 2", "longdash": "10 3"}.get(style.dash, "none")
     marker = {
         "square": '<rect x="9" y="2" width="8" height="8"/>',
+        "diamond": '<path d="M13 0.5 L18.5 6 L13 11.5 L7.5 6 Z"/>',
         "triangle-up": '<path d="M13 1 L18 10 L8 10 Z"/>',
     }.get(style.symbol, '<circle cx="13" cy="6" r="4.2"/>')
     return (
@@ -29,7 +30,7 @@ _STRIPES = '<path d="M-2 8 L8 -2 M0 14 L14 0 M6 16 L16 6" stroke="white" stroke-
 MEMORY_KEY = (
     '<div class="sce-caption">'
     f"<span>{_patch('#808182b3')}weights, gradients, Adam</span><span>{_patch('#80818259')}encoder</span>"
-    f"<span>{_patch(LOOKS['ce'].color)}{_patch(LOOKS['sampled'].color)}{_patch(LOOKS['sce'].color)}the loss</span>"
+    f"<span>{''.join(_patch(each.color) for each in LOOKS.values())}the loss</span>"
     '<span><svg width="14" height="12"><rect x="1" y="1" width="12" height="10" fill="none" stroke="currentColor" '
     'stroke-dasharray="2 2"/></svg>before the last change</span>'
     '<span><svg width="12" height="12"><path d="M6 1 L11 6 L6 11 L1 6 Z" fill="white" stroke="black"/></svg>'

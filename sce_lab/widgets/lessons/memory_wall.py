@@ -1,4 +1,4 @@
-"""The memory wall: sliders whose answer is what a training step would take, and on which device it fits."""
+"""The two walls: sliders whose answer is what a training step would take, where it fits, and how much it computes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ import ipywidgets as widgets
 import pandas as pd
 
 from sce_lab.figures import LOOKS, label
-from sce_lab.figures.memory_charts import growth_spec, parts_spec
+from sce_lab.figures.memory_charts import growth_spec, parts_spec, work_spec
 from sce_lab.memory import (
     DEVICES,
+    count_work,
     format_bytes,
+    format_count,
     free_memory,
     measure_memory,
     predict_memory,
+    tables,
 )
-from sce_lab.training import TrainingConfig
+from sce_lab.training import TrainingConfig, takes
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
 from sce_lab.widgets.kit.stage import Canvas, stage, table, text
-from sce_lab.widgets.kit.words import short_count
 
 CATALOGS = tuple(10**e for e in range(3, 10))
 #: Catalogs at which a real step is made: small enough for any machine.
@@ -48,13 +50,13 @@ class Wall:
     sparse_gradients: bool = False
 
     def config(self, loss: str) -> TrainingConfig:
-        """The training they mean for ``loss``; cross-entropy has no sparse gradients."""
+        """The training they mean for ``loss``; cross-entropy, held or not, has no sparse gradients."""
         return TrainingConfig(
             loss=loss,
             batch_size=self.batch_size,
             max_length=self.length,
             hidden_size=self.hidden_size,
-            sparse_gradients=self.sparse_gradients and loss != "ce",
+            sparse_gradients=self.sparse_gradients and takes(loss, "sparse_grad"),
         )
 
 
@@ -67,9 +69,9 @@ _CONTROLS: dict[str, tuple[str, str, list[int]]] = {
 
 
 class MemoryWall:
-    """Sliders, and what a step takes with each loss: peak, parts, devices, growth with the catalog.
+    """Sliders, and what a step takes with each loss: peak, parts, devices, work, and how they grow with the catalog.
 
-    Moving a slider shows the three peaks at once; the curves below, which are many predictions, follow. What the
+    Moving a slider shows peaks and work at once; the curves below, which are many predictions, follow. What the
     neighbouring stops of a slider would show is worked out ahead while nothing else is to do.
 
     Args:
@@ -90,7 +92,7 @@ class MemoryWall:
         self.controls["sparse_gradients"] = widgets.Checkbox(
             value=first.sparse_gradients, indent=False, description="Row-sparse gradients (not for cross-entropy)"
         )
-        self.memory = _memory(first)
+        self.memory, self.work = _memory(first), _work(first)
         self.measured = pd.DataFrame(columns=["loss", "catalog_size", "peak", "predicted"])
         self._measure = measure
         self._moved = "catalog_size"
@@ -120,6 +122,7 @@ class MemoryWall:
         return {
             "settings": asdict(self.settings),
             "predicted": self.memory.set_index("loss").astype(int).to_dict("index"),
+            "work": self.work.set_index("loss").to_dict("index"),
             "curves": self._curves.to_dict("records"),
             "measured": self.measured.to_dict("records"),
         }
@@ -142,6 +145,7 @@ class MemoryWall:
         self._curves = self._predicted_curves(first, few=True)
         self._growth = Canvas(growth_spec(self._curves, at=first.catalog_size))
         self._devices = text("")
+        self._arithmetic = Canvas(work_spec(self.work, self._curves, at=first.catalog_size))
         self._show_text(first)
         self.view = stage(
             sliders,
@@ -151,11 +155,13 @@ class MemoryWall:
             self._devices,
             self._growth.widget,
             text(_KEY),
+            self._arithmetic.widget,
+            text(_WORK_KEY),
         )
 
     def _show_text(self, wall: Wall) -> None:
         positions = wall.batch_size * wall.length
-        scores = short_count(positions * wall.catalog_size)
+        scores = format_count(positions * wall.catalog_size)
         self._note.value = (
             f'<div class="sce-caption"><span>N = {wall.batch_size:,} × {wall.length} = <b>{positions:,}</b> positions; '
             f"N × C = {positions:,} × {wall.catalog_size:,} = <b>{scores}</b> scores for cross-entropy</span></div>"
@@ -172,12 +178,16 @@ class MemoryWall:
         self._later.submit(settings)
 
     def _show_now(self, wall: Wall) -> None:
-        """The three predictions, in some tens of milliseconds."""
+        """The predictions, in some tens of milliseconds; then the work."""
         memory = _memory(wall)
         with self._lock:
             self.memory = memory
             self._show_text(wall)
             self._parts.show(parts_spec(memory))
+        work = _work(wall)
+        with self._lock:
+            self.work = work
+            self._arithmetic.show(work_spec(work, self._curves, at=wall.catalog_size))
 
     def _show_later(self, wall: Wall) -> None:
         """The curves, unless something newer is asked for meanwhile."""
@@ -188,6 +198,7 @@ class MemoryWall:
         if curves is None:
             return
         self._curves = curves
+        self._arithmetic.show(work_spec(self.work, curves, at=wall.catalog_size))
         same = self.measured.attrs.get("wall") == _but_catalog(wall)
         self._growth.show(growth_spec(curves, at=wall.catalog_size, measured=self.measured if same else None))
         if not same and self._measure:
@@ -217,7 +228,8 @@ class MemoryWall:
                 if not few and self._is_old(wall):
                     return None
                 peak = predict_memory(wall.config(loss), size).peak
-                rows.append({"loss": loss, "catalog_size": size, "peak": peak})
+                operations = count_work(wall.config(loss), size).flops
+                rows.append({"loss": loss, "catalog_size": size, "peak": peak, "operations": operations})
         return pd.DataFrame(rows)
 
     def _measure_points(self, wall: Wall) -> None:
@@ -233,7 +245,7 @@ class MemoryWall:
                     return
                 predicted = predict_memory(config, size)
                 if predicted.needed < budget:
-                    peak = measure_memory(config, size)[0].peak
+                    peak = measure_memory(config, size).peak
                     rows.append({"loss": loss, "catalog_size": size, "peak": peak, "predicted": predicted.peak})
         measured = pd.DataFrame(rows, columns=self.measured.columns)
         measured.attrs["wall"] = _but_catalog(wall)
@@ -244,7 +256,9 @@ class MemoryWall:
         """Predict at the neighbouring stops of the slider that moved last: predictions are remembered."""
         for value in self.controls[self._moved].near(3) if self._moved in _CONTROLS else ():
             if not self._closed:
-                _memory(Wall(**{**asdict(wall), self._moved: value}))
+                neighbour = Wall(**{**asdict(wall), self._moved: value})
+                _memory(neighbour)
+                _work(neighbour)
                 yield
 
 
@@ -266,6 +280,10 @@ def _but_catalog(wall: Wall) -> tuple[Any, ...]:
 def _memory(wall: Wall) -> pd.DataFrame:
     rows = [{"loss": loss, **predict_memory(wall.config(loss), wall.catalog_size).as_dict()} for loss in LOOKS]
     return pd.DataFrame(rows)
+
+
+def _work(wall: Wall) -> pd.DataFrame:
+    return tables.work([wall.config(loss) for loss in LOOKS], wall.catalog_size)
 
 
 def _device_table(memory: pd.DataFrame) -> str:
@@ -294,4 +312,8 @@ _KEY = (
     '<div class="sce-caption">'
     + "".join(f"<span>{swatch(loss)}{label(loss)}</span>" for loss in LOOKS)
     + "<span>Lines are predicted. Open markers are real steps, made on this machine just now.</span></div>"
+)
+_WORK_KEY = (
+    '<div class="sce-caption"><span>Operations are counted: every product of two numbers and the sum it goes into. '
+    "The time is an <b>estimate</b> of the least that this machine can take; no step is that fast.</span></div>"
 )

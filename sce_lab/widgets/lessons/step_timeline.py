@@ -11,7 +11,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 import sce_lab
-from sce_lab.figures import LOOKS, label
+from sce_lab.figures import LOOKS, brief_label
 from sce_lab.figures.memory_charts import timeline_spec
 from sce_lab.memory import Timeline, format_bytes, predict_timeline
 from sce_lab.widgets.kit.latest import Latest
@@ -46,8 +46,10 @@ class StepTimeline:
     ) -> None:
         self._wall = Wall(catalog_size, batch_size, length, hidden_size)
         self._timelines: dict[str, Timeline] = {}
-        options = [(label(name), name) for name in LOOKS]
-        self.loss = widgets.ToggleButtons(options=options, value=loss, tooltips=["Show the step with this loss"] * 3)
+        options = [(brief_label(name), name) for name in LOOKS]
+        tooltips = ["Show the step with this loss"] * len(LOOKS)
+        self.loss = widgets.ToggleButtons(options=options, value=loss, tooltips=tooltips)
+        self.loss.style.button_width = "auto"
         self.moment = widgets.IntSlider(description="Moment", continuous_update=True, readout=False)
         self.moment.layout.width = "100%"
         jump = {"Peak": self.to_peak, "Next larger": self.to_next}

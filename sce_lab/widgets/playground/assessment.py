@@ -14,8 +14,8 @@ import pandas as pd
 from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_split
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
-from sce_lab.memory import format_bytes, predict_memory
-from sce_lab.widgets.kit.words import capitalised, counted, short_count
+from sce_lab.memory import format_bytes, format_count, predict_memory, tables
+from sce_lab.widgets.kit.words import capitalised, counted
 from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
 
@@ -93,6 +93,7 @@ class Assessment:
     Attributes:
         settings: those that were asked about, bucket sizes as in the paper if ``paper_rule`` says so.
         memory: a row a loss, columns ``loss`` and the fields of :class:`sce_lab.memory.MemoryUse`; empty if unknown.
+        work: a row a loss, as :func:`sce_lab.memory.tables.work` makes them; empty if unknown.
         scores: by loss, inner products of a position with an item that its forward pass takes; empty if unknown.
         fitting: of the chosen losses those that would be trained: each has room, and all have it together.
         notes: by card ("data", "loss", "sce", "model", "training").
@@ -103,6 +104,7 @@ class Assessment:
     settings: Settings
     facts: Facts | None
     memory: pd.DataFrame
+    work: pd.DataFrame = field(default_factory=pd.DataFrame)
     scores: Mapping[str, int] = field(default_factory=dict)
     fitting: tuple[str, ...] = ()
     notes: Mapping[str, Note] = field(default_factory=dict)
@@ -143,7 +145,9 @@ def assess(settings: Settings, free: int) -> Assessment:
     if settings.losses and (problem or left_out):
         short = refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting))}"
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
-    return Assessment(settings, facts, memory, scores, fitting, notes, problem, left_out)
+    shape = {"n_sequences": n_sequences, "length": length}
+    work = tables.work([settings.config(loss) for loss in LOOKS], facts.catalog_size, **shape)
+    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out)
 
 
 def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
@@ -189,8 +193,11 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
         )
     needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
     advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
-    if others := [label(loss) for loss, need in needs.items() if need <= free]:
-        advice = f"{' and '.join(others)} would fit."
+    others = [loss for loss, need in needs.items() if need <= free]
+    if names := " and ".join(label(loss) for loss in others if loss != "cce"):
+        advice = f"{names} would fit."
+    if "cce" in others:  # the same loss
+        advice = f"Its logits never held, it would fit{f'; and so would {names}' if names else ''}."
     least = min(settings.losses, key=needs.__getitem__)
     return (
         f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])}; "
@@ -201,7 +208,7 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
 def count_scores(settings: Settings, loss: str, n_positions: int, catalog_size: int) -> int:
     """Inner products of an output with an item that a step takes, or of either with a bucket's centre."""
     match loss:
-        case "ce":
+        case "ce" | "cce":
             return n_positions * catalog_size
         case "sampled":
             return n_positions * (settings.n_negatives + 1)
@@ -218,12 +225,12 @@ def _loss_note(settings: Settings, facts: Facts, positions: int, scores: Mapping
     match settings.losses:
         case ():
             return Note("Choose at least one", "problem")
-        case ("ce",):
-            return Note(f"N × C = {positions:,} × {catalog:,} = {short_count(scores['ce'])} scores a step")
+        case ("ce",) | ("cce",):
+            return Note(f"N × C = {positions:,} × {catalog:,} = {format_count(scores['ce'])} scores a step")
         case ("sampled",) if negatives >= catalog:
             return Note("More negatives than items: cross-entropy costs less", "warning")
         case ("sampled",):
-            return Note(f"{positions:,} × {negatives:,} = {short_count(positions * negatives)} scores a step")
+            return Note(f"{positions:,} × {negatives:,} = {format_count(positions * negatives)} scores a step")
         case ("sce",):
             return Note("Scores only the items of a position's buckets")
         case several:
@@ -239,7 +246,7 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
     if buckets * x < positions:
         return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
     scores, all_scores = buckets * x * y, positions * facts.catalog_size
-    product = f"{buckets:,} × {x:,} × {y:,} = {short_count(scores)} scores"
+    product = f"{buckets:,} × {x:,} × {y:,} = {format_count(scores)} scores"
     if scores > all_scores:
         return Note(f"{product}, more than CE's", "warning")
     share = 100 * scores / all_scores
@@ -248,4 +255,4 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
 
 def _model_note(settings: Settings, facts: Facts) -> Note:
     table, all_cells = facts.catalog_size * settings.hidden_size, 4 * facts.catalog_size * settings.hidden_size
-    return Note(f"C × D = {short_count(table)} weights for the items alone, {format_bytes(all_cells)}")
+    return Note(f"C × D = {format_count(table)} weights for the items alone, {format_bytes(all_cells)}")

@@ -184,13 +184,13 @@ CHALLENGES = (
     Challenge(
         "Find the wall",
         "Choose cross-entropy and SCE, and settings at which this machine refuses the one and trains the other.",
-        "The catalog and the batch multiply in cross-entropy. No training is needed for this one.",
+        "Catalog and batch multiply in held logits. No training is needed. What if they are never held?",
         find_the_wall,
     ),
     Challenge(
         "As good, for a twentieth",
         "Bring SCE within 2 % of cross-entropy's NDCG@10 with at most 1/20 of its loss memory.",
-        "Train both at once. The loss memory of cross-entropy grows with the catalog, that of SCE hardly does.",
+        "Train both at once. The loss memory of held logits grows with the catalog, that of SCE hardly does.",
         same_quality,
     ),
     Challenge(

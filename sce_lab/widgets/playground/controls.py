@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from sce_lab.figures import LOOKS, label
+from sce_lab.figures import LOOKS, brief_label
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
 
@@ -34,7 +34,7 @@ class LossPicker(widgets.VBox):
 
     def __init__(self, value: Sequence[str] | str, tooltip: str) -> None:
         self._own, self._lock = OwnMoves(), threading.Lock()
-        self.toggles = {loss: widgets.ToggleButton(description=label(loss), tooltip=tooltip) for loss in LOOKS}
+        self.toggles = {loss: widgets.ToggleButton(description=brief_label(loss), tooltip=tooltip) for loss in LOOKS}
         super().__init__(children=list(self.toggles.values()))
         self.add_class("sce-losses")
         self.value = value
@@ -86,7 +86,7 @@ _ALL = (
         "catalog_size",
         "Catalog size",
         "C",
-        "how many items there are to choose from. Cross-entropy scores every one of them at every position.",
+        "how many items there are to choose from. Cross-entropy, held or not, scores each of them at every position.",
     ),
     Control(
         "path",
@@ -98,7 +98,7 @@ _ALL = (
         "losses",
         "Losses",
         "",
-        "what the next Start trains with, one or several side by side. Memory is always predicted for all three.",
+        "what the next Start trains with, one or several side by side. Memory and operations are predicted for all.",
     ),
     Control(
         "n_negatives",

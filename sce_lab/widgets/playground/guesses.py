@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from sce_lab.figures import label
-from sce_lab.memory import predict_memory
+from sce_lab.memory import count_work, predict_memory
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.progress import FINISHED, STOPPED
 from sce_lab.widgets.kit.stage import table, text
@@ -49,6 +49,15 @@ def _ratio(settings: Settings, free: int, runs: Sequence[RunRecord]) -> float | 
     return ce.loss_workspace / sce.loss_workspace
 
 
+def _work(settings: Settings, free: int, runs: Sequence[RunRecord]) -> float | None:
+    large = dataclasses.replace(settings, dataset="synthetic", catalog_size=1_000_000)
+    n_sequences, length = Facts.of(large).step(large)
+    cce, sce = (
+        count_work(large.config(loss), 1_000_000, n_sequences=n_sequences, length=length) for loss in ("cce", "sce")
+    )
+    return cce.flops / sce.flops
+
+
 def _wall(settings: Settings, free: int, runs: Sequence[RunRecord]) -> float | None:
     """The largest catalog that cross-entropy has room for, by halving the interval of its logarithm."""
     settings = dataclasses.replace(settings, dataset="synthetic")
@@ -81,13 +90,23 @@ def _last(settings: Settings) -> str:
 
 QUESTIONS = {
     "Memory of the losses": Question(
-        lambda s: "Over 1,000,000 items, the rest as it is now: how many times SCE's loss memory is cross-entropy's?",
+        lambda s: (
+            "Over 1,000,000 items, the rest as it is now: how many times SCE's loss memory is that of held logits?"
+        ),
         _ratio,
         "{:,.0f} times",
         1.5,
     ),
+    "Work of the losses": Question(
+        lambda s: (
+            "Over 1,000,000 items: how many times SCE's operations are those of cross-entropy, logits never held?"
+        ),
+        _work,
+        "{:,.0f} times",
+        1.5,
+    ),
     "Where the wall is": Question(
-        lambda s: f"At batch {s.batch_size:,}, how many items may the catalog have until cross-entropy has no room?",
+        lambda s: f"At batch {s.batch_size:,}, how many items may the catalog have until held logits have no room?",
         _wall,
         "{:,.0f} items",
         2.0,
@@ -156,11 +175,12 @@ class Guesses:
         self._looking: Latest[None] = Latest(lambda _: self._look())  # an answer may take a second to compute
         self.made: list[Commitment] = []
         self.choice = widgets.Dropdown(options=list(QUESTIONS), tooltip="What to guess")
-        self.field = widgets.Text(placeholder="your guess", tooltip="A number", continuous_update=False)
+        self.field = widgets.Text(placeholder="your guess", tooltip="Your guess, a number")
         self.button = widgets.Button(description="Commit", icon="check", tooltip="The answer comes after that")
         self._ask, self._said, self._table = text(""), text(""), text("")
         self.choice.observe(lambda _: self.ask(), "value")
         self.button.on_click(lambda _: self.commit())
+        self.field.on_msg(lambda _, content, __: self.commit() if content.get("event") == "submit" else None)
         row = widgets.HBox([self.choice, self.field, self.button])
         row.add_class("sce-share")
         self.view = widgets.VBox([self._ask, row, self._said, self._table])

@@ -6,9 +6,8 @@ import html
 from collections.abc import Sequence
 
 from sce_lab.figures import LOOKS, METRICS, label
-from sce_lab.memory import DEVICES, format_bytes
+from sce_lab.memory import DEVICES, format_bytes, format_count, format_seconds
 from sce_lab.widgets.kit.stage import table
-from sce_lab.widgets.kit.words import short_count
 from sce_lab.widgets.playground.assessment import Assessment, needed
 from sce_lab.widgets.playground.compare import QUALITY, table_row
 from sce_lab.widgets.playground.records import RunRecord, beside
@@ -25,14 +24,18 @@ _PARTS = {
 
 
 def memory_table(assessment: Assessment) -> str:
-    """Predicted memory, part by part, and the work of a step."""
+    """Predicted memory, part by part, and the work of a step: the time is an estimate for this machine."""
     if assessment.memory.empty:
         return f"<p>{html.escape(assessment.problem)}</p>"
     rows = [
         {"loss": label(use["loss"])}
         | {name: format_bytes(use[part]) for name, part in _PARTS.items()}
-        | {"scores a step": short_count(assessment.scores[use["loss"]])}
-        for use in assessment.memory.to_dict("records")
+        | {
+            "scores a step": format_count(assessment.scores[use["loss"]]),
+            "operations": format_count(work["operations"]),
+            "time at best": f"≥ {format_seconds(work['seconds'])}",
+        }
+        for use, work in zip(assessment.memory.to_dict("records"), assessment.work.to_dict("records"))
     ]
     return table(rows, left=("loss",))
 
@@ -110,7 +113,7 @@ def numbers(assessment: Assessment, records: Sequence[RunRecord]) -> str:
     """All of it, with headings."""
     latest = list({record.loss: record for record in beside(records[-1] if records else None, records)}.values())
     latest.sort(key=lambda record: list(LOOKS).index(record.loss) if record.loss in LOOKS else len(LOOKS))
-    pieces = [("Predicted memory", memory_table(assessment))]
+    pieces = [("Predicted memory and work of a step", memory_table(assessment))]
     if devices := device_table(assessment):
         pieces.append(("Share of the memory of well-known machines that a run takes", devices))
     if curves := curve_table(latest):

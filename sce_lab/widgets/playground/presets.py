@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sce_lab.widgets.playground.assessment import Facts, needed, predict
 from sce_lab.widgets.playground.settings import Settings
 
+#: Cross-entropy once: without its logits held it learns the same, and the bars show it without training.
 ALL = ("ce", "sampled", "sce")
 
 
@@ -21,7 +22,7 @@ class Preset:
 
 
 def _wall(free: int) -> Settings:
-    """The first step on the way to large catalogs and batches where cross-entropy has no room here and SCE has."""
+    """The first step on the way to large catalogs and batches where held logits have no room here and SCE has."""
     steps = [(64, 100_000), (64, 500_000), (128, 1_000_000), (512, 1_000_000), (2048, 1_000_000), (2048, 5_000_000)]
     for batch_size, catalog_size in steps:
         settings = Settings(
@@ -55,11 +56,11 @@ PRESETS = {
         "Tiny (10 s)", "Three losses side by side in a world of 500 items. Press Start and watch.", lambda free: TINY
     ),
     "binder": Preset(
-        "Safe on Binder", "5,000 items, all three losses: well within 2 GB and one core.", lambda free: BINDER
+        "Safe on Binder", "5,000 items, three losses: well within 2 GB and one core.", lambda free: BINDER
     ),
     "wall": Preset(
         "The memory wall",
-        "Cross-entropy has no room here: Start leaves it out and trains SCE. A step is slow over so many items.",
+        "Held logits have no room here: Start trains SCE only. Never held they have room; look at the operations.",
         _wall,
     ),
     "beauty": Preset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from sce_lab.figures import label, short_label
+from sce_lab.figures import brief_label, label, short_label
 from sce_lab.memory import format_bytes
 from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING
 from sce_lab.widgets.playground.assessment import Assessment
@@ -86,7 +86,7 @@ def ready(assessment: Assessment) -> str:
     """What Start would do, as HTML."""
     peaks = assessment.memory.set_index("loss")["peak"]
     peak = max(peaks[loss] for loss in assessment.fitting)
-    names = ", ".join(label(loss) for loss in assessment.fitting)
+    names = ", ".join(brief_label(loss) for loss in assessment.fitting)
     left_out = f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
     return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step. Press Start.{left_out}"
 
@@ -101,7 +101,7 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
     """
     first = max(records, key=lambda record: record.snapshot.step)
     shot, settings = first.snapshot, first.settings
-    name = f"<b>{', '.join(label(record.loss) for record in records)}</b>"
+    name = f"<b>{', '.join(brief_label(record.loss) for record in records)}</b>"
     share = min(1.0, shot.epochs / settings.epochs)
     wait = " What is marked <i>next start</i> waits for it." if later else ""
     failed = [record for record in records if record.snapshot.state == FAILED]

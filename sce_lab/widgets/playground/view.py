@@ -44,7 +44,7 @@ class View:
         free: Callable[[], int],
     ) -> None:
         self.transport, self.deck = Transport(actions), Deck(controls)
-        self.memory = Canvas(memory_spec(_NO_MEMORY, free=free()))
+        self.memory = Canvas(memory_spec(_NO_MEMORY, free=free(), work=_NO_WORK))
         self.charts, self.compare, self.challenges = Charts(), Compare(page.remove), Challenges()
         self.guesses = Guesses(lambda: page.settings, free, lambda: page.runs)
         self.fits, self.numbers, self.static = text(""), text(""), StaticView()
@@ -80,10 +80,11 @@ class View:
     ) -> None:
         """Predicted memory, the outline of what it was before, and peaks that were measured."""
         if assessment.memory.empty:  # as long as nothing is known, nothing is shown
-            self.memory.show(memory_spec(_NO_MEMORY, free=free))
+            self.memory.show(memory_spec(_NO_MEMORY, free=free, work=_NO_WORK))
             return
         outline = None if before is None or before.equals(assessment.memory) else before
-        self.memory.show(memory_spec(assessment.memory, before=outline, measured=measured, free=free))
+        options = {"before": outline, "measured": measured, "free": free, "work": assessment.work}
+        self.memory.show(memory_spec(assessment.memory, **options))
 
     def show_assessment(self, assessment: Assessment, free: int, runs: Sequence[RunRecord]) -> None:
         """All that says what the settings come to, but for the memory figure."""
@@ -114,3 +115,4 @@ _NO_MEMORY = pd.DataFrame(
         for loss in LOOKS
     ]
 )
+_NO_WORK = pd.DataFrame([{"loss": loss, "operations": 0.0, "seconds": 0.0} for loss in LOOKS])

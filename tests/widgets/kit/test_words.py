@@ -1,7 +1,7 @@
 import pytest
 
 from sce_lab.figures.memory import count
-from sce_lab.widgets.kit.words import capitalised, counted, short_count
+from sce_lab.widgets.kit.words import capitalised, counted
 
 
 @pytest.mark.parametrize(
@@ -22,22 +22,6 @@ def test_a_sentence_begins_with_a_capital_unless_with_a_name(sentence, begins):
 
 def test_one_is_not_many():
     assert [counted(n, "user") for n in (0, 1, 2, 3000)] == ["0 users", "1 user", "2 users", "3,000 users"]
-
-
-@pytest.mark.parametrize(
-    ("n", "words"),
-    [
-        (999, "999"),
-        (999_999, "1 M"),
-        (1_234_567, "1.23 M"),
-        (999.9e6, "1 G"),
-        (6.4e12, "6.4 T"),
-        (6.4e15, "6.40 × 10¹⁵"),
-        (1.25e21, "1.25 × 10²¹"),
-    ],
-)
-def test_large_numbers_are_short_and_written_as_people_do(n, words):
-    assert short_count(n) == words
 
 
 def test_ticks_have_units_that_fit():

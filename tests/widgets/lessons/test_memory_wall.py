@@ -6,7 +6,7 @@ import pytest
 import traitlets
 
 from sce_lab.figures import LOOKS
-from sce_lab.memory import DEVICES, predict_memory
+from sce_lab.memory import DEVICES, count_work, format_seconds, predict_memory
 from sce_lab.widgets import Guess, MemoryWall, StepTimeline
 from sce_lab.widgets.lessons.step_timeline import excerpt
 
@@ -31,8 +31,8 @@ def test_it_shows_what_is_predicted(wall):
     assert (config.batch_size, config.max_length, config.hidden_size) == (16, 10, 32)
     for loss in LOOKS:
         assert drawn(wall)[loss] == predict_memory(wall.settings.config(loss), 10_000).peak
-    shares = [sum(trace.x[i] for trace in wall._parts.widget.data[1:]) for i in range(3)]
-    assert shares == pytest.approx([100, 100, 100])
+    shares = [sum(trace.x[i] for trace in wall._parts.widget.data[1:]) for i in range(len(LOOKS))]
+    assert shares == pytest.approx([100] * len(LOOKS))
 
 
 @pytest.mark.parametrize(("name", "value"), [("catalog_size", 10**9), ("batch_size", 64), ("length", 50)])
@@ -53,10 +53,10 @@ def test_a_slider_moves_the_bars_the_devices_and_the_curves(wall, name, value):
 def test_a_billion_items_fit_nowhere_and_the_table_says_by_how_much(wall):
     wall.controls["catalog_size"].value = 10**9
     wall.settle()
-    assert wall._devices.value.count("sce-problem") == 3 * len(DEVICES)
+    assert wall._devices.value.count("sce-problem") == len(LOOKS) * len(DEVICES)
     wall.controls["catalog_size"].value = 1_000
     wall.settle()
-    assert wall._devices.value.count("✓</span>") == 3 * len(DEVICES)
+    assert wall._devices.value.count("✓</span>") == len(LOOKS) * len(DEVICES)
 
 
 def test_sparse_gradients_do_nothing_for_cross_entropy(wall):
@@ -66,8 +66,19 @@ def test_sparse_gradients_do_nothing_for_cross_entropy(wall):
     wall.controls["sparse_gradients"].value = True
     wall.settle()
     after = drawn(wall)
-    assert after["ce"] == before["ce"]
+    assert (after["ce"], after["cce"]) == (before["ce"], before["cce"])
     assert after["sce"] < 0.8 * before["sce"]
+
+
+def test_work_stands_beside_memory_and_follows_the_sliders(wall):
+    wall.controls["catalog_size"].value = 1_000_000
+    work = wall.results()["work"]
+    assert list(wall._arithmetic.widget.data[0].x) == [each["operations"] for each in work.values()]
+    assert work["ce"]["operations"] == count_work(wall.settings.config("ce"), 1_000_000).flops
+    assert work["cce"]["operations"] > work["ce"]["operations"] > 5 * work["sce"]["operations"]
+    lines = wall._arithmetic.widget.data[1:]
+    assert [len(line.y) for line in lines] == [7] * len(LOOKS)
+    assert f"≥ {format_seconds(work['sce']['seconds'])}" in wall._arithmetic.widget.data[0].text[-1]
 
 
 def test_only_the_newest_of_many_moves_is_shown(wall):
@@ -98,7 +109,7 @@ def test_real_steps_lie_on_the_lines():
     exact = points[points["loss"] != "sce"]
     assert (exact["peak"] / exact["predicted"]).tolist() == pytest.approx([1] * len(exact), rel=0.01)
     assert (points["peak"] <= 1.02 * points["predicted"]).all()
-    assert sum(len(trace.x) for trace in wall._growth.widget.data[3:]) == len(points)
+    assert sum(len(trace.x) for trace in wall._growth.widget.data[len(LOOKS) :]) == len(points)
 
 
 def test_what_cannot_be_is_refused():
