@@ -43,7 +43,7 @@ PHASE_NAMES = {
 
 
 #: Dashes, from the whole line to the most broken one.
-_WHOLE = ("solid", "longdash", "dash", "dashdot", "dot")
+_WHOLE = ("solid", "dash", "longdashdot", "dashdot", "dot")
 
 
 def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:

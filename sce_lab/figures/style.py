@@ -45,7 +45,7 @@ class Look:
 #: The same loss without its logits is vermilion's darker relative: its square stands on a corner.
 LOOKS = {
     "ce": Look("#d55e00", "dash", "square"),
-    "cce": Look("#b5382f", "longdash", "diamond"),
+    "cce": Look("#b5382f", "longdashdot", "diamond"),
     "sampled": Look("#2b83c6", "dot", "triangle-up"),
     "sce": Look("#009e73", "solid", "circle"),
 }
