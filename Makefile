@@ -8,13 +8,14 @@ LAB_ARGS ?=
 PYTEST_ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: help lab test setup setup-test clean
+.PHONY: help lab test test-slow setup setup-test clean
 
 help:
 	@printf '%s\n' \
 	  'make lab      set up what is missing and open JupyterLab on $(NOTEBOOK)' \
 	  'make test     set up what is missing, then run ruff and every test' \
-	  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
+	  'make test-slow  the tests that take minutes and that make test leaves out' \
+  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
 	  'make clean    remove .venv and all else that can be made again; runs/ stays' \
 	  '' \
 	  'Settings, as in: make lab PYTHON=python3.12' \
@@ -47,6 +48,9 @@ test: setup-test
 	@echo 'Running the tests: some minutes on two cores, most of it notebooks and the browser.'
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest \
 	  --numprocesses=logical --maxprocesses=4 --dist=loadgroup $(PYTEST_ARGS)
+
+test-slow: setup-test
+	.venv/bin/python -m pytest -m slow --numprocesses=logical --maxprocesses=4 $(PYTEST_ARGS)
 
 setup:
 	@sh -c "$$SETUP"

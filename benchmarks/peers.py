@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -109,16 +109,21 @@ def replay() -> Callable[[Problem], Tensor]:
 
 
 def ours_in_triton() -> Callable[[Problem], Tensor]:
-    """Our own engine with its Triton kernels, which serve when asked to by an environment variable."""
+    """Our own engine with its Triton kernels."""
     import triton  # noqa: F401
 
+    return lambda p: sce_lab.scalable_cross_entropy(*p.inputs, **p.sce, backend="triton")
+
+
+def sampled_with_held_logits(n_negatives: int) -> Callable[[Problem], Tensor]:
+    """Sampled softmax as it is usually written: shared uniform negatives, all their logits at once."""
+
     def run(p: Problem) -> Tensor:
-        before = os.environ.get("SCE_LAB_TRITON", "0")
-        os.environ["SCE_LAB_TRITON"] = "1"
-        try:
-            return sce_lab.scalable_cross_entropy(*p.inputs, **p.sce)  # its backward pass keeps to the choice
-        finally:
-            os.environ["SCE_LAB_TRITON"] = before
+        negatives = torch.randint(len(p.table), (n_negatives,), device=p.table.device)
+        positive = (p.outputs * F.embedding(p.targets, p.table)).sum(dim=1)
+        logits = F.linear(p.outputs, F.embedding(negatives, p.table)) - math.log(n_negatives / len(p.table))
+        logits = logits.masked_fill(negatives == p.targets.unsqueeze(1), -torch.inf)
+        return (torch.cat([positive.unsqueeze(1), logits], dim=1).logsumexp(dim=1) - positive).mean()
 
     return run
 
@@ -158,7 +163,18 @@ def peers(device: str) -> tuple[list[Peer], dict[str, str]]:
             lambda p: sce_lab.scalable_cross_entropy_reference(*p.inputs, **p.sce), reference_bytes, ours,
         ),
         Peer("CE, materialised", "ce", lambda p: sce_lab.cross_entropy(*p.inputs), _logits, ours),
+        Peer(
+            "CE, logits never held", "ce", lambda p: sce_lab.cross_entropy(*p.inputs, hold_logits=False), _small, ours,
+        ),
         Peer("sampled softmax, 256", "", lambda p: sce_lab.sampled_softmax(*p.inputs), _small, ours),
+        Peer(
+            "sampled softmax, 4,096", "",
+            lambda p: sce_lab.sampled_softmax(*p.inputs, n_negatives=4096), _small, ours,
+        ),
+        Peer(
+            "sampled softmax, 4,096, logits held", "", sampled_with_held_logits(4096), _sampled_logits,
+            f"torch {torch.__version__}",
+        ),
     ]  # fmt: skip
     missing = {}
     others = (
@@ -192,3 +208,7 @@ def reference_bytes(n: int, c: int, b: int, y: int) -> float:
 
 def _logits(n: int, c: int, b: int, y: int) -> float:
     return _small(n, c, b, y) + 12 * n * c
+
+
+def _sampled_logits(n: int, c: int, b: int, y: int) -> float:
+    return _small(n, c, b, y) + 20 * n * 4096

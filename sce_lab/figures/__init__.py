@@ -10,6 +10,7 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
 from sce_lab.figures.insight import insight_spec
+from sce_lab.figures.lessons import collapse_spec, found_spec, gradient_spec, mass_spec
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
 from sce_lab.figures.selection import overlay_spec, pareto_spec
@@ -43,14 +44,18 @@ __all__ = [
     "Look",
     "Spec",
     "brief_label",
+    "collapse_spec",
     "comparison_page",
     "curves_figure",
     "figure",
+    "found_spec",
+    "gradient_spec",
     "html_page",
     "insight_spec",
     "label",
     "live_spec",
     "look",
+    "mass_spec",
     "memory_figure",
     "memory_spec",
     "memory_wall",

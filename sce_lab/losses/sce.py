@@ -120,7 +120,7 @@ def _fill(
     workspace_bytes: int,
     how: How,
 ) -> Buckets:
-    """Draw centres and search each its positions and items. That is a choice: it has no gradient."""
+    """Draw centres, and find the positions and the items of each. That is a choice: it has no gradient."""
     outputs, _, valid = inputs
     n_positions, catalog_size = len(outputs), len(linear_weight)
     asked = BucketSizes.asked(*sizes, n_positions, catalog_size).clamped(n_positions, catalog_size)

@@ -142,6 +142,31 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     wait_until(lambda: "stopped" in playground.status(), 10, "Stop did not stop")
 
 
+def test_a_run_that_is_removed_is_not_drawn_any_more(playground):
+    train(playground, SMALL)
+    count = """() => document.querySelectorAll('.sce-plot')[1]
+        .querySelectorAll('path.js-line:not([d=""]), .scatterlayer .points path').length"""
+    page = playground.page
+    wait_until(lambda: page.evaluate(count) > 6, 20, "two runs are not drawn")
+    both = page.evaluate(count)
+    playground.execute("playground.remove([1])")
+    wait_until(lambda: page.evaluate(count) == both / 2, 20, "the removed run is still drawn")
+    playground.execute("playground.reset()")
+    wait_until(lambda: page.evaluate(count) == 0, 20, "the last run is still drawn")
+    playground.execute("playground.undo()")
+    wait_until(lambda: page.evaluate(count) == both / 2, 20, "Undo did not bring the run back")
+
+
+def test_enter_commits_a_guess_and_the_status_is_spoken(playground):
+    page = playground.page
+    page.get_by_role("tab", name="Guess first").click()
+    field = page.get_by_placeholder("your guess")
+    field.fill("20")
+    field.press("Enter")
+    wait_until(lambda: "It is " in playground.text(".sce-told"), 30, "Enter did not commit")
+    assert page.get_by_role("status").filter(has_text="Ready: SCE").count() == 1
+
+
 def test_lines_that_are_moved_lie_where_plotly_puts_them(playground):
     page = playground.page
     page.evaluate(

@@ -87,7 +87,7 @@ def test_pytorch_serves_predictions(interpreter):
         choice()
 
 
-@pytest.mark.parametrize("name", ["cuda", "", "Torch", None])
+@pytest.mark.parametrize("name", ["cuda", "", "Torch"])
 @pytest.mark.parametrize(
     "loss",
     [

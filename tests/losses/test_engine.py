@@ -177,8 +177,12 @@ def test_without_positions_without_negatives_without_targets(workspace_bytes):
 
 @every_path
 def test_gradcheck(path):
-    problem = make_problem(n=12, c=25, d=3, ignored=0.2)
-    assert torch.autograd.gradcheck(lambda x, w: PATHS[path](x, w, problem.target), problem.arguments[:2])
+    problem = make_problem(n=8, c=25, d=2, ignored=0.2)
+    loss = PATHS[path]
+    kept_or_computed_again = {"nondet_tol": 1e-14} if "at once" in path else {}
+    assert torch.autograd.gradcheck(
+        lambda x, w: loss(x, w, problem.target), problem.arguments[:2], **kept_or_computed_again
+    )
 
 
 # ----------------------------------------------------------------------------------------------- gradients
@@ -324,20 +328,28 @@ def test_confident_positions_keep_their_digits(path):
 
 @every_path
 @pytest.mark.parametrize("size", [1e7, 1e8, 1e9])
-@pytest.mark.parametrize("dim", [2, 64])
-@pytest.mark.parametrize("equal_rows", [False, True])
 @pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_no_probability_exceeds_one_however_large_the_logits(path, size, dim, equal_rows, reduction):
+def test_no_probability_exceeds_one_however_large_the_logits(path, size, reduction):
     """Logits that float32 rounds to whole tens: computed twice, they need not come out the same."""
-    problem = make_problem(n=200, c=400, d=dim, dtype=torch.float32)
+    problem = make_problem(n=200, c=400, d=64, dtype=torch.float32)
     with torch.no_grad():
         problem.input *= size / problem.input.norm(dim=1, keepdim=True)
         problem.linear_weight /= problem.linear_weight.norm(dim=1, keepdim=True)
-        if equal_rows:
-            problem.linear_weight[200:] = problem.linear_weight[:200]
     settings = {"workspace_bytes": 2**15} if "two" in path else {}
     loss, grad_input, grad_weight = problem.backward(PATHS[path](*problem.arguments, **settings, reduction=reduction))
     assert loss.isfinite().all()
     assert (loss >= 0).all()
     assert grad_input.norm(dim=1).max() <= 2 * (1 + 1e-5)
     assert grad_weight.norm(dim=1).max() <= 2 * 200 * size
+    assert grad_input.norm(dim=1).max() > 1
+
+
+@pytest.mark.xfail(reason="log-sum-exp is kept as one number in float32, where log 2 beside a logit of 1e8 is nothing")
+@pytest.mark.parametrize("path", ["cce in two passes", "sce"])
+def test_equal_items_share_their_probability_however_large_the_logits(path):
+    weight = torch.cat([torch.eye(8), torch.eye(8)]).requires_grad_()
+    problem = Problem((1e8 * torch.eye(8)).requires_grad_(), weight, torch.arange(8).roll(1))
+    sizes = {"n_buckets": 1, "bucket_size_x": 8, "bucket_size_y": 16}
+    loss = scalable_cross_entropy(*problem.arguments, **sizes) if path == "sce" else PATHS[path](*problem.arguments)
+    _, grad_input, _ = problem.backward(8 * loss)
+    assert grad_input.norm(dim=1).max() <= 1.5

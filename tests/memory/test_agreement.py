@@ -51,9 +51,10 @@ def test_the_prediction_is_the_measurement(variant, catalog_size, shape):
     config = configuration(variant, shape)
     measured, decisions = measure(config, catalog_size)
     predicted = predict_memory(config, catalog_size, decisions=decisions)
+    rel = 0.015 if config.dtype == "bfloat16" else 0.01  # see below: the statistics of a layer norm
     for part, nbytes in measured.as_dict().items():
         # a few hundred bytes: scalars that only a real step makes (a random seed, a step count)
-        assert getattr(predicted, part) == pytest.approx(nbytes, rel=0.01, abs=1024), part
+        assert getattr(predicted, part) == pytest.approx(nbytes, rel=rel, abs=1024), part
     if not decisions:  # nothing depends on the data
         assert predict_memory(config, catalog_size) == predicted
 
@@ -80,7 +81,7 @@ def test_the_quick_way_is_the_way_of_fake_tensors(variant, catalog_size, monkeyp
         quick, slow = ([use.loss_workspace // 2**12 for use in uses] for uses in (quick, slow))
     elif config.dtype == "bfloat16":  # on a CPU the statistics of a layer norm are kept in 16 bits, not 32
         quick, slow = ([n for use in uses for n in use.as_dict().values()] for uses in (quick, slow))
-        slow = pytest.approx(slow, rel=0.01)
+        slow = pytest.approx(slow, rel=0.015)
     assert quick == slow
 
 

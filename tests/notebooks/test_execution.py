@@ -35,7 +35,7 @@ def check(done):
 
 
 def test_every_notebook_is_tested_here():
-    assert set(BY_NAME) == {"00_start_here", "01_playground", "02_memory_wall", "06_paper"}
+    assert set(BY_NAME) == {"00_start_here", "01_playground", "02_memory_wall", "04_sce_step_by_step", "06_paper"}
 
 
 def test_start_here(tmp_path):
@@ -264,6 +264,71 @@ def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
     assert [told["sparse"][loss] for loss in ("ce", "cce")] == [told["catalog"][loss] for loss in ("ce", "cce")]
     for loss in ("sampled", "sce"):  # the table's gradient is gone
         assert told["catalog"][loss] - told["sparse"][loss] == pytest.approx(4 * 10**6 * 64, rel=0.15)
+
+
+SOLVE_AND_MOVE = """
+def my_sce(X, W, target, B, b_x, b_y):
+    rows = (B @ X.T).topk(b_x, dim=1).indices
+    items = (B @ W.T).topk(b_y, dim=1).indices
+    logits = X[rows] @ W[items].mT
+    own = (X * W[target]).sum(dim=1)[rows]
+    is_target = target[rows].unsqueeze(2) == items.unsqueeze(1)
+    logits = logits.masked_fill(is_target, -torch.inf)
+    slot = torch.cat([own.unsqueeze(2), logits], dim=2).logsumexp(dim=2) - own
+    losses = torch.full((len(X),), -torch.inf)
+    losses = losses.scatter_reduce(0, rows.flatten(), slot.flatten(), "amax")
+    return losses[losses > -torch.inf].mean()
+
+assert verdict.feedback == "Line 1 is still to be filled in."
+verdict = check_sce(my_sce)
+hardest.commit(0.9)  # too late
+assert blocks.evaluate()["captured_mass"] == 1
+whole = blocks.evaluate()["loss"]
+moves = {"sampled": {"n_negatives": 40, "seed": 5}, "in_batch": {}, "rece": {}, "sce": {"step": 7}}
+for loss, settings in moves.items():
+    blocks.loss = loss
+    for name, value in settings.items():
+        setattr(blocks, name, value)
+assert blocks.evaluate()["coverage"] < 1
+blocks.n_buckets, blocks.mix_x, blocks.bucket = 24, True, 23
+blocks.bucket_size_x, blocks.bucket_size_y = 60, 200
+assert abs(blocks.evaluate()["loss"] - whole) < 1e-6  # buckets that hold everything
+"""
+
+
+def test_sce_step_by_step(tmp_path):
+    done = execute(BY_NAME["04_sce_step_by_step"], {}, tmp_path, extra=SOLVE_AND_MOVE)
+    check(done)
+    results = done.results
+    ratio, hardest, reason, lowest, direction = (guess["answer"] for guess in results["guesses"])
+    assert results["exercise"]["solved"]
+    # SCE searches: at equal memory it looks at more of the softmax mass, and finds the hardest item far more often.
+    assert ratio > 4
+    ways = {row["way"]: row for row in results["captured"]}
+    sampled = ways["Sampled softmax"]
+    assert ways["SCE, Mix off"]["n_logits"] == pytest.approx(sampled["n_logits"], rel=0.02)
+    assert ways["SCE, Mix on"]["mass"] > ways["SCE, Mix off"]["mass"] > 2 * sampled["mass"]
+    found = {(row["loss"], row["rank"]): row["found"] for row in results["found"]}
+    assert found["sce", 1] == hardest > 5 * found["sampled", 1]
+    assert found["sce", 1] > 1.3 * found["sce", 50]
+    # Mix repairs the collapse: more positions are trained, and the model is better; yet its captured mass is lower.
+    history = {(row["mix_x"], row["epoch"]): row for row in results["history"]}
+    last = max(epoch for _, epoch in history)
+    lowest_of = {
+        mix: min(row["coverage"] for (mixed, _), row in history.items() if mixed == mix) for mix in (False, True)
+    }
+    assert lowest_of[False] == lowest < lowest_of[True] - 0.1
+    assert history[True, last]["HR@10"] > 1.4 * history[False, last]["HR@10"]
+    assert history[True, last]["captured_mass"] < history[False, last]["captured_mass"]
+    # ... for what the collapsed model says is alike for everybody; on one model Mix captures more.
+    off, on = results["masses"]
+    assert reason == "alike"
+    assert off["shared"] > 1.3 * on["shared"]
+    assert off["captured"] / off["own"] < on["captured"] / on["own"]
+    # The gradient points the right way for a fraction of the logits.
+    assert direction > 10 * results["gradients"][0]["share"]
+    longest = {loss: max(r["length"] for r in results["gradients"] if r["loss"] == loss) for loss in ("sce", "sampled")}
+    assert longest["sampled"] > 2 * longest["sce"] > 2
 
 
 def test_a_worker_error_fails_the_notebook(tmp_path):

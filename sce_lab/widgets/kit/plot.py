@@ -74,6 +74,7 @@ class Panel {
     this.laidOut = "";
   }
   add(index, changes) {
+    this.whole ||= changes.x?.length === 0;  // plotly.js leaves a trace as it was when nothing of it is left
     this.fresh[index] = { ...this.fresh[index], ...changes };
     this.touched = true;
   }

@@ -45,6 +45,8 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-progress { height: 4px; border-radius: 2px; background: var(--sce-fill); overflow: hidden; }
 .sce-progress > div { height: 100%; background: var(--sce-accent); }
 
+.sce-speech { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+
 /* the deck: cards of controls, and one line of help for the control under the pointer or the keyboard */
 .sce-deck { position: relative; padding-bottom: 40px; overflow: visible; }
 .sce-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(182px, 1fr)); gap: 8px; overflow: visible; }

@@ -246,7 +246,7 @@ class MemoryWall:
                     return
                 predicted = predict_memory(config, size)
                 if predicted.needed < budget:
-                    peak = measure_memory(config, size)[0].peak
+                    peak = measure_memory(config, size).peak
                     rows.append({"loss": loss, "catalog_size": size, "peak": peak, "predicted": predicted.peak})
         measured = pd.DataFrame(rows, columns=self.measured.columns)
         measured.attrs["wall"] = _but_catalog(wall)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import ipywidgets as widgets
 
 from sce_lab.widgets.kit.progress import PAUSED, RUNNING
+from sce_lab.widgets.kit.speech import Speech
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
@@ -81,7 +83,8 @@ class Transport:
         }
         self.buttons["start"].add_class("sce-primary")
         self.status = text("", "sce-status")
-        self.view = widgets.HBox([*self.buttons.values(), self.status])
+        self.speech, self._told = Speech(), ""
+        self.view = widgets.HBox([*self.buttons.values(), self.status, self.speech])
         self.view.add_class("sce-bar")
 
     def show(self, state: str, *, active: bool, can_start: bool, has_runs: bool, can_undo: bool) -> None:
@@ -102,7 +105,10 @@ class Transport:
         self.buttons["pause"].icon = "play" if state == PAUSED else "pause"
 
     def say(self, sentence: str, css_class: str = "", share: float = 0.0) -> None:
-        """Show a sentence, which is HTML, and the share that is done."""
+        """Show a sentence, which is HTML, and the share that is done; of a run's progress only its begin is spoken."""
+        if self._state != RUNNING or self._told != RUNNING:
+            self.speech.sentence = html.unescape(re.sub(r"<[^>]+>", "", sentence))
+        self._told = self._state
         css = f' class="{css_class}"' if css_class else ""
         self.status.value = (
             f'<div class="sce-status-text"><div{css}>{sentence}</div></div>'

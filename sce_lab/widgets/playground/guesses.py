@@ -175,11 +175,12 @@ class Guesses:
         self._looking: Latest[None] = Latest(lambda _: self._look())  # an answer may take a second to compute
         self.made: list[Commitment] = []
         self.choice = widgets.Dropdown(options=list(QUESTIONS), tooltip="What to guess")
-        self.field = widgets.Text(placeholder="your guess", tooltip="A number", continuous_update=False)
+        self.field = widgets.Text(placeholder="your guess", tooltip="Your guess, a number")
         self.button = widgets.Button(description="Commit", icon="check", tooltip="The answer comes after that")
         self._ask, self._said, self._table = text(""), text(""), text("")
         self.choice.observe(lambda _: self.ask(), "value")
         self.button.on_click(lambda _: self.commit())
+        self.field.on_msg(lambda _, content, __: self.commit() if content.get("event") == "submit" else None)
         row = widgets.HBox([self.choice, self.field, self.button])
         row.add_class("sce-share")
         self.view = widgets.VBox([self._ask, row, self._said, self._table])

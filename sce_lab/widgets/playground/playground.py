@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import traitlets
 from IPython.display import display
 
 from sce_lab.widgets.kit.live import stop_all
@@ -18,6 +19,7 @@ from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.dials import Dials, Undo
 from sce_lab.widgets.playground.forecast import Forecast
+from sce_lab.widgets.playground.kept import keep, kept
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.session import Session
 from sce_lab.widgets.playground.settings import Settings, read_line
@@ -38,7 +40,7 @@ class Playground:
     Args:
         state: first values of the controls, as a line that the playground showed (:attr:`state`) or as a dict.
         settings: first values too, by name, see :class:`~sce_lab.widgets.playground.settings.Settings`; ``state`` goes
-            before them.
+            before them. Without either, a page begins with what the last one was left with.
 
     Raises:
         TypeError: a setting that does not exist.
@@ -47,17 +49,24 @@ class Playground:
     """
 
     def __init__(self, state: str | Mapping[str, Any] = "", **settings: Any) -> None:
-        first = read_line(state or {}, Settings(**settings))
+        asked = read_line(state or {}, Settings(**settings))
+        left = None if state or settings else kept()
         stop_all()
         # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.
         warnings.filterwarnings("ignore", "bucket_size_.*each bucket takes all", RuntimeWarning)
         self._lock = threading.RLock()  # who shows something, shows what is so then
         self._message = ""
-        self._ended_with = first  # what the controls said when a run ended: how it ended stands there until they move
         self._table_is_old, self._table_due = False, -np.inf  # with many runs it takes a while to draw
         self._status_due = -np.inf
         self._undo = Undo()
-        self._dials = Dials(first, self._undo, self._moved)
+        try:
+            self._dials = Dials(left or asked, self._undo, self._moved)
+        except traitlets.TraitError:  # the controls of another version had other values
+            if left is None:
+                raise
+            left, self._dials = None, Dials(asked, self._undo, self._moved)
+        first = self._kept = left or asked
+        self._ended_with = first  # what the controls said when a run ended: how it ended stands there until they move
         self.session = Session(self._undo, lambda: self._forecast.settled, self._show_run, self._runs_changed)
         self._forecast = Forecast(
             first,
@@ -74,6 +83,10 @@ class Playground:
         self._show_runs()
         self._show_assessment()
         self._show_controls()
+        if left is not None and left != Settings():
+            self._undo.remember(lambda: self._dials.set(Settings(), again=True))
+            self.view.share.say("These are the settings that were left here last. Undo goes back to the first ones.")
+            self._show_status()
 
     # ---------------------------------------------------------------------------------------------------- what is there
 
@@ -234,6 +247,9 @@ class Playground:
         self._show_memory()
         self.view.show_assessment(self.assessment, self._forecast.free, self.runs)
         self._show_status()
+        if (settings := self.settings) != self._kept:
+            self._kept = settings
+            keep(settings)
 
     def _show_memory(self) -> None:
         with self._lock:

@@ -62,7 +62,7 @@ class Share:
         settings = preset.settings(self._free())
         self._preset_line = settings.line()
         if self._try(settings):
-            self._say(preset.says)
+            self.say(preset.says)
 
     def _chosen(self, change: Mapping[str, Any]) -> None:
         if change["new"]:
@@ -72,7 +72,7 @@ class Share:
         if self._own:
             return
         if self._try(change["new"]):
-            self._say("These settings are on the controls now. Undo takes them back.")
+            self.say("These settings are on the controls now. Undo takes them back.")
         elif not change["new"].strip():  # nothing to mend: show again what is so
             self.show(self._line)
 
@@ -80,9 +80,10 @@ class Share:
         try:
             self._apply(state)
         except (ValueError, traitlets.TraitError) as error:
-            self._say(f"⚠ {capitalised(str(error))}. The controls are as they were.", "sce-problem")
+            self.say(f"⚠ {capitalised(str(error))}. The controls are as they were.", "sce-problem")
             return False
         return True
 
-    def _say(self, sentence: str, level: str = "") -> None:
+    def say(self, sentence: str, level: str = "") -> None:
+        """Say it below the line."""
         self._said.value = f'<div class="sce-said {level}">{html.escape(sentence)}</div>'

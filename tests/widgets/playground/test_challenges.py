@@ -260,6 +260,13 @@ def test_the_state_goes_around(page):
     assert Playground({"seed": 4}, **TINY).settings == Settings(**TINY, seed=4)
 
 
+def test_enter_commits_a_guess(page):
+    page.view.guesses.field.value = "20"
+    page.view.guesses.field._handle_custom_msg({"event": "submit"}, [])  # what the page sends for Enter
+    assert [guess["guess"] for guess in page.view.guesses.as_list()] == [20.0]
+    assert page.view.guesses.field.value == ""
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

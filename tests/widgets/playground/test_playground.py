@@ -265,6 +265,23 @@ def test_buttons_say_what_can_be_done(page, no_training):
     assert all(len(trace.x) == 0 for trace in page.view.charts.training.widget.data[:9])
 
 
+def test_a_screen_reader_is_told_what_changes_but_not_every_step(page, no_training):
+    told = []
+    page.view.transport.speech.observe(lambda change: told.append(change.new), "sentence")
+    page.start()
+    until(lambda: page.runs[0].snapshot.step > 300)  # many sentences about it are shown meanwhile
+    page.pause()
+    page.stop()
+    page.wait(5)
+    page.apply({"dataset": "file", "path": "a & b.csv"})
+    page.results()
+    assert [sentence for sentence in told if "training: epoch" in sentence or "Preparing" in sentence] == told[:1]
+    assert any("SCE paused at step" in sentence for sentence in told)
+    assert any("SCE stopped: " in sentence for sentence in told)
+    assert told[-1].startswith("There is no file 'a & b.csv'")
+    assert not any("<" in sentence for sentence in told)
+
+
 def test_points_arrive_while_it_trains_and_sliders_answer_meanwhile(page, no_training):
     page.start()
     until(lambda: len(page.view.charts.training.widget.data[2].x) > 5)

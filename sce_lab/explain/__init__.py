@@ -1,0 +1,23 @@
+"""What a loss does on a given model: from outputs, items and targets to tables.
+
+Everything takes ``outputs (N, D)`` of an encoder, ``items (C, D)`` and ``target (N,)``, computes what the losses avoid
+computing, and so is for small catalogs: it shows on these what holds for large ones.
+"""
+
+from sce_lab.explain.buckets import Buckets, captured_mass, collapse, found_by_rank, gradients
+from sce_lab.explain.checks import Verdict, check_sampled, check_sce, fill_in
+from sce_lab.explain.small import Small, train_small
+
+__all__ = [
+    "Buckets",
+    "Small",
+    "Verdict",
+    "captured_mass",
+    "check_sampled",
+    "check_sce",
+    "collapse",
+    "fill_in",
+    "found_by_rank",
+    "gradients",
+    "train_small",
+]
