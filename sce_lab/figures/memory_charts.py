@@ -101,7 +101,7 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
         "barmode": "overlay",
         "margin": {"l": 12, "r": 16, "t": 72, "b": 28},
         "xaxis": {"domain": [0, 0.55], **log_bytes_axis(low, high, room=0.12)},
-        "yaxis": {**line, "ticktext": [f"{narrow_label(loss)}  " for loss in losses]},
+        "yaxis": {**line, "ticktext": [narrow_label(loss) for loss in losses]},
         "xaxis2": {"domain": [0.64, 1], "anchor": "y2", "range": [0, 100], "ticksuffix": " %", "nticks": 5},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,

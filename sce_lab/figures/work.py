@@ -54,7 +54,7 @@ def work_spec(work: pd.DataFrame, curves: pd.DataFrame, *, at: float | None = No
         "height": 110 + 42 * len(losses),
         "margin": {"l": 12, "r": 16, "t": 36, "b": 40},
         "xaxis": {"domain": [0, 0.55], **log_count_axis(low, high)},
-        "yaxis": {**line, "ticktext": [f"{narrow_label(loss)}  " for loss in losses]},
+        "yaxis": {**line, "ticktext": [narrow_label(loss) for loss in losses]},
         "xaxis2": {"domain": [0.64, 1], "anchor": "y2", "type": "log", "title": {"text": "items in the catalog"}}
         | catalog_ticks(catalog),
         "yaxis2": {"anchor": "x2", **log_count_axis(grown.min() / 1.5, 1.5 * grown.max())},
