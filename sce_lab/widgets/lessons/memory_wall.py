@@ -15,7 +15,8 @@ import ipywidgets as widgets
 import pandas as pd
 
 from sce_lab.figures import LOOKS, label
-from sce_lab.figures.memory_charts import growth_spec, parts_spec, work_spec
+from sce_lab.figures.memory_charts import growth_spec, parts_spec
+from sce_lab.figures.work import work_spec
 from sce_lab.memory import (
     DEVICES,
     count_work,
