@@ -14,8 +14,8 @@ help:
 	@printf '%s\n' \
 	  'make lab      set up what is missing and open JupyterLab on $(NOTEBOOK)' \
 	  'make test     set up what is missing, then run ruff and every test' \
-	  'make test-slow  the tests that take minutes and that make test leaves out' \
-  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
+	  'make test-slow  the tests that take minutes, which make test leaves out' \
+	  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
 	  'make clean    remove .venv and all else that can be made again; runs/ stays' \
 	  '' \
 	  'Settings, as in: make lab PYTHON=python3.12' \

@@ -88,7 +88,7 @@ def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path)
         (["reproduce", "amazon_beauty", "--device", "meta"], "no device 'meta' to train on here"),
         (["train", "--batch-size", "1000000000000"], "batch_size must be at most 10,000,000, got 1,000,000,000,000"),
         (["memory", "--hidden-size", "100000000"], "hidden_size must be at most 65,536, got 100,000,000"),
-        (["memory", "--hidden-size", "65536", "--batch-size", "10000000", "10000000000"], "number is too large"),
+        (["memory", "--hidden-size", "65536", "--batch-size", "10000000", "10000000000"], "too large|at most"),
         (["memory", "1000000000000000000"], "'1000000000000000000' is no whole number .* such as 1000000 or 1e6"),
         (["memory", "1.5"], "'1.5' is no whole number"),
         (["memory", "nan"], "'nan' is no whole number"),

@@ -86,7 +86,7 @@ def test_compiled_sparse_gradients_are_refused_with_the_reason():
     torch.compiler.reset()
     model = Model(loss_of("sce", sparse_grad=True))
     model.encoder.requires_grad_(False)
-    with pytest.raises(Exception, match="sparse_grad=True does not go with torch.compile"):
+    with pytest.raises(Exception, match=r"sparse_grad=True does not go with torch\.compile"):
         step(torch.compile(model, fullgraph=True, backend="aot_eager"), model, 30)
 
 

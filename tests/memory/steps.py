@@ -1,12 +1,14 @@
 """Real steps to measure."""
 
 import numpy as np
-from sce_lab.losses.common import noting_decisions
+import pytest
 
 from sce_lab.data.batches import training_batches
 from sce_lab.data.splits import Sequences
-from sce_lab.memory import measured_step
+from sce_lab.memory import measured_step, predict_memory
 from sce_lab.training import Trainer
+
+SCALARS = 1024  # bytes
 
 
 def steady(config, catalog_size):
@@ -22,8 +24,24 @@ def steady(config, catalog_size):
 
 
 def measure(config, catalog_size):
-    """The memory of a real step, and what the data decided in it."""
+    """The memory of a real step."""
     trainer, batch = steady(config, catalog_size)
-    with noting_decisions() as decisions:
-        use = measured_step(trainer.model, trainer.loss, trainer.optimizer, batch).memory
-    return use, decisions
+    return measured_step(trainer.model, trainer.loss, trainer.optimizer, batch).memory
+
+
+def data_decide(config):
+    """Whether the work of a step depends on its data: then what is predicted is the most there can be."""
+    return config.loss == "sce" or config.sparse_gradients or config.dtype != "float32"
+
+
+def assert_predicted(config, catalog_size, measured, within=None):
+    """The prediction is what was measured, or a bound of it where the data decide, ``within`` a factor of it."""
+    predicted = predict_memory(config, catalog_size)
+    for part, nbytes in measured.as_dict().items():
+        expected = getattr(predicted, part)
+        # a few hundred bytes: scalars that only a real step makes (a random seed, a step count)
+        assert nbytes <= expected + SCALARS, (part, config, catalog_size)
+        if not data_decide(config):
+            assert nbytes == pytest.approx(expected, rel=0.01, abs=SCALARS), (part, config, catalog_size)
+        elif within is not None:
+            assert expected <= within * nbytes + 4 * SCALARS, (part, config, catalog_size)
