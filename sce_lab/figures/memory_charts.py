@@ -239,7 +239,7 @@ def timeline_spec(
         )  # fmt: skip
         where = {"xref": "x", "x": (begin + end) / 2, "yref": "y domain", "y": 1, "yanchor": "bottom", "yshift": 2}
         shown = end - begin > 0.035 * len(moments)
-        annotations.append({"text": name, **where, "visible": bool(shown), "font": {"size": 11, "color": INK}})
+        annotations.append({"text": name, **where, "visible": bool(shown), "font": {"size": 10, "color": INK}})
     layout = {
         "height": 320,
         "margin": {"l": 12, "r": 16, "t": 44, "b": 36},
