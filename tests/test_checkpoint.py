@@ -254,3 +254,26 @@ def test_a_full_disk_leaves_the_last_one(saved, cycle_split, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
     trainer.load(path)
+
+
+def test_one_from_before_the_rule_about_seen_items_says_so_where_targets_repeat(saved, cycle_split, tmp_path):
+    tensors, metadata = parts(saved[0])
+    config = json.loads(metadata["config"])
+    del config["seen"]
+    for split, n_warnings in ((cycle_split, 0), (repeating(cycle_split), 1)):
+        old = tmp_path / f"{n_warnings}.safetensors"
+        save_file(tensors, old, metadata | {"config": json.dumps(config), "data": split.fingerprint})
+        trainer = Trainer(SMALL, split)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            trainer.load(old)
+        assert len(said) == n_warnings
+        assert all("cannot be compared" in str(w.message) and "seen='exclude'" in str(w.message) for w in said)
+        assert trainer.config.seen == "exclude"
+
+
+def repeating(split):
+    """The same data, but the first user's test target is what that user began with."""
+    targets = split.test.targets.copy()
+    targets[0] = split.test.histories[0][0]
+    return dataclasses.replace(split, test=Holdout(split.test.histories, targets))

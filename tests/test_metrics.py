@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sce_lab.data.splits import Holdout, Sequences
-from sce_lab.metrics import KS, Ranking, rank_items, ranking_metrics
+from sce_lab.metrics import KS, MISS, SEEN, Ranking, gains, metrics_apart, rank_items, ranking_metrics
 
 
 def holdout(histories, targets):
@@ -23,15 +23,17 @@ def rank_scores(scores, held_out, **settings):
     return rank_items(scores, torch.eye(scores.shape[1]), held_out, **settings)
 
 
-def slow_rank(scores, history, target):
-    return 1 + sum(
-        not scores[item] < scores[target] for item in range(len(scores)) if item != target and item not in history
-    )
+def slow_allowed(n_items, history, seen):
+    return [item for item in range(n_items) if seen == "keep" or item not in history]
 
 
-def slow_top(scores, history, target, k):
-    allowed = [item for item in range(len(scores)) if item == target or item not in history]
-    return sorted(allowed, key=lambda item: -scores[item])[:k]
+def slow_rank(scores, history, target, seen):
+    allowed = slow_allowed(len(scores), history, seen)
+    return 1 + sum(not scores[i] < scores[target] for i in allowed if i != target) if target in allowed else MISS
+
+
+def slow_top(scores, history, k, seen):
+    return sorted(slow_allowed(len(scores), history, seen), key=lambda item: -scores[item])[:k]
 
 
 @st.composite
@@ -47,19 +49,29 @@ def cases(draw):
     return scores, histories, targets, draw(st.integers(1, 12)), draw(st.integers(1, 200))
 
 
-@given(cases())
-@settings(max_examples=150, deadline=None)
-def test_ranks_lists_and_metrics_follow_the_definition(case):
+@given(cases(), st.sampled_from(list(SEEN)))
+@settings(max_examples=200, deadline=None)
+def test_ranks_lists_and_metrics_follow_the_definition(case, seen):
     scores, histories, targets, k_max, chunk_bytes = case
-    ranking = rank_scores(scores, holdout(histories, targets), k_max=k_max, chunk_bytes=chunk_bytes)
-    slow = [slow_rank(*row) for row in zip(scores, histories, targets)]
+    repeats = [target in history for history, target in zip(histories, targets)]
+    ranking = rank_scores(scores, holdout(histories, targets), seen=seen, k_max=k_max, chunk_bytes=chunk_bytes)
+    if seen == "new":
+        rows = [row for row, repeat in zip(zip(scores, histories, targets), repeats) if not repeat]
+        if not rows:
+            with pytest.raises(ValueError, match=f"no users to evaluate.*all {len(targets)} targets repeat"):
+                ranking_metrics(ranking, len(scores[0]), ks=(1,))
+            return
+        scores, histories, targets = zip(*rows)
+        repeats = [False] * len(rows)
+    slow = [slow_rank(*row, seen) for row in zip(scores, histories, targets)]
     assert ranking.ranks.tolist() == slow
+    assert ranking.repeats.tolist() == repeats
     for row, history, target, rank, top in zip(scores, histories, targets, slow, ranking.top_items.tolist()):
-        expected = slow_top(row, history, target, k_max)
+        expected = slow_top(row, history, k_max, seen)
         listed = top[: len(expected)]
         assert top[len(expected) :] == [-1] * (k_max - len(expected))
         assert len(set(listed)) == len(listed)
-        assert set(listed) <= {item for item in range(len(row)) if item == target or item not in history}
+        assert set(listed) <= set(slow_allowed(len(row), history, seen))
         assert [row[item] for item in listed] == [row[item] for item in expected]  # equal scores in any order
         assert rank > k_max or target in top[:rank]
 
@@ -91,7 +103,8 @@ def test_known_numbers():
 
 def test_default_cut_offs_are_reported():
     metrics = ranking_metrics(rank_scores(torch.rand(3, 60), holdout([[]] * 3, [0, 1, 2])), 60)
-    assert list(metrics) == [f"{metric}@{k}" for k in (1, 5, 10, 20, 50) for metric in ("HR", "NDCG", "MRR", "COV")]
+    names = [f"{metric}@{k}" for k in (1, 5, 10, 20, 50) for metric in ("HR", "NDCG", "MRR", "COV")]
+    assert list(metrics) == [*names, "users", "repeats"]
     assert KS == (1, 5, 10, 20, 50)
 
 
@@ -101,11 +114,71 @@ def test_a_model_that_scores_everything_alike_gets_nothing():
     assert ranking_metrics(ranking, 100)["HR@50"] == 0
 
 
-def test_target_in_the_history_is_ranked_all_the_same():
-    scores = [[0.0, 5.0, 4.0, 3.0]]
-    ranking = rank_scores(scores, holdout([[1, 2, 2]], [2]), k_max=4)
-    assert ranking.ranks.tolist() == [1]
-    assert ranking.top_items.tolist() == [[2, 3, 0, -1]]
+#: The best score of the first user is a repeat, of the second a new item.
+REPEATS = [[0.0, 5.0, 9.0, 3.0], [8.0, 7.0, 1.0, 0.0]], ([[1, 2, 2], [3]], [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("seen", "ranks", "top", "hits", "share"),
+    [
+        ("exclude", [MISS, 1], [[3, 0, -1, -1], [0, 1, 2, -1]], 0.5, 0.5),
+        ("keep", [1, 1], [[2, 1, 3, 0], [0, 1, 2, 3]], 1.0, 0.5),
+        ("new", [1], [[0, 1, 2, -1]], 1.0, 0.5),
+    ],
+)
+def test_what_becomes_of_a_target_that_repeats(seen, ranks, top, hits, share):
+    scores, held_out = REPEATS
+    ranking = rank_scores(scores, holdout(*held_out), seen=seen, k_max=4)
+    assert ranking.ranks.tolist() == ranks
+    assert ranking.top_items.tolist() == top
+    assert ranking.seen == seen
+    metrics = ranking_metrics(ranking, 4, ks=(1, 4))
+    assert (metrics["HR@1"], metrics["HR@4"], metrics["NDCG@4"]) == (hits, hits, hits)
+    assert (metrics["users"], metrics["repeats"]) == (len(ranks), share)
+
+
+def test_a_miss_is_one_even_in_a_list_that_is_longer_than_the_catalog():
+    ranking = rank_scores(torch.rand(1, 4), holdout([[2]], [2]))
+    assert ranking_metrics(ranking, 4)["HR@50"] == 0
+    assert gains(ranking.ranks, "MRR@50").tolist() == [0]
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_the_candidates_do_not_know_the_target(case):
+    """Another target changes no list, whatever the rule: what may be recommended follows from the history alone."""
+    scores, histories, targets, *_ = case
+    others = [(target + 1) % len(scores[0]) for target in targets]
+    for seen in ("exclude", "keep"):
+        lists = [
+            [set(top) for top in rank_scores(scores, holdout(histories, t), seen=seen, k_max=50).top_items.tolist()]
+            for t in (targets, others)
+        ]
+        assert lists[0] == lists[1]
+
+
+def test_new_targets_and_repeats_apart():
+    scores, held_out = REPEATS
+    kept = rank_scores([[9.0, 5.0, 8.0, 3.0], scores[1]], holdout(*held_out), seen="keep", k_max=4)
+    apart = metrics_apart(kept, 4, ks=(1, 2))
+    assert (apart["new"]["HR@1"], apart["repeats"]["HR@1"], apart["repeats"]["HR@2"]) == (1, 0, 1)
+    assert (apart["new"]["users"], apart["repeats"]["users"]) == (1, 1)
+    assert metrics_apart(rank_scores(scores, holdout(*held_out), seen="new", k_max=4), 4) == {}
+
+
+def test_a_rule_must_be_one():
+    with pytest.raises(ValueError, match=r"'exclude': .*'keep': .*'new': .*, got 'target'"):
+        rank_scores(torch.zeros(1, 3), holdout([[]], [0]), seen="target")
+
+
+def test_gains_are_what_the_metrics_average():
+    ranks = torch.tensor([1, 3, 11, MISS])
+    assert gains(ranks, "HR@10").tolist() == [1, 1, 0, 0]
+    assert gains(ranks, "NDCG@10").tolist() == [1, 0.5, 0, 0]
+    assert gains(ranks, "MRR@3").tolist() == pytest.approx([1, 1 / 3, 0, 0])
+    for name in ("COV@10", "HR", "HR@0", "HR@ten"):
+        with pytest.raises(ValueError, match="HR@k, NDCG@k or MRR@k"):
+            gains(ranks, name)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -235,7 +308,7 @@ def test_metrics_need_users_and_long_enough_lists():
     nobody = rank_items(torch.zeros(0, 2), torch.zeros(3, 2), holdout([], []))
     with pytest.raises(ValueError, match="no users to evaluate"):
         ranking_metrics(nobody, 3)
-    short = Ranking(torch.tensor([1]), torch.tensor([[0, 1]]))
+    short = Ranking(torch.tensor([1]), torch.tensor([[0, 1]]), torch.tensor([False]))
     with pytest.raises(ValueError, match=r"1\.\.2.*\(1, 5\).*k_max"):
         ranking_metrics(short, 3, ks=(1, 5))
 

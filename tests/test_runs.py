@@ -7,11 +7,22 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from sce_lab.memory import measuring
-from sce_lab.runs import Run, compare_runs, for_people, list_runs, new_run_folder, record, summarize_history
+from sce_lab.runs import (
+    Ranks,
+    Run,
+    compare_runs,
+    differences,
+    for_people,
+    list_runs,
+    new_run_folder,
+    record,
+    summarize_history,
+)
 from sce_lab.training import Evaluated, StepDone, Trainer, TrainingConfig
 
 SMALL = TrainingConfig(hidden_size=16, batch_size=16, max_length=8, max_epochs=3, learning_rate=1e-2)
@@ -224,3 +235,73 @@ def test_a_change_to_a_word_is_in_the_history(cycle_split, tmp_path):
             trainer.change(sampling="popularity", n_negatives=4)
     (change,) = Run(tmp_path).history.query("kind == 'change'").to_dict("records")
     assert (change["step"], change["changed_sampling"], change["changed_n_negatives"]) == (2, "popularity", 4.0)
+
+
+def judged(folder, split, ranks, repeats=None, seen="exclude", loss="sce"):
+    """A run folder that says so, without training."""
+    config = TrainingConfig(seen=seen, loss=loss)
+    settings = {
+        "dataset": split,
+        "source": {"source": split},
+        "fingerprint": split,
+        "config": dataclasses.asdict(config),
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    ranks = np.asarray(ranks, dtype=np.int32)[None]
+    Ranks(ranks, np.zeros(ranks.shape[1], bool) if repeats is None else repeats).write(folder / "ranks.npz")
+    return Run(folder)
+
+
+def test_ranks_are_kept_and_are_those_of_the_metrics(cycle_split, tmp_path):
+    run = Run(tmp_path / "run")
+    trainer = Trainer(SMALL, cycle_split)
+    *_, finished = record(trainer, run.folder)
+    assert np.array_equal(run.ranks.ranks[0], finished.ranking.ranks)
+    for name in ("HR@5", "NDCG@10", "MRR@20"):
+        assert run.ranks.gains(name).mean() == pytest.approx(finished.test[name])
+    row = compare_runs([run]).iloc[0]
+    assert row["HR@10_low"] <= row["HR@10"] <= row["HR@10_high"]
+    assert (row["seen"], row["HR@10"]) == ("exclude", finished.test["HR@10"])
+    assert "ranking" not in run.summary
+    unseen = Run(tmp_path / "never")
+    list(record(Trainer(SMALL, cycle_split, when_to_test="never"), unseen.folder))
+    assert (unseen.ranks, unseen.summary["test"]) == (None, {})
+    assert not (unseen.folder / "ranks.npz").exists()
+
+
+def test_ranks_of_many_users_are_small(tmp_path):
+    rng = np.random.default_rng(0)
+    ranks = np.minimum(rng.zipf(1.2, 22_000), 12_000)
+    assert (judged(tmp_path / "a", "x", ranks).folder / "ranks.npz").stat().st_size < 50_000
+
+
+def test_damaged_ranks_are_named(tmp_path):
+    run = judged(tmp_path / "a", "x", [1, 2, 3])
+    for content in (b"", b"nonsense", (run.folder / "ranks.npz").read_bytes()[:-30]):
+        (run.folder / "ranks.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"ranks\.npz holds no ranks, or is damaged"):
+            _ = run.ranks
+    np.savez(run.folder / "ranks.npz", ranks=np.zeros((1, 3), np.int32), repeats=np.zeros(3, bool))
+    with pytest.raises(ValueError, match=r"ranks\.npz is damaged"):
+        _ = run.ranks
+
+
+def test_differences_are_of_the_same_users_and_say_what_may_be_chance(tmp_path):
+    rng = np.random.default_rng(0)
+    hard = rng.integers(1, 40, 400)
+    good = judged(tmp_path / "good", "x", np.maximum(1, hard - 3), loss="ce")
+    same = judged(tmp_path / "same", "x", np.maximum(1, hard - 3 + rng.integers(-1, 2, 400)), loss="sce")
+    bad = judged(tmp_path / "bad", "x", hard, loss="bce")
+    other = judged(tmp_path / "other", "y", hard)
+    kept = judged(tmp_path / "kept", "x", hard, seen="keep")
+    found = {(d.better.name, d.worse.name): d.interval for d in differences([bad, good, same, other, kept])}
+    assert set(found) in (
+        {("good", "bad"), ("same", "bad"), ("good", "same")},
+        {("good", "bad"), ("same", "bad"), ("same", "good")},
+    )
+    assert found["good", "bad"].told_apart
+    assert found["same", "bad"].told_apart
+    assert not next(i for pair, i in found.items() if "bad" not in pair).told_apart
+    assert all(i.mean >= 0 and i.low <= i.mean <= i.high for i in found.values())
+    assert differences([bad]) == []

@@ -12,6 +12,7 @@ import torch
 from sce_lab.data.batches import history_batches, training_batches
 from sce_lab.data.splits import Holdout, Sequences, Split
 from sce_lab.losses import LOSSES, make_loss
+from sce_lab.metrics import SEEN, ranking_metrics
 from sce_lab.training import (
     Changed,
     Evaluated,
@@ -208,6 +209,43 @@ def test_the_test_metrics_are_those_of_the_best_epoch(cycle_split):
     assert event.test == best
 
 
+@pytest.fixture(scope="module")
+def circling():
+    """Users who go around a circle of 6 items for longer than that: most targets repeat, and are easy to predict."""
+    rng = np.random.default_rng(0)
+    walks = [(rng.integers(6) + np.arange(rng.integers(5, 12))) % 6 for _ in range(60)]
+    parts = [
+        Holdout(Sequences.from_lists([w[:end] for w in walks]), np.array([w[end] for w in walks])) for end in (-2, -1)
+    ]
+    return Split(parts[0].histories, *parts, 6, np.arange(6), "circling")
+
+
+def test_a_run_is_judged_by_its_rule_about_seen_items(circling):
+    share = circling.test.repeats.mean()
+    assert 0.5 < share < 1
+    found = {}
+    for seen in SEEN:
+        config = dataclasses.replace(SMALL, max_length=12, learning_rate=1e-2, max_epochs=15, seen=seen)
+        trainer = Trainer(config, circling)
+        *_, last = trainer.events()
+        assert last.test == evaluate(trainer.best_model(), circling.test, seen=seen)
+        assert last.validation == evaluate(trainer.best_model(), circling.validation, seen=seen)
+        assert last.test["repeats"] == last.ranking.repeats.double().mean() + (share if seen == "new" else 0)
+        found[seen] = last.test["HR@1"]
+    assert found["exclude"] <= 1 - share  # whatever the model knows, a repeat is a miss
+    assert found["keep"] > 0.9
+    assert found["new"] > 0.9
+
+
+def test_where_targets_came_out_is_told_at_the_end_unless_the_test_is_not_to_be_looked_at(cycle_split):
+    *_, told = Trainer(SMALL, cycle_split).events()
+    assert ranking_metrics(told.ranking, 12) == told.test
+    *_, untold = (trainer := Trainer(SMALL, cycle_split, when_to_test="never")).events()
+    assert (untold.test, untold.ranking) == ({}, None)
+    assert untold.validation == told.validation
+    assert torch.equal(trainer.rank_test().ranks, told.ranking.ranks)  # it can be opened later
+
+
 def test_models_together_are_ranked_by_the_sum_of_their_scores(cycle_split):
     torch.manual_seed(0)
     models = [make_model(dataclasses.replace(SMALL, hidden_size=size), 12) for size in (16, 8)]
@@ -286,7 +324,7 @@ def test_stop_is_asked_before_every_step(cycle_split):
     trainer = Trainer(SMALL, cycle_split, stop=lambda: trainer.step >= 5)
     *_, finished = trainer.events()
     assert (finished.reason, finished.step, finished.test) == ("stopped", 5, {})
-    trainer = Trainer(SMALL, cycle_split, stop=lambda: trainer.step >= 5, test_when_stopped=True)
+    trainer = Trainer(SMALL, cycle_split, stop=lambda: trainer.step >= 5, when_to_test="always")
     *_, finished = trainer.events()
     assert finished.test["HR@50"] == 1.0
 
@@ -482,5 +520,5 @@ def test_what_is_kept_of_an_average_has_the_dtype_of_the_model(cycle_split, tmp_
     trainer.save(tmp_path / "c")
     again = Trainer(config, cycle_split)
     again.load(tmp_path / "c")
-    assert again.test() == trainer.test()
+    assert torch.equal(again.rank_test().ranks, trainer.rank_test().ranks)
     torch.testing.assert_close(again.average, trainer.average)

@@ -95,6 +95,7 @@ def runs(
     people = sce_lab.for_people(table)
     people.insert(0, "run", table["run"])
     people.insert(1, "data", table["dataset"])
+    people["seen items"] = table["seen"]
     people["status"] = table["status"]
     show(people)
     problems = [problem for problem in table["problem"] if problem]

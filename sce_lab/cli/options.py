@@ -65,6 +65,13 @@ DataSeedOption = Annotated[
     int | None, typer.Option(help="Decides the synthetic data. Default: as `--seed`, so another seed is another world.")
 ]
 SeedOption = Annotated[int, typer.Option(help="Decides weights, order, dropout, negatives and bucket centres.")]
+SeenOption = Annotated[
+    str,
+    typer.Option(
+        help="Items that a user has had: `exclude` (left out; a target that repeats is a miss), `keep` (they compete), "
+        "or `new` (left out; only users whose target is new are asked)."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="`cpu`, or `cuda` on an NVIDIA GPU.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]
@@ -80,7 +87,7 @@ def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
     sampled = {"n_negatives": options["n_negatives"], "sampling": options["sampling"]}
     settings = {"sampled": sampled, "sce": sce}
     same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "patience", "seed")
-    same += ("device",)
+    same += ("device", "seen")
     config = sce_lab.TrainingConfig(
         loss=loss,
         loss_settings=settings.get(loss, {}),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import sce_lab
 from sce_lab.cli.output import complain, say
@@ -66,6 +66,7 @@ def train_with_bar(
     folder: Path,
     stop: Callable[[], bool],
     page: Path | None = None,
+    when_to_test: Literal["always", "never"] = "always",
 ) -> Finished:
     """Train to the end under a progress bar, recorded in ``folder``; returns the last event.
 
@@ -73,7 +74,7 @@ def train_with_bar(
     """
     from tqdm import tqdm
 
-    trainer = sce_lab.Trainer(config, split, step=sce_lab.measuring(), stop=stop, test_when_stopped=True)
+    trainer = sce_lab.Trainer(config, split, step=sce_lab.measuring(), stop=stop, when_to_test=when_to_test)
     every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
     length = sce_lab.memory.typical_length(config, split)
     with ExitStack() as stack, sce_lab.memory.explaining_out_of_memory(config, split.catalog_size, length):

@@ -28,6 +28,7 @@ from sce_lab.cli.options import (
     RateOption,
     SamplingOption,
     SeedOption,
+    SeenOption,
     SizeOption,
     SizeXOption,
     SizeYOption,
@@ -35,6 +36,7 @@ from sce_lab.cli.options import (
 )
 from sce_lab.cli.output import check_writable, complain, say, show
 from sce_lab.cli.running import check_fits, open_data, resume_hint, stop_on_interrupt, train_with_bar
+from sce_lab.cli.scores import asked, comparisons
 
 if TYPE_CHECKING:
     from sce_lab.runs import Run
@@ -63,6 +65,7 @@ def compare(
     sampling: SamplingOption = "uniform",
     seed: SeedOption = 0,
     data_seed: DataSeedOption = None,
+    seen: SeenOption = "exclude",
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     html: Annotated[Path | None, typer.Option(help="Also write the comparison as a page of figures.")] = None,
@@ -72,7 +75,8 @@ def compare(
 
     Everything but the loss is the same: data, order of batches, initial weights, budget. *Loss workspace* is what the
     loss itself allocates, *ms/step* is the median, and the metrics are those of the test items, ranked against the
-    whole catalog, at the best validation epoch.
+    whole catalog, at the best validation epoch; in brackets the 95 % interval over test users. Two losses whose
+    difference may be chance are said to be not told apart.
 
     `sce-lab compare --dataset amazon_beauty --losses ce,cce,sampled,sce --epochs 15`
     """
@@ -103,7 +107,9 @@ def compare(
     if not done:
         raise sce_lab.memory.RanOutOfMemoryError("memory ran out with every loss: nothing was trained")
     table = sce_lab.compare_runs(done)
-    show(sce_lab.for_people(table), f"{dataset}: {len(split.test):,} test users, {split.catalog_size:,} items")
+    show(sce_lab.for_people(table), f"{dataset}: {asked(split, seen)}")
+    for sentence in comparisons(done):
+        say(sentence)
     say(f"Recorded in {done[0].folder.parent}/")
     if html is not None:
         sce_lab.figures.write_comparison_page(html, done)
@@ -131,6 +137,7 @@ def train(
     sampling: SamplingOption = "uniform",
     seed: SeedOption = 0,
     data_seed: DataSeedOption = None,
+    seen: SeenOption = "exclude",
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     resume: Annotated[
@@ -154,7 +161,7 @@ def train(
     folder = folder or sce_lab.runs.new_run_folder(out, loss)
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, split, source, folder, stop)
-    title = f"{split.name}: {len(split.test):,} test users, {split.catalog_size:,} items"
+    title = f"{split.name}: {asked(split, config.seen)}"
     show(sce_lab.for_people(sce_lab.compare_runs([sce_lab.Run(folder)])), title)
     say(f"Recorded in {folder}")
     if finished.reason == "stopped":

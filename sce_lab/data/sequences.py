@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 
 from sce_lab.data.interactions import count
 
+KS = (1, 5, 10, 20, 50)
+"""Cut-offs at which a held-out target is looked for, unless others are asked for."""
+
 _FEW_USERS = 100  # test users below which ``few_test_users`` warns
 
 
@@ -100,6 +103,13 @@ class Holdout:
         """Return the number of users."""
         return len(self.targets)
 
+    @cached_property
+    def repeats(self) -> np.ndarray:
+        """(U,) bool, whether the user has had the target before: it is in the history."""
+        user = np.repeat(np.arange(len(self)), self.histories.lengths)
+        again = user[self.histories.items == self.targets[user]]
+        return np.bincount(again, minlength=len(self)) > 0
+
     def take(self, rows: ArrayLike | slice) -> Holdout:
         """Return the given users only, in that order."""
         return Holdout(self.histories.take(rows), self.targets[rows])
@@ -185,9 +195,10 @@ class Split:
         )
 
     def summary(self) -> dict[str, float]:
-        """Return the sizes of the parts, and the share of test targets that training has never seen.
+        """Return the sizes of the parts, and the shares of test targets that training has never seen or their user has.
 
-        Such targets stay in: a model has no way to learn them, and the metrics count them as the misses they are.
+        Targets unseen in training stay in: a model has no way to learn them, and the metrics count them as the misses
+        they are. What targets that repeat count as, is a rule of the metrics (:data:`sce_lab.metrics.SEEN`).
         """
         unseen = int((self.item_counts[self.test.targets] == 0).sum())
         return {
@@ -198,6 +209,7 @@ class Split:
             "validation users": len(self.validation),
             "test users": len(self.test),
             "test targets unseen in training": unseen / max(1, len(self.test)),
+            "test targets that repeat": int(self.test.repeats.sum()) / max(1, len(self.test)),
         }
 
 

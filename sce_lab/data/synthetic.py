@@ -43,8 +43,7 @@ import pandas as pd
 import psutil
 
 from sce_lab.data.interactions import count
-from sce_lab.data.sequences import Holdout, Sequences
-from sce_lab.metrics import KS
+from sce_lab.data.sequences import KS, Holdout, Sequences
 
 _DAY = 86_400
 _EPOCH = 1_704_067_200  # 2024-01-01 in Unix seconds: where time begins

@@ -1,19 +1,25 @@
 """A run is a folder: what was asked, what happened, where, and how it ended. Files are written whole or not at all.
 
 ``config.json``, ``environment.json``: written first. ``history.parquet``, ``checkpoint.safetensors``: after every
-evaluation. ``summary.json``: at the end; a folder without it was interrupted and can be resumed.
+evaluation. ``summary.json``: at the end; a folder without it was interrupted and can be resumed. ``ranks.npz``: where
+the test targets came out, if the test was looked at.
 """
 
 from sce_lab.files import write_text
+from sce_lab.runs.differences import Difference, differences
 from sce_lab.runs.environment import environment
 from sce_lab.runs.folder import Run, list_runs, new_run_folder, runs_root
 from sce_lab.runs.history import history_row, summarize_history
+from sce_lab.runs.ranks import Ranks
 from sce_lab.runs.recording import record
 from sce_lab.runs.tables import compare_runs, for_people
 
 __all__ = [
+    "Difference",
+    "Ranks",
     "Run",
     "compare_runs",
+    "differences",
     "environment",
     "for_people",
     "history_row",

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from sce_lab.runs.ranks import Ranks
 from sce_lab.training import TrainingConfig
 
 
@@ -76,6 +77,12 @@ class Run:
         """How it ended; empty if it did not."""
         tables = dict.fromkeys(("ms", "memory", "validation", "test"), dict)
         return self._read("summary.json", {"reason": str}, tables)
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """Where the test targets came out; None if the test was not looked at, or by an earlier version."""
+        path = self.folder / "ranks.npz"
+        return Ranks.read(path) if path.exists() else None
 
     @property
     def checkpoint(self) -> Path:

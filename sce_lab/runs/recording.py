@@ -18,6 +18,7 @@ from sce_lab.files import remove_partial, replacing, write_text
 from sce_lab.runs.environment import environment
 from sce_lab.runs.folder import Run
 from sce_lab.runs.history import history_row, summarize_history, thinned
+from sce_lab.runs.ranks import Ranks
 from sce_lab.training import Evaluated, Event, Finished, Started, Trainer
 
 
@@ -52,7 +53,8 @@ def record(
         rows = _go_on(run, trainer)
         remove_partial(run.folder)
         _write_settings(run, trainer, source, checkpoint)
-        (run.folder / "summary.json").unlink(missing_ok=True)  # it told of the end that is none now
+        for name in ("summary.json", "ranks.npz"):  # they told of the end that is none now
+            (run.folder / name).unlink(missing_ok=True)
 
         def save() -> None:
             with replacing(run.folder / "history.parquet") as partial:
@@ -63,7 +65,11 @@ def record(
         for event in trainer.events():
             if isinstance(event, Finished):
                 save()
-                summary = dataclasses.asdict(event) | summarize_history(pd.DataFrame(rows))
+                if event.ranking is not None:
+                    Ranks.of(event.ranking).write(run.folder / "ranks.npz")
+                summary = dataclasses.asdict(dataclasses.replace(event, ranking=None))
+                del summary["ranking"]
+                summary |= summarize_history(pd.DataFrame(rows))
                 write_text(run.folder / "summary.json", json.dumps(summary, indent=2))
             elif not isinstance(event, Started):
                 rows.append(history_row(event))

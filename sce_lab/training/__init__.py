@@ -6,7 +6,7 @@ and a test all observe the same events, and none of them is known here.
 
 from sce_lab.training.config import DTYPES, TrainingConfig, takes
 from sce_lab.training.device import check_device
-from sce_lab.training.evaluation import evaluate, evaluate_together
+from sce_lab.training.evaluation import evaluate, evaluate_together, rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
     Phase,
@@ -41,6 +41,7 @@ __all__ = [
     "make_model",
     "make_optimizer",
     "make_training_loss",
+    "rank_together",
     "takes",
     "train",
     "training_step",

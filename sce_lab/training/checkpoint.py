@@ -30,6 +30,7 @@ class Checkpoint:
     counters: how far the run is, and what came out.
     data: fingerprint of the data; empty in a checkpoint from before there was one.
     draws: see :data:`DRAWS`; empty in a checkpoint from before that.
+    seen_unsaid: whether it is from before the rule about seen items had a name.
     """
 
     config: TrainingConfig
@@ -37,6 +38,7 @@ class Checkpoint:
     counters: dict[str, Any]
     data: str = ""
     draws: str = DRAWS
+    seen_unsaid: bool = False
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it as one safetensors file, whole or not at all.
@@ -81,8 +83,9 @@ class Checkpoint:
             ) from error
         # Averages of bfloat16 weights were in bfloat16 once.
         tensors |= {name: tensor.float() for name, tensor in tensors.items() if name.startswith("average.")}
-        config = TrainingConfig.read(config, f"the configuration in {path}")
-        return cls(config, tensors, counters, metadata.get("data", ""), metadata.get("draws", ""))
+        settings, config = config, TrainingConfig.read(config, f"the configuration in {path}")
+        unsaid = "seen" not in settings
+        return cls(config, tensors, counters, metadata.get("data", ""), metadata.get("draws", ""), unsaid)
 
     def check(
         self,

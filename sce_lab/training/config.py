@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sce_lab.losses import LOSSES, make_loss
+from sce_lab.metrics import check_seen
 
 DTYPES = ("float32", "bfloat16")
 
@@ -34,6 +35,9 @@ class TrainingConfig:
         max_epochs: passes over the training sequences at most.
         patience: stop after this many evaluations without a new best validation NDCG@10.
         evaluate_every: epochs between evaluations.
+        seen: the rule about items that a user has had, by which validation and test are judged: a key of
+            :data:`sce_lab.metrics.SEEN`. The default is that of the paper's authors: they are left out, so a target
+            that repeats is a miss.
         averaging: if above 0, what is evaluated and kept is a moving average of the weights: ``averaging`` is the share
             of itself that it keeps at a step, 0.99 averages over some 100 steps. It takes one more copy of the weights.
         seed: decides initial weights, order of batches, dropout, negatives and bucket centres.
@@ -63,6 +67,7 @@ class TrainingConfig:
     max_epochs: int = 100
     patience: int = 10
     evaluate_every: int = 1
+    seen: str = "exclude"
     averaging: float = 0.0
     seed: int = 0
     device: str = "cpu"
@@ -81,6 +86,7 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be {_WORDS.get(kind, kind)}, got {value!r}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        check_seen(self.seen)
         for name, (lowest, highest) in _WHOLE.items():
             value = getattr(self, name)
             if value < lowest:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from sce_lab.metrics import Ranking
 from sce_lab.training.config import TrainingConfig
 
 
@@ -52,8 +53,8 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. ``validation`` and ``test`` are those of the best epoch; ``test`` is empty after a stop (unless
-    the trainer was told to test then)."""
+    """The last event. ``validation`` and ``test`` are metrics of the best epoch, and ``ranking`` is where each test
+    target came out; ``test`` is empty and ``ranking`` None if the test was not looked at, as after a stop."""
 
     reason: str
     step: int
@@ -62,6 +63,7 @@ class Finished:
     validation: dict[str, float]
     test: dict[str, float]
     seconds: float
+    ranking: Ranking | None = field(default=None, repr=False, compare=False)
 
 
 Event = Started | StepDone | Changed | Evaluated | Finished

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from sce_lab.data.batches import Batch, n_batches, training_batches
 from sce_lab.data.splits import Holdout, Split
+from sce_lab.metrics import Ranking, ranking_metrics
 from sce_lab.model import SASRec
 from sce_lab.training.checkpoint import COUNTERS, Checkpoint
 from sce_lab.training.config import TrainingConfig
 from sce_lab.training.device import check_device
-from sce_lab.training.evaluation import evaluate
+from sce_lab.training.evaluation import evaluate, rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
     StepFunction,
@@ -42,6 +44,11 @@ class Trainer:
     All randomness of a step is drawn from (seed, step), by a generator of the run. So a resumed run needs no generator
     state, and nothing that goes on beside it in the process changes it or is changed by it.
 
+    Args:
+        config, split, step, stop: as in :func:`train`.
+        when_to_test: whether the test holdout is looked at in the end: if the run came to its own end, also if it was
+            stopped, or never. Whoever compares settings must not look: see :mod:`sce_lab.reproduce`.
+
     Raises:
         ValueError: the device of ``config`` is not there.
     """
@@ -53,10 +60,10 @@ class Trainer:
         *,
         step: StepFunction = training_step,
         stop: Callable[[], bool] | None = None,
-        test_when_stopped: bool = False,
+        when_to_test: Literal["ended", "always", "never"] = "ended",
     ) -> None:
         self.config, self.split = config, split
-        self._step, self._stop, self._test_when_stopped = step, stop or (lambda: False), test_when_stopped
+        self._step, self._stop, self._when_to_test = step, stop or (lambda: False), when_to_test
         self.step = self.epoch = self.batch_in_epoch = 0
         self.best_epoch, self.best_metrics, self.evaluations_since_best = 0, {}, 0
         self.seconds = 0.0
@@ -104,12 +111,12 @@ class Trainer:
         for name, average in self.average.items():
             average.lerp_(weights[name].to(average.dtype), 1 - kept)
 
-    def _evaluate(self, weights: dict[str, Tensor], holdout: Holdout) -> dict[str, float]:
-        """Metrics with other weights than the present ones; training can go on from where it was."""
+    def _rank(self, weights: dict[str, Tensor], holdout: Holdout) -> Ranking:
+        """Rankings with other weights than the present ones; training can go on from where it was."""
         present = _copy_of(self.model.state_dict())
         try:
             self.model.load_state_dict(weights)
-            return evaluate(self.model, holdout)
+            return rank_together([self.model], holdout, seen=self.config.seen)
         finally:
             self.model.load_state_dict(present)
 
@@ -139,9 +146,11 @@ class Trainer:
                 if self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.max_epochs:
                     yield self._evaluated()
                 reason = self._reason_to_end()
-        tested = self.best_epoch > 0 and (reason != "stopped" or self._test_when_stopped)
-        test = self.test() if tested else {}
-        yield Finished(reason, self.step, self.epoch, self.best_epoch, self.best_metrics, test, self.seconds)
+        wanted = {"ended": reason != "stopped", "always": True, "never": False}[self._when_to_test]
+        ranking = self.rank_test() if wanted and self.best_epoch > 0 else None
+        test = ranking_metrics(ranking, self.split.catalog_size) if ranking else {}
+        counters = self.step, self.epoch, self.best_epoch
+        yield Finished(reason, *counters, self.best_metrics, test, self.seconds, ranking)
 
     @property
     def _n_per_epoch(self) -> int:
@@ -177,9 +186,9 @@ class Trainer:
         start = time.perf_counter()
         weights = self.average or self.model.state_dict()
         if self.average:
-            metrics = self._evaluate(self.average, self.split.validation)
+            metrics = ranking_metrics(self._rank(self.average, self.split.validation), self.split.catalog_size)
         else:  # no weights to put back: no copy of them
-            metrics = evaluate(self.model, self.split.validation)
+            metrics = evaluate(self.model, self.split.validation, seen=self.config.seen)
         is_best = metrics[CRITERION] > self.best_metrics.get(CRITERION, -1.0)
         if is_best:
             self.best_epoch, self.best_metrics = self.epoch, metrics
@@ -195,9 +204,9 @@ class Trainer:
         model.load_state_dict(self.best_state)
         return model
 
-    def test(self) -> dict[str, float]:
-        """Metrics of the test holdout with the weights of the best validation epoch, ``best_state``."""
-        return self._evaluate(self.best_state, self.split.test)
+    def rank_test(self) -> Ranking:
+        """Where the test targets come out with the weights of the best validation epoch, ``best_state``."""
+        return self._rank(self.best_state, self.split.test)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint, whole or not at all.
@@ -214,8 +223,9 @@ class Trainer:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Continue from a checkpoint of the same configuration and data.
 
-        ``max_epochs``, ``patience`` and ``device`` may differ. A checkpoint from before data had a fingerprint, or
-        before a run had a generator of its own, is continued with a warning that says what it means.
+        ``max_epochs``, ``patience`` and ``device`` may differ. A checkpoint from before data had a fingerprint,
+        a run had a generator of its own, or the rule about seen items a name, is continued with a warning that
+        says what it means.
 
         Raises:
             ValueError: the file is damaged, or of another configuration or other data; the message names the first
@@ -224,6 +234,12 @@ class Trainer:
         saved = Checkpoint.read(path, self.config.device)
         saved.check(path, self.config, self.split.fingerprint, self._n_per_epoch, self._expected)
         self._check_change(saved.counters["changed"])
+        if saved.seen_unsaid and (self.split.validation.repeats.any() or self.split.test.repeats.any()):
+            warnings.warn(
+                f"{path} is of an earlier version, which ranked a target that repeats against unseen items only: what "
+                f"it reached cannot be compared with what it reaches from here, by the rule seen={self.config.seen!r}",
+                stacklevel=2,
+            )
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "average": {}, "optimizer": {}}
         for key, tensor in saved.tensors.items():
             part, name = key.split(".", 1)

@@ -95,6 +95,7 @@ def test_leave_one_out_by_hand():
         "validation users": 2,
         "test users": 2,
         "test targets unseen in training": 1.0,
+        "test targets that repeat": 0.5,
     }
 
 

@@ -1,0 +1,193 @@
+"""Where each user's target comes out in a ranking of the whole catalog, without ever holding users x catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sce_lab.data.sequences import Holdout
+
+SEEN = {
+    "exclude": "seen items are left out, and a target among them is a miss",
+    "keep": "seen items compete like all others",
+    "new": "seen items are left out, and only users whose target is new are asked",
+}
+"""What becomes of the items that a user has seen, by the name of the rule."""
+
+MISS = 2**31 - 1
+"""The rank of a target that could not be recommended: beyond every cut-off and every catalog."""
+
+LONGEST = 50
+"""Length of the recommended lists unless another is asked for."""
+
+_CACHE_BYTES = 4 * 2**20
+_FEWEST_USERS = 64  # with fewer the matrix product waits for the table
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Where each user's target came out, and what would have been recommended.
+
+    ranks: (U,) int64 on the CPU, 1 = best; :data:`MISS` for a target that could not be recommended.
+    top_items: (U, k_max) int64 on the CPU, best first; -1 where fewer than k_max items were left to recommend.
+    repeats: (U,) bool on the CPU, whether the target is in the user's history.
+    seen: the rule, a key of :data:`SEEN`.
+    n_not_asked: users that the rule does not ask, since their target repeats.
+    """
+
+    ranks: Tensor
+    top_items: Tensor
+    repeats: Tensor
+    seen: str = "exclude"
+    n_not_asked: int = 0
+
+
+def check_seen(seen: str) -> str:
+    """Return ``seen`` if it is a rule.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if seen not in SEEN:
+        rules = "; ".join(f"{name!r}: {words}" for name, words in SEEN.items())
+        raise ValueError(f"seen must be a rule about seen items ({rules}), got {seen!r}")
+    return seen
+
+
+@torch.no_grad()
+def rank_items(
+    outputs: Tensor,
+    linear_weight: Tensor,
+    holdout: Holdout,
+    *,
+    seen: str = "exclude",
+    k_max: int = LONGEST,
+    chunk_bytes: int = 128 * 2**20,
+) -> Ranking:
+    """Rank the whole catalog for every user of ``holdout`` by inner products.
+
+    The score of item i for user u is <outputs[u], linear_weight[i]>, computed in float32 (float64 stays float64); see
+    :func:`rank_scores` for the rank.
+
+    Args:
+        outputs: (U, D), what the model says after each history; row u belongs to row u of ``holdout``.
+        linear_weight: (C, D), one row an item of the catalog; same device as ``outputs``.
+        holdout: U histories and U targets, all of them rows 0..C-1.
+        seen: the rule about seen items, a key of :data:`SEEN`.
+        k_max: length of the recommended lists.
+        chunk_bytes: most bytes of scores to hold at a time (4 a user and item in float32; one user at least). Tables in
+            half precision are widened 65,536 rows at a time on top of that.
+
+    Returns:
+        A :class:`Ranking`. If ``ranks[u] <= k``, the target is among the first k of ``top_items[u]``; the reverse can
+        fail for ties, whose order inside ``top_items`` is unspecified.
+
+    Raises:
+        ValueError: shapes that do not fit, items outside the catalog, k_max or chunk_bytes below 1, or no such rule.
+    """
+    if outputs.ndim != 2 or linear_weight.ndim != 2 or outputs.shape[1] != linear_weight.shape[1]:
+        raise ValueError(
+            f"outputs must be (users, D) and linear_weight (catalog, D) with the same D, "
+            f"got {tuple(outputs.shape)} and {tuple(linear_weight.shape)}"
+        )
+    if len(outputs) != len(holdout):
+        raise ValueError(f"outputs has {len(outputs)} rows but holdout has {len(holdout)} users; they must correspond")
+    dtype = torch.promote_types(torch.promote_types(outputs.dtype, linear_weight.dtype), torch.float32)
+
+    def score(users: np.ndarray, out: Tensor) -> None:
+        _score(outputs[torch.from_numpy(users).to(outputs.device)].to(dtype), linear_weight, out=out)
+
+    options = {"seen": seen, "k_max": k_max, "chunk_bytes": chunk_bytes}
+    return rank_scores(score, holdout, len(linear_weight), **options, dtype=dtype, device=outputs.device)
+
+
+@torch.no_grad()
+def rank_scores(
+    score: Callable[[np.ndarray, Tensor], None],
+    holdout: Holdout,
+    catalog_size: int,
+    *,
+    seen: str = "exclude",
+    k_max: int = LONGEST,
+    chunk_bytes: int = 128 * 2**20,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Ranking:
+    """Rank the whole catalog for every user of ``holdout`` by any scores, some users at a time.
+
+        rank[u] = 1 + #{i allowed : i != target[u], not score[u, i] < score[u, target[u]]}   or MISS
+
+    Allowed is, by the rule ``seen``: every item ("keep"), or every item outside history[u] ("exclude", "new"). If the
+    target itself is not allowed its rank is :data:`MISS` ("exclude"), or its user is not asked ("new").
+
+    Args:
+        score: writes the scores of some users, given as rows of ``holdout``, (n,), into a tensor, (n, C).
+        holdout, seen, k_max, chunk_bytes: as in :func:`rank_items`, which has the errors, too.
+        catalog_size: C.
+        dtype, device: of the scores.
+    """
+    check_seen(seen)
+    if k_max < 1 or chunk_bytes < 1:
+        raise ValueError(f"k_max and chunk_bytes must be at least 1, got {k_max} and {chunk_bytes}")
+    for what, rows in (("targets", holdout.targets), ("histories", holdout.histories.items)):
+        if len(rows) and not 0 <= rows.min() <= rows.max() < catalog_size:
+            raise ValueError(
+                f"holdout {what} span items {rows.min()}..{rows.max()}, but the catalog has rows 0..{catalog_size - 1}"
+            )
+    asked = np.flatnonzero(~holdout.repeats) if seen == "new" else np.arange(len(holdout))
+    n_not_asked = len(holdout) - len(asked)
+    holdout = holdout.take(asked)
+    device = torch.device(device)
+    lowest = torch.finfo(dtype).min
+    ranks = torch.empty(len(asked), dtype=torch.int64)
+    top_items = torch.full((len(asked), k_max), -1, dtype=torch.int64)
+    k = min(k_max, catalog_size)
+    bytes_per_user = dtype.itemsize * catalog_size
+    chunk = max(1, chunk_bytes // bytes_per_user)
+    if device.type == "cpu":  # five passes go over a chunk: they are quickest while it stays in cache
+        chunk = min(chunk, max(_FEWEST_USERS, _CACHE_BYTES // bytes_per_user))
+    counting = torch.float32 if catalog_size < 2**24 else torch.int64  # float32 counts that far; not all have float64
+    buffer = torch.empty(min(chunk, len(asked)), catalog_size, dtype=dtype, device=device)
+    for start in range(0, len(asked), chunk):
+        rows = slice(start, min(start + chunk, len(asked)))
+        scores = buffer[: rows.stop - rows.start]  # (users, C)
+        score(asked[rows], scores)
+
+        # Minus infinity is kept for what may not be recommended. A target that is not a number becomes the lowest
+        # score, a competitor that is not a number the highest.
+        target = torch.from_numpy(holdout.targets[rows, None]).to(device)  # (users, 1)
+        target_score = scores.gather(1, target).nan_to_num_(nan=lowest, posinf=torch.inf, neginf=lowest)
+        scores.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=lowest)
+        scores.scatter_(1, target, target_score)
+        if seen != "keep":
+            seen_user, seen_item = (torch.from_numpy(index).to(device) for index in _seen_pairs(holdout, rows))
+            scores[seen_user, seen_item] = -torch.inf
+
+        best, items = scores.topk(k, dim=1)  # (users, k)
+        top_items[rows, :k] = items.masked_fill_(best == -torch.inf, -1).cpu()
+        # The target reaches its own score, which is the 1 of the definition. In place and summed as floating point:
+        # several times faster than through a table of booleans.
+        ranks[rows] = scores.ge_(target_score).sum(1, dtype=counting).long().cpu()
+    repeats = torch.from_numpy(holdout.repeats)
+    if seen != "keep":
+        ranks[repeats] = MISS
+    return Ranking(ranks, top_items, repeats, seen, n_not_asked)
+
+
+def _score(outputs: Tensor, linear_weight: Tensor, *, out: Tensor) -> None:
+    """Write outputs @ linear_weight.T, in the precision of ``outputs``; a table of another one is widened in blocks."""
+    block = len(linear_weight) if linear_weight.dtype == outputs.dtype else 2**16
+    for start in range(0, len(linear_weight), block):
+        weight = linear_weight[start : start + block].to(outputs.dtype)
+        torch.mm(outputs, weight.T, out=out[:, start : start + block])  # autocast leaves ``out=`` alone
+
+
+def _seen_pairs(holdout: Holdout, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """(row in the chunk, item) of every history entry; an item that stands twice is harmless."""
+    offsets = holdout.histories.offsets[rows.start : rows.stop + 1]
+    users = np.repeat(np.arange(rows.stop - rows.start), np.diff(offsets))
+    return users, holdout.histories.items[offsets[0] : offsets[-1]]
