@@ -136,7 +136,8 @@ def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_
     assert "max_epochs 1 instead of 2" in record["note"]
     assert [seed["seed"] for seed in record["seeds"]] == [0, 1]
     assert all(seed["memory"]["peak"] > 0 for seed in record["seeds"])
-    assert f"2 of 2 seeds: HR@10 {record['mean']['HR@10']:.4f}" in " ".join(out.split())
+    assert f"2 of 2 seeds: NDCG@10 {record['mean']['validation NDCG@10']:.4f} on validation" in " ".join(out.split())
+    assert "test" not in record["seeds"][0]
     page = (tmp_path / "page.html").read_text()
     last = record["seeds"][1]["validation"]["NDCG@10"]
     assert "Seed 1, epoch 1 of at most 1. HR@10" in page
@@ -146,6 +147,44 @@ def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_
     assert len(times) == 2
     assert sce_lab(*words, "--seeds", "2")[0] == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("summary.json")} == times
+
+
+def test_the_test_is_opened_by_a_command_of_its_own_and_once(sce_lab, tiny_recipe, tmp_path):
+    where = ("--reduced", "--results", str(tmp_path / "records"))
+    assert sce_lab("reproduce", "synthetic", *where)[0] == 0
+    status, out, _ = sce_lab("open-test", "synthetic", *where)
+    record = json.loads((tmp_path / "records" / "synthetic-sce-reduced.json").read_text())
+    assert status == 0
+    low, high = record["interval"]["HR@10"]
+    assert f"1 seeds: HR@10 {record['mean']['HR@10']:.4f} [{low:.4f}, {high:.4f}]" in " ".join(out.split())
+    assert "a target among them is a miss" in out
+    status, _, err = sce_lab("open-test", "synthetic", *where)
+    assert status == 2
+    assert f"opened before ({record['tested_at']})" in " ".join(err.split())
+
+
+def test_baselines_are_shown_and_kept(sce_lab, tmp_path):
+    data = tmp_path / "visits.csv"
+    rows = [f"{u},{(u + 3 * t) % 7},{t}" for u in range(40) for t in range(9)]
+    data.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    status, out, _ = sce_lab("baselines", str(data))
+    assert status == 0
+    assert "100.0% of the targets repeat" in out
+    assert [line.split("  ")[0] for line in out.splitlines() if "keep" in line] == [
+        "Popularity", "What follows the last item", "Seen before, then popularity",
+    ]  # fmt: skip
+    status, out, _ = sce_lab("baselines", "synthetic", "--seen", "keep", "--record", "--folder", str(tmp_path / "r"))
+    assert status == 0
+    assert json.loads((tmp_path / "r" / "baselines" / "synthetic.json").read_text())["rows"][0]["seen"] == "keep"
+    assert sce_lab("baselines", "synthetic", "--seen", "all")[0] == 2
+
+
+def test_compare_says_what_may_be_chance(sce_lab):
+    status, out, _ = sce_lab("compare", "--losses", "ce,cce", "--epochs", "1", "--seen", "keep", *TINY)
+    assert status == 0
+    assert re.search(r"Not told apart in NDCG@10: .*Cross-entropy.* and .*Cross-entropy.*95 %", out)
+    assert "seen items compete like all others" in out
+    assert re.search(r"0\.\d{4} \[0\.\d{4}, 0\.\d{4}\]", out)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import statistics
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from sce_lab.data import DATASETS
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.memory import measuring
+from sce_lab.metrics import rank_items
 from sce_lab.reproduce import (
     PUBLISHED,
     RECIPES,
@@ -20,6 +22,7 @@ from sce_lab.reproduce import (
     for_readers,
     format_setting,
     model_name,
+    open_test,
     parse_setting,
     read_records,
     reproduce,
@@ -30,8 +33,8 @@ from sce_lab.reproduce import (
     update_file,
 )
 from sce_lab.reproduce.report import updated, with_results
-from sce_lab.runs import record
-from sce_lab.training import Trainer, TrainingConfig, evaluate_together, make_model
+from sce_lab.runs import Ranks, Run, record
+from sce_lab.training import Trainer, TrainingConfig, evaluate, evaluate_together
 
 TINY = Recipe(
     "amazon_beauty",
@@ -54,7 +57,11 @@ def trains(split, configs=None, stop_after=None):
         if configs is not None:
             configs.append(config)
         trainer = Trainer(
-            config, split, step=measuring(every=2), stop=lambda: stop_after is not None and len(steps) >= stop_after
+            config,
+            split,
+            step=measuring(every=2),
+            stop=lambda: stop_after is not None and len(steps) >= stop_after,
+            when_to_test="never",
         )
         for event in record(trainer, folder):
             steps.append(event)
@@ -189,13 +196,10 @@ def test_a_record_says_what_came_out_and_how_to_repeat_it(cycle_split, folders):
     assert [seed["seed"] for seed in first["seeds"]] == [0]
     assert [seed["seed"] for seed in both["seeds"]] == [0, 1]
     assert first["sd"] == {}
-    for name in ("HR@10", "NDCG@10", "COV@1"):
-        values = [seed["test"][name] for seed in both["seeds"]]
-        assert both["mean"][name] == pytest.approx(sum(values) / 2)
-        assert both["sd"][name] == pytest.approx(statistics.stdev(values))
-    assert both["mean"]["validation NDCG@10"] == pytest.approx(
-        sum(seed["validation"]["NDCG@10"] for seed in both["seeds"]) / 2
-    )
+    values = [seed["validation"]["NDCG@10"] for seed in both["seeds"]]
+    assert both["mean"]["validation NDCG@10"] == pytest.approx(sum(values) / 2)
+    assert both["sd"]["validation NDCG@10"] == pytest.approx(statistics.stdev(values))
+    assert both["config"]["seen"] == "exclude"
     assert both["repeat"] == "sce-lab reproduce amazon_beauty --seeds 2"
     assert "seed" not in both["config"]
     assert TrainingConfig(**both["config"]) == TINY.config
@@ -214,15 +218,16 @@ def test_a_record_says_what_came_out_and_how_to_repeat_it(cycle_split, folders):
 def test_a_record_of_several_seeds_says_what_their_best_models_reach_together(cycle_split, folders):
     first, both = made(cycle_split, folders)
     assert first["together"] == {}
+    models = models_of(cycle_split)
+    assert both["together"] == {"validation": evaluate_together(models, cycle_split.validation)}
+
+
+def models_of(split, seeds=(0, 1)):
     models = []
-    for seed in (0, 1):
-        *_, last = (trainer := Trainer(dataclasses.replace(TINY.config, seed=seed), cycle_split)).events()
-        model = make_model(TINY.config, cycle_split.catalog_size)
-        model.load_state_dict(trainer.best_state)
-        models.append(model)
-        assert last.test == both["seeds"][seed]["test"]
-    for name in ("validation", "test"):
-        assert both["together"][name] == evaluate_together(models, getattr(cycle_split, name))
+    for seed in seeds:
+        *_, _ = (trainer := Trainer(dataclasses.replace(TINY.config, seed=seed), split)).events()
+        models.append(trainer.best_model())
+    return models
 
 
 def test_runs_whose_weights_were_thrown_away_still_make_a_record(cycle_split, folders):
@@ -236,8 +241,8 @@ def test_runs_whose_weights_were_thrown_away_still_make_a_record(cycle_split, fo
 def test_the_same_seeds_give_the_same_table_again(cycle_split, folders, tmp_path):
     once = made(cycle_split, folders)[-1]
     again = made(cycle_split, {"runs": tmp_path / "other", "results": tmp_path / "results"})[-1]
-    assert [seed["test"] for seed in once["seeds"]] == [seed["test"] for seed in again["seeds"]]
-    assert once["seeds"][0]["test"] != once["seeds"][1]["test"]
+    assert [seed["validation"] for seed in once["seeds"]] == [seed["validation"] for seed in again["seeds"]]
+    assert once["seeds"][0]["validation"] != once["seeds"][1]["validation"]
 
 
 def test_what_has_ended_is_not_trained_again(cycle_split, folders):
@@ -255,7 +260,7 @@ def test_a_stopped_run_makes_no_record_and_goes_on_later(cycle_split, folders):
     assert read_records(folders["results"]) == []
     assert run_folder(TINY, 0, folders["runs"]).exists()
     rest = made(cycle_split, folders, seeds=(0,))[-1]
-    assert rest["seeds"][0]["test"] == whole["seeds"][0]["test"]
+    assert rest["seeds"][0]["validation"] == whole["seeds"][0]["validation"]
 
 
 def test_a_folder_of_other_settings_is_not_overwritten(cycle_split, folders):
@@ -272,12 +277,82 @@ def test_where_records_are(monkeypatch, tmp_path):
     assert results_folder().parts[-3:] == ("benchmarks", "results", "reproduce")
 
 
+# --------------------------------------------------------------------------------------------------------- the test set
+
+
+@pytest.mark.parametrize("recipe", [TINY, TINY.with_settings({"dropout": 0.5})], ids=lambda recipe: recipe.name)
+def test_training_does_not_look_at_the_test(cycle_split, folders, recipe, monkeypatch):
+    def ranked(outputs, table, holdout, **settings):
+        assert holdout is not cycle_split.test
+        return rank_items(outputs, table, holdout, **settings)
+
+    monkeypatch.setattr("sce_lab.training.evaluation.rank_items", ranked)
+    record = made(cycle_split, folders, recipe=recipe)[-1]
+    assert not any("test" in seed for seed in record["seeds"])
+    assert set(record["mean"]) == {"validation NDCG@10", "seconds"}
+    for seed in (0, 1):
+        run = Run(run_folder(recipe, seed, folders["runs"]))
+        assert run.summary["test"] == {}
+        assert run.ranks is None
+
+
+def test_opening_the_test_records_what_came_out_when_and_for_whom(cycle_split, folders):
+    before = made(cycle_split, folders)[-1]
+    after = open_test(TINY, cycle_split, **folders)
+    models = models_of(cycle_split)
+    for seed, model in zip(after["seeds"], models):
+        assert seed["test"] == evaluate(model, cycle_split.test)
+    assert after["together"]["test"] == evaluate_together(models, cycle_split.test)
+    for name in ("HR@10", "NDCG@10", "COV@1"):
+        values = [seed["test"][name] for seed in after["seeds"]]
+        assert after["mean"][name] == pytest.approx(sum(values) / 2)
+        assert after["sd"][name] == pytest.approx(statistics.stdev(values))
+    assert after["mean"]["validation NDCG@10"] == before["mean"]["validation NDCG@10"]
+    ranks = Ranks.read(folders["results"] / "amazon_beauty-sce.npz")
+    assert ranks.ranks.shape == (2, 60)
+    assert ranks.gains("NDCG@10").mean() == pytest.approx(after["mean"]["NDCG@10"])
+    low, high = after["interval"]["NDCG@10"]
+    assert low < after["mean"]["NDCG@10"] < high
+    assert datetime.fromisoformat(after["tested_at"]).tzinfo
+    assert read_records(folders["results"]) == [json.loads(json.dumps(after))]
+
+
+def test_the_test_is_opened_once(cycle_split, folders):
+    made(cycle_split, folders, seeds=(0,))
+    opened = open_test(TINY, cycle_split, **folders)
+    when = re.escape(opened["tested_at"])
+    with pytest.raises(ValueError, match=rf"was opened before \({when}\)"):
+        open_test(TINY, cycle_split, **folders)
+    with pytest.raises(ValueError, match=rf"was opened at {when}, so its record is closed.*--results"):
+        made(cycle_split, folders, seeds=(0, 1))
+    assert read_records(folders["results"]) == [json.loads(json.dumps(opened))]
+
+
+def test_what_cannot_be_tested_is_refused(cycle_split, folders):
+    with pytest.raises(ValueError, match=r"no record .*: train with sce-lab reproduce amazon_beauty first"):
+        open_test(TINY, cycle_split, **folders)
+    trial = TINY.with_settings({"dropout": 0.5})
+    made(cycle_split, folders, recipe=trial, seeds=(0,))
+    with pytest.raises(ValueError, match=r"sce\+dropout=0\.5 is a trial, and trials have no test"):
+        open_test(trial, cycle_split, **folders)
+    record = made(cycle_split, folders, seeds=(0,))[-1]
+    (run_folder(TINY, 0, folders["runs"]) / "checkpoint.safetensors").unlink()
+    with pytest.raises(ValueError, match="seed 0 cannot be tested"):
+        open_test(TINY, cycle_split, **folders)
+    first = folders["results"] / "amazon_beauty-sce.json"
+    record["seeds"][0]["test"] = {}  # as the first records have one
+    first.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"opened before \(the end of each training\)"):
+        open_test(TINY, cycle_split, **folders)
+
+
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
 @pytest.fixture
 def records(cycle_split, folders):
     made(cycle_split, folders)
+    open_test(TINY, cycle_split, **folders)
     for dropout in (0.0, 0.7):
         made(cycle_split, folders, recipe=TINY.with_settings({"dropout": dropout}), seeds=(0,))
     made(cycle_split, folders, recipe=dataclasses.replace(TINY, name="quick"), seeds=(0,))
@@ -324,7 +399,8 @@ def test_readers_get_units_and_blanks(records):
     first, ours = shown.iloc[0], shown[shown["model"] == "SASRec, SCE"].iloc[0]
     assert first["model"] == "SASRec-SCE, published"
     assert (first["NDCG@10"], first["COV@10"], first["seeds"], first["peak memory"]) == ("0.0544", "", "", "")
-    assert " ± " in ours["NDCG@10"]
+    assert re.fullmatch(r"0\.\d{4} \[0\.\d{4}, 0\.\d{4}\]", ours["NDCG@10"])
+    assert " ± " in ours["COV@10"]
     assert ours["peak memory"].endswith("B")
     assert ours["epochs (best)"].startswith("2 (")
 
@@ -370,6 +446,7 @@ def test_files_are_updated_between_their_marks_only(records, tmp_path):
 # ------------------------------------------------------------------------------------------- what is in the repository
 
 RECORDED = read_records()
+BASELINES_RECORDED = {record["dataset"]: record for record in read_baselines()}
 
 
 @pytest.mark.parametrize("name", ["README.md", "notebooks/06_paper.ipynb"])
@@ -407,3 +484,70 @@ def test_records_are_whole_and_follow_from_their_seeds(known):
 def test_records_were_made_with_the_recipe_that_is_there(known):
     config = TrainingConfig(**known["config"])  # what a record does not name had its default
     assert dataclasses.replace(config, device="cpu") == RECIPES[known["dataset"]][known["recipe"]].config
+
+
+@pytest.mark.parametrize("known", RECORDED, ids=[f"{r['dataset']}-{r['recipe']}" for r in RECORDED])
+def test_what_an_older_rule_judged_is_shown_only_where_the_rule_changes_nothing(known):
+    """Without ``seen`` a record is of the rule that left seen items out but not the target: the same if none repeats."""
+    repeats = BASELINES_RECORDED[known["dataset"]]["split"]["test targets that repeat"]
+    assert ("withdrawn" in known) == ("seen" not in known["config"] and repeats > 0)
+
+
+def test_baselines_are_recorded_for_every_data_set_with_records():
+    assert set(BASELINES_RECORDED) >= {record["dataset"] for record in RECORDED}
+    for record in BASELINES_RECORDED.values():
+        rules = {row["seen"] for row in record["rows"]}
+        share = record["split"]["test targets that repeat"]
+        assert rules == ({"exclude", "keep", "new"} if share else {"exclude"})
+        for row in record["rows"]:
+            assert row["test"]["repeats"] == pytest.approx(share)
+            for name, (low, high) in row["interval"].items():
+                assert low < row["test"][name] < high
+            if row["seen"] == "exclude" and share:
+                assert row["apart"]["repeats"]["HR@50"] == 0
+                parts = row["apart"]["new"]["HR@10"] * (1 - share)
+                assert row["test"]["HR@10"] == pytest.approx(parts)
+
+
+def test_withdrawn_records_are_not_in_the_table_and_it_says_so(records):
+    reason = "because of a reason."
+    for record in records:
+        if record["recipe"] == "quick":
+            record["withdrawn"] = reason
+    table = results_table(records)
+    assert "SASRec, SCE (quick)" not in set(table["model"])
+    assert "SASRec, SCE" in set(table["model"])
+    sentence = f"1 record of a trained model is not shown: {reason}"
+    assert withdrawn(records) == [f"{DATASETS['amazon_beauty'].title}: {sentence}"]
+    assert results_markdown(records).endswith(sentence)
+
+
+def test_baselines_stand_in_the_table_between_published_rows_and_ours(records, cycle_split, folders):
+    judged = judge_baselines("amazon_beauty", cycle_split, repeat="sce-lab baselines amazon_beauty --record")
+    assert write_baselines(judged, folders["results"]).name == "amazon_beauty.json"
+    assert read_baselines(folders["results"]) == [json.loads(json.dumps(judged))]
+    assert len(read_records(folders["results"])) == len(records)  # a record of baselines is not one of a recipe
+    table = results_table(records, [judged])
+    beauty = table[table["dataset"] == "amazon_beauty"]
+    kinds = ["published" if p else "baseline" if b else "ours" for p, b in zip(beauty["published"], beauty["baseline"])]
+    assert kinds == ["published"] * kinds.count("published") + ["baseline"] * 2 + ["ours"] * 5
+    last = beauty[beauty["model"] == "What follows the last item, untrained"].iloc[0]
+    assert last["HR@10"] == 1  # who walks around a circle is easily followed
+    assert "no target repeats" in heading("amazon_beauty", [judged])
+    assert "untrained" not in results_markdown(records, [judged]).split("what was tried")[1]
+
+
+def test_a_rule_other_than_the_usual_stands_in_the_name(records):
+    record = next(r for r in records if r["recipe"] == "quick")
+    record["config"]["seen"] = "keep"
+    assert model_name(record) == "SASRec, SCE (quick, seen items compete like all others)"
+
+
+def test_every_published_row_says_where_it_stands():
+    for row in PUBLISHED:
+        assert row.source
+        assert row.file
+        assert re.fullmatch(r"[0-9a-f]{40}|not recorded", row.commit)
+        assert set(row.metrics) <= {f"{name}@{k}" for name in ("HR", "NDCG", "COV") for k in (1, 5, 10)}
+        assert all(0 < value < 1 for value in row.metrics.values())
+    assert len({(row.dataset, row.model) for row in PUBLISHED}) == len(PUBLISHED)

@@ -12,6 +12,7 @@ import sce_lab
 from sce_lab.cli.options import DeviceOption, ForceOption, OutOption
 from sce_lab.cli.output import check_writable, say, show
 from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
+from sce_lab.cli.scores import asked
 
 if TYPE_CHECKING:
     from sce_lab.reproduce import Recipe
@@ -41,11 +42,11 @@ def reproduce(
         Path | None, typer.Option(help="Folder for the records. Default: `benchmarks/results/reproduce`.")
     ] = None,
 ) -> None:
-    """Train a published row again and record what came out.
+    """Train a published row again and record what came out on validation.
 
     Each seed has a run folder of its own: a finished one is not trained again, an interrupted one goes on where it
     was. The record (settings, seeds, mean and standard deviation, time, memory, machine, versions) is rewritten after
-    every seed.
+    every seed. The test is not looked at: when nothing is to be chosen any more, `sce-lab open-test` does, once.
 
     `sce-lab reproduce amazon_beauty --seeds 5`
     """
@@ -75,17 +76,44 @@ def reproduce(
 
             def train_run(config: TrainingConfig, folder: Path) -> None:
                 say(f"seed {config.seed} in {folder}")
-                train_with_bar(config, split, source, folder, stop, watch)
+                train_with_bar(config, split, source, folder, stop, watch, when_to_test="never")
 
             repeat = repeat_command(recipe, seeds, reduced, changes, device)
             for record_ in reproduce_recipe(
                 recipe, split, range(seeds), train_run, repeat=repeat, runs=out, results=results
             ):
                 mean, done = record_["mean"], len(record_["seeds"])
-                say(f"{recipe.name}, {done} of {seeds} seeds: HR@10 {mean['HR@10']:.4f}, NDCG@10 {mean['NDCG@10']:.4f}")
+                say(f"{recipe.name}, {done} of {seeds} seeds: NDCG@10 {mean['validation NDCG@10']:.4f} on validation")
             if stop():
                 say("Call the same command again to go on.")
                 break
+
+
+def open_test(
+    dataset: Annotated[str, typer.Argument(help="A data set that `sce-lab reproduce` was called with.")],
+    loss: Annotated[str, typer.Option(help="Which recipe.")] = "sce",
+    reduced: Annotated[bool, typer.Option("--reduced", help="The recipe as it was trained with --reduced.")] = False,
+    out: OutOption = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
+    ] = None,
+) -> None:
+    """Look at the test of a recipe that is trained, once, and record when.
+
+    After that its record is closed: more seeds or other settings are another record. Trials (`reproduce --set`) have no
+    test: they are compared on validation.
+
+    `sce-lab open-test amazon_beauty --loss best`
+    """
+    from sce_lab.reproduce import find_recipe
+    from sce_lab.reproduce import open_test as open_test_of
+
+    recipe = find_recipe(dataset, loss)
+    split = open_data({"source": dataset})
+    record_ = open_test_of(recipe.for_cpu() if reduced else recipe, split, runs=out, results=results)
+    ends = record_["interval"]
+    means = (f"{name} {record_['mean'][name]:.4f} [{low:.4f}, {high:.4f}]" for name, (low, high) in ends.items())
+    say(f"{recipe.name}, {len(record_['seeds'])} seeds: {', '.join(means)}; {asked(split, recipe.config.seen)}")
 
 
 def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str, Any], device: str) -> str:
@@ -100,6 +128,38 @@ def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str,
     return " ".join(words + (["--device", device] if device != "cpu" else []))
 
 
+def baselines(
+    dataset: Annotated[str, typer.Argument(help="`synthetic`, a name from `sce-lab data`, or a path to a file.")],
+    seen: Annotated[
+        str | None,
+        typer.Option(help="One rule about seen items: `exclude`, `keep` or `new`. Default: those that differ."),
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep them beside the records, for `sce-lab results`.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
+    ] = None,
+) -> None:
+    """Show what needs no training: popularity, what follows the last item, what the user has had before.
+
+    They are ranked and judged like models. A model that is not above them has learned nothing of use.
+
+    `sce-lab baselines amazon_beauty`
+    """
+    from sce_lab.reproduce import baselines_table, judge_baselines, write_baselines
+
+    rules = [sce_lab.metrics.check_seen(seen)] if seen else []
+    split = open_data({"source": dataset})
+    repeat = f"sce-lab baselines {dataset}{f' --seen {seen}' if seen else ''} --record"
+    judged = judge_baselines(dataset, split, rules, repeat)
+    share = judged["split"]["test targets that repeat"]
+    heading = f"{len(split.test):,} test users, {split.catalog_size:,} items, {share:.1%} of the targets repeat"
+    show(baselines_table(judged), f"{split.name}: {heading}")
+    if record:
+        say(f"Recorded in {write_baselines(judged, folder)}")
+
+
 def results(
     write: Annotated[
         list[Path] | None, typer.Option(help="Also write the tables into this README or notebook, between its marks.")
@@ -112,10 +172,20 @@ def results(
 
     `sce-lab results --write README.md --write notebooks/06_paper.ipynb`
     """
-    from sce_lab.reproduce import for_readers, read_records, results_table, update_file
+    from sce_lab.reproduce import (
+        for_readers,
+        heading,
+        read_baselines,
+        read_records,
+        results_table,
+        update_file,
+        withdrawn,
+    )
 
-    records = read_records(folder)
-    for dataset, rows in results_table(records).groupby("dataset", sort=False):
-        show(for_readers(rows), sce_lab.DATASETS[dataset].title)
+    records, baselines = read_records(folder), read_baselines(folder)
+    for dataset, rows in results_table(records, baselines).groupby("dataset", sort=False):
+        show(for_readers(rows), heading(dataset, baselines))
+    for sentence in withdrawn(records):
+        say(sentence)
     for path in write or []:
-        say(f"{path} {'is written' if update_file(path, records) else 'says so already'}")
+        say(f"{path} {'is written' if update_file(path, records, baselines) else 'says so already'}")

@@ -25,7 +25,7 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
     """Ranking quality and the memory of the loss, a row a result; the best NDCG@10 on top.
 
     Filled marks are ours in the colour of their loss, with a bar of one standard deviation where there are several
-    seeds; hollow grey ones are published.
+    seeds; hollow grey ones are published or need no training.
 
     Args:
         table: rows of :func:`sce_lab.reproduce.results_table` of one data set.
@@ -36,11 +36,11 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
     if table["dataset"].nunique() != 1:
         raise ValueError(f"the figure is of one data set, got {', '.join(table['dataset'].unique()) or 'no rows'}")
     table = table.sort_values("NDCG@10", kind="stable").reset_index(drop=True)
-    ours = table[~table["published"]]
+    ours = table[table["loss"].notna()]
     data: list[Spec] = []
-    for published, rows in ((True, table[table["published"]]), (False, ours)):
-        colors = [GREY if published else look(loss).color for loss in rows["loss"]]
-        symbols = ["diamond-open" if published else look(loss).symbol for loss in rows["loss"]]
+    for trained, rows in ((False, table[table["loss"].isna()]), (True, ours)):
+        colors = [look(loss).color if trained else GREY for loss in rows["loss"]]
+        symbols = [look(loss).symbol if trained else "diamond-open" for loss in rows["loss"]]
         spread = rows["NDCG@10_sd"].fillna(0.0).to_numpy()
         data.append(
             {

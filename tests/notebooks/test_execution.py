@@ -8,7 +8,7 @@ from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
 from papermill import PapermillExecutionError
 
 from sce_lab.figures import LOOKS
-from sce_lab.reproduce import read_records, results_table
+from sce_lab.reproduce import read_baselines, read_records, results_table
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(3 * LIMIT_SECONDS)]
 BY_NAME = {path.stem: path for path in NOTEBOOKS}
@@ -58,7 +58,7 @@ def test_start_here(tmp_path):
 def test_the_paper(tmp_path):
     done = execute(BY_NAME["06_paper"], {}, tmp_path)
     check(done)
-    recorded = results_table(read_records())
+    recorded = results_table(read_records(), read_baselines())
     rows = {(row["dataset"], row["model"]): row["NDCG@10"] for row in done.results["rows"]}
     assert rows == {(row.dataset, row.model): row["NDCG@10"] for _, row in recorded.iterrows()}
     assert rows["amazon_beauty", "SASRec-SCE"] == done.results["live"]["paper"]["NDCG@10"] == 0.0544

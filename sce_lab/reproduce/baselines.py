@@ -1,0 +1,81 @@
+"""What needs no training, judged like what does, and recorded: one JSON file a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.data import Split
+from sce_lab.files import write_text
+from sce_lab.metrics import BASELINES, SEEN, gains, interval, metrics_apart, ranking_metrics
+from sce_lab.reproduce.records import results_folder
+
+
+def rules_for(split: Split) -> list[str]:
+    """The rules about seen items that give different answers here: where no target repeats, one."""
+    repeats = split.test.repeats
+    if not repeats.any():
+        return ["exclude"]
+    return [seen for seen in SEEN if seen != "new" or not repeats.all()]
+
+
+def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repeat: str = "") -> dict[str, Any]:
+    """The record of all baselines on the test holdout, by each of ``rules`` (default: :func:`rules_for`).
+
+    Nothing about a baseline is chosen, so looking at the test spoils nothing.
+    """
+    rows = []
+    for seen in rules or rules_for(split):
+        for name, baseline in BASELINES.items():
+            if name == "repeat" and seen != "keep":
+                continue  # without seen items it is popularity
+            ranking = baseline.rank(split, split.test, seen=seen)
+            ends = {metric: interval(gains(ranking.ranks, metric)) for metric in ("HR@10", "NDCG@10")}
+            row = {"baseline": name, "seen": seen, "test": ranking_metrics(ranking, split.catalog_size)}
+            row["interval"] = {metric: [found.low, found.high] for metric, found in ends.items()}
+            rows.append(row | {"apart": metrics_apart(ranking, split.catalog_size)})
+    return {
+        "dataset": dataset,
+        "repeat": repeat,
+        "fingerprint": split.fingerprint,
+        "split": split.summary(),
+        "rows": rows,
+    }
+
+
+def write_baselines(record: dict[str, Any], folder: Path | None = None) -> Path:
+    """Keep a record of baselines below the folder of the records, in ``baselines/``; returns where."""
+    path = (folder or results_folder()) / "baselines" / f"{record['dataset']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def read_baselines(folder: Path | None = None) -> list[dict[str, Any]]:
+    """The records of baselines."""
+    files = sorted(((folder or results_folder()) / "baselines").glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+
+def baselines_table(record: dict[str, Any]) -> pd.DataFrame:
+    """A row a baseline and rule, as text: metrics with 95 % intervals over users, new targets and repeats apart."""
+
+    def row_of(row: dict[str, Any]) -> dict[str, str]:
+        test, apart = row["test"], row["apart"]
+        means = {name: f"{test[name]:.4f} [{low:.4f}, {high:.4f}]" for name, (low, high) in row["interval"].items()}
+        parts = {f"HR@10, {who}": f"{apart[who]['HR@10']:.4f}" if apart else "" for who in ("new", "repeats")}
+        return {
+            "model": BASELINES[row["baseline"]].label,
+            "seen items": row["seen"],
+            **means,
+            "COV@10": f"{test['COV@10']:.4f}",
+            **parts,
+            "users": f"{test['users']:,.0f}",
+        }
+
+    table = pd.DataFrame([row_of(row) for row in record["rows"]])
+    return table.drop(columns=[name for name in table if (table[name] == "").all()])
