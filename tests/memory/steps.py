@@ -8,7 +8,6 @@ from sce_lab.data.splits import Sequences
 from sce_lab.memory import measured_step, predict_memory
 from sce_lab.training import Trainer
 
-
 SCALARS = 1024  # bytes
 
 
