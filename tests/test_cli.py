@@ -12,6 +12,7 @@ import pytest
 
 from sce_lab.data import Holdout, Sequences
 from sce_lab.losses import LOSSES
+from sce_lab.memory import count_work, format_bytes, format_count, predict_memory
 from sce_lab.reproduce import RECIPES, Recipe
 from sce_lab.runs import Run, list_runs
 from sce_lab.training import TrainingConfig
@@ -29,7 +30,7 @@ def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
     assert status == 0
     assert re.search(r"3,000 test users, 200 items", out)
     rows = {line.split("  ")[0]: line for line in out.splitlines() if "MiB" in line}
-    assert list(rows) == ["Cross-entropy", "Sampled softmax", "SCE"]
+    assert list(rows) == ["Cross-entropy", "Cross-entropy, logits never held", "Sampled softmax", "SCE"]
     for run in list_runs():
         assert run.summary["reason"] == "epochs"
         assert f"{run.summary['test']['NDCG@10']:.4f}" in out
@@ -87,7 +88,7 @@ def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path)
         (["reproduce", "amazon_beauty", "--device", "meta"], "no device 'meta' to train on here"),
         (["train", "--batch-size", "1000000000000"], "batch_size must be at most 10,000,000, got 1,000,000,000,000"),
         (["memory", "--hidden-size", "100000000"], "hidden_size must be at most 65,536, got 100,000,000"),
-        (["memory", "--hidden-size", "65536", "--batch-size", "10000000", "10000000000"], "number is too large"),
+        (["memory", "--hidden-size", "65536", "--batch-size", "10000000", "10000000000"], "too large|at most"),
         (["memory", "1000000000000000000"], "'1000000000000000000' is no whole number .* such as 1000000 or 1e6"),
         (["memory", "1.5"], "'1.5' is no whole number"),
         (["memory", "nan"], "'nan' is no whole number"),
@@ -205,6 +206,15 @@ def test_a_catalog_can_be_written_as_people_write_it(sce_lab):
     tables = [sce_lab("memory", size, "--batch-size", "8", "--max-length", "8") for size in ("2e3", "2,000", "2_000")]
     assert [status for status, _, _ in tables] == [0, 0, 0]
     assert all("2,000 items, one step" in out for _, out, _ in tables)
+
+
+def test_work_stands_beside_memory(sce_lab):
+    out = sce_lab("memory", "1e6", "--batch-size", "8", "--max-length", "10")[1]
+    config = TrainingConfig(loss="cce", batch_size=8, max_length=10)
+    rows = [line for line in out.splitlines() if line.startswith(LOSSES["cce"].label)]
+    assert format_bytes(predict_memory(config, 10**6).loss_workspace) in rows[0]
+    assert re.search(rf"\s{format_count(count_work(config, 10**6).flops)}\s+≥ [\d.]+ (ms|s|min)$", rows[1].rstrip())
+    assert "time here (estimate)" in out
 
 
 def test_names_with_brackets_are_printed_as_they_are(sce_lab, tmp_path, monkeypatch):

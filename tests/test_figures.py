@@ -254,7 +254,7 @@ def test_training_curves_run_over_epochs_in_the_look_of_their_loss(histories):
     assert shown.layout.xaxis.range[1] == 5
     assert shown.layout.yaxis2.range[1] > 0.6
     assert [s.y0 for s in shown.layout.shapes] == [0.6, 0.3]
-    assert "<b>HR@10, at best 0.60 (dotted)</b>" in [a.text for a in shown.layout.annotations]
+    assert "<b>HR@10, at best 0.60</b>" in [a.text for a in shown.layout.annotations]
 
 
 @pytest.mark.parametrize(("cov", "least", "most"), [(0.002, 0.05, 0.05), (0.3, 0.3, 0.6)])

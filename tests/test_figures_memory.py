@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from sce_lab.figures import LOOKS, figure, memory_spec
-from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec, work_spec
+from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec
+from sce_lab.figures.work import work_spec
 from sce_lab.memory import count_work, format_count, format_seconds, predict_memory, predict_timeline, tables
 from sce_lab.training import TrainingConfig
 

@@ -64,6 +64,7 @@ def _from_parquet(path: Path, wanted: Mapping[str, str]) -> dict[str, pa.Chunked
     with parquet.ParquetFile(path) as file:
         _find(path.name, file.schema_arrow.names, wanted)
         table = file.read(columns=list(wanted.values()))
+    table.validate(full=True)  # damaged text would be found much later
     return {key: table.column(column) for key, column in wanted.items()}
 
 
@@ -84,7 +85,6 @@ def _from_text(name: str, content: bytes, wanted: Mapping[str, str]) -> dict[str
     if b'"' in content:
         _check_quotes(name, content[len(first) :], separator, names, position)
 
-    wrong = []
     used = list(map(str, position.values()))
     try:
         table = arrow_csv.read_csv(
@@ -94,18 +94,14 @@ def _from_text(name: str, content: bytes, wanted: Mapping[str, str]) -> dict[str
                 use_threads=False,  # else a wrong row has no number
                 block_size=_BLOCK,
             ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=separator,
-                newlines_in_values=True,
-                invalid_row_handler=lambda row: wrong.append(row) or "error",
-            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=used, column_types=dict.fromkeys(used, pa.large_string()), strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
-        if wrong:
-            raise ValueError(_wrong_fields(name, wrong[0], separator)) from None
+        if wrong := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", str(error), re.DOTALL):
+            raise ValueError(_wrong_fields(name, *map(int, wrong.groups()[:3]), wrong[4], separator)) from None
         if "UTF8" in str(error):
             raise ValueError(f"{name} is not UTF-8 text ({error}); save it again with that encoding") from None
         raise
@@ -146,12 +142,11 @@ def _missing_column(name: str, found: list[str], wanted: Mapping[str, str], key:
     return f"{lacks}; {advice}"
 
 
-def _wrong_fields(name: str, row: arrow_csv.InvalidRow, separator: str) -> str:
-    text = row.text if len(row.text) <= 60 else row.text[:57] + "..."
+def _wrong_fields(name: str, row: int, expected: int, found: int, text: str, separator: str) -> str:
+    text = text if len(text) <= 60 else text[:57] + "..."
     return (
-        f"row {row.number} of {name} has {count(row.actual_columns, 'field')}, but the first line names "
-        f"{count(row.expected_columns, 'column')}: {text!r}; give every row as many fields, and quote values that "
-        f"contain a {_SHOWN[separator]}"
+        f"row {row} of {name} has {count(found, 'field')}, but the first line names {count(expected, 'column')}: "
+        f"{text!r}; give every row as many fields, and quote values that contain a {_SHOWN[separator]}"
     )
 
 

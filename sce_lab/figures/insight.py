@@ -87,11 +87,11 @@ def insight_spec(
             "nticks": 5,
         },
         "xaxis3": {"domain": [0.68, 1], "anchor": "y3", "range": [0, len(PHASES)], "tickvals": np.arange(5) + 0.5}
-        | {"ticktext": list(PHASES.values()), "showgrid": False, "tickangle": 0},
+        | {"ticktext": list(PHASES.values()), "showgrid": False, "tickangle": 0, "tickfont": {"size": 10}},
         "yaxis3": {"anchor": "x3", **bytes_axis(1.05 * largest if largest > 1 else 2.0**26)},
         "annotations": [
-            panel_title(f"In a bucket{last['coverage']}, mass captured{last['captured_mass']} (dotted)"),
-            panel_title("COV@10: catalog recommended", "2"),
+            panel_title(f"In a bucket{last['coverage']}, mass{last['captured_mass']} (dotted)"),
+            panel_title("COV@10, of the catalog", "2"),
             panel_title("Memory during one step, measured", "3"),
         ],
         "shapes": [_stripe(number) for number in range(1, len(PHASES), 2)],

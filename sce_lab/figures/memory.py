@@ -101,7 +101,7 @@ def memory_spec(
     ]
     shapes = []
     annotations = [panel_title("Peak memory of one training step"), panel_title("The loss alone (log scale)", "2")]
-    ends = (0.56, 0.63, 1.0) if work is None else (0.4, 0.45, 0.7)
+    ends = (0.56, 0.63, 1.0) if work is None else (0.36, 0.41, 0.64)
     for panel, inside in (
         ("", free is not None and bool(free < end)),
         ("2", free is not None and bool(free < 30 * high)),
@@ -116,7 +116,7 @@ def memory_spec(
         "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
         # Coarse steps: while the axes stay as they are, moving a slider moves the bars, and little is drawn anew.
         "xaxis": {"domain": [0, ends[0]], **bytes_axis(end, (1, 2, 5, 10))},
-        "yaxis": {**line, "ticktext": [f"{narrow_label(loss)}  " for loss in losses]},
+        "yaxis": {**line, "ticktext": [narrow_label(loss) for loss in losses]},
         "xaxis2": {"domain": [ends[1], ends[2]], "anchor": "y2", **log_bytes_axis(low / 1.5, high, room=0.4)},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,
@@ -129,8 +129,8 @@ def memory_spec(
         data += [dots("operations", operations, "3", filled), text(operations, operations, "3", bold=False)]
         data[-2]["customdata"] = [format_count(n) for n in operations]
         data[-1]["text"] = [f"{GAP}{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
-        layout["xaxis3"] = {"domain": [0.75, 1], "anchor": "y3"}
-        layout["xaxis3"] |= log_count_axis(operations.min() / 1.5, operations.max(), room=0.55)
+        layout["xaxis3"] = {"domain": [0.69, 1], "anchor": "y3"}
+        layout["xaxis3"] |= log_count_axis(operations.min() / 1.5, operations.max(), room=0.58)
         layout["yaxis3"] = {**line, "showticklabels": False, "anchor": "x3"}
         annotations.append(panel_title("Operations, and time at best", "3"))
     return {"data": data, "layout": layout}

@@ -45,7 +45,7 @@ class Look:
 #: The same loss without its logits is vermilion's darker relative: its square stands on a corner.
 LOOKS = {
     "ce": Look("#d55e00", "dash", "square"),
-    "cce": Look("#b5382f", "longdash", "diamond"),
+    "cce": Look("#b5382f", "longdashdot", "diamond"),
     "sampled": Look("#2b83c6", "dot", "triangle-up"),
     "sce": Look("#009e73", "solid", "circle"),
 }
@@ -63,13 +63,13 @@ def label(loss: str) -> str:
 
 
 def narrow_label(loss: str) -> str:
-    """:func:`label` for the side of a figure: on two lines if it is long."""
-    return label(loss).replace(", ", ",<br>")
+    """:func:`label` for the side of a figure: on two lines if it is long, away from the axis."""
+    return label(loss).replace(", ", ",  <br>") + "  "
 
 
 def brief_label(loss: str) -> str:
     """:func:`label` for a button or a column of a table."""
-    return {"cce": "CE (logits never held)"}.get(loss, label(loss))
+    return {"cce": "CE (never held)"}.get(loss, label(loss))
 
 
 def short_label(loss: str) -> str:

@@ -161,7 +161,7 @@ def _training_layout(
 
 
 def _at_best(ceiling: float | None) -> str:
-    return "" if ceiling is None else f", at best {ceiling:.2f} (dotted)"
+    return "" if ceiling is None else f", at best {ceiling:.2f}"
 
 
 def _loss_range(curves: Mapping[str, tuple[Any, Any]]) -> Spec:

@@ -38,8 +38,10 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """``dataset``, ``catalog_size``, ``source`` and, of runs that know it, ``fingerprint`` and ``test_users`` of the
-        data, beside the configuration, ``config``."""
+        """``dataset``, ``catalog_size`` and ``source`` of the data, and the configuration, ``config``.
+
+        Runs that know it have ``fingerprint`` and ``test_users`` of the data, too.
+        """
         required = {"dataset": str, "source": dict, "config": dict}
         return self._read("config.json", required, {"fingerprint": str, "test_users": int})
 

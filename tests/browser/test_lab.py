@@ -27,7 +27,11 @@ def test_memory_wall(open_notebook):
     page.wait_for_selector(".sce-guess")
 
     # A guess: nothing is shown before it is committed; then the answer and how far off it was.
-    first = page.locator(".sce-guess").first
+    walls = page.locator(".sce-guess").first
+    walls.get_by_text("memory", exact=True).click()
+    walls.locator("button").last.click()
+    wait_until(lambda: "Right. Memory can" in walls.inner_text(), 20, "the answer did not come")
+    first = page.locator(".sce-guess").nth(1)
     assert "The answer comes when" in first.inner_text()
     first.get_by_role("slider").focus()
     page.keyboard.press("ArrowLeft")
@@ -41,7 +45,7 @@ def test_memory_wall(open_notebook):
     wall.scroll_into_view_if_needed()
     peaks = wall.locator(".js-plotly-plot").first
     sizes = lambda: [t for t in peaks.locator("text").all_text_contents() if "iB" in t]  # noqa: E731
-    wait_until(lambda: len(sizes()) >= 3, 20, "no prediction is shown")
+    wait_until(lambda: len(sizes()) >= 4, 20, "no prediction is shown")
     before, devices = sizes(), wall.locator(".sce-devices").inner_text()
     handle = wall.get_by_role("slider").first
     handle.focus()
@@ -63,7 +67,7 @@ def test_memory_wall(open_notebook):
     steps = page.locator(".sce-lab:has(.sce-code)").last
     steps.get_by_text("Next larger").click()
     wait_until(lambda: "gradient of item_embedding" in steps.inner_text(), 20, "the next large tensor was not found")
-    steps.locator(".widget-toggle-button").nth(2).click()
+    steps.locator(".widget-toggle-button").nth(3).click()
     wait_until(lambda: "F.cross_entropy" not in code.locator(".sce-here").inner_text(), 20, "SCE has no line")
     for theme in ("Dark", "Light"):
         notebook.theme(theme)

@@ -114,6 +114,10 @@ TEXT = {
     "a zero byte": (rows("u\0,i,5", "u\0,j,6"), [["u\0", "i", 5], ["u\0", "j", 6]]),
     # encodings
     "latin-1": (rows("u,é,5", "u,j,6").decode().encode("latin-1"), "data.csv is not UTF-8 text"),
+    "latin-1 in a row that is too long": (
+        rows("u,i,5", "u,é,6,7").decode().encode("latin-1"),
+        "row 2 of data.csv has 4 fields",
+    ),
     "latin-1 in the header": ("user,item,timestamp,né\n".encode("latin-1"), "data.csv is not UTF-8 text"),
     "latin-1 elsewhere": (
         "user,item,timestamp,name\nu,i,5,é\nu,j,6,\nv,i,7,\n".encode("latin-1"),
@@ -329,20 +333,23 @@ def test_parquet(tmp_path, kind):
     check(lambda: read_interactions(path), expected)
 
 
-@pytest.mark.parametrize("kind", ["cut", "changed", "text", "empty", "twice", "no rows", "the user is the index"])
+@pytest.mark.parametrize("kind", ["cut", "changed", "not UTF-8", "text", "empty", "twice", "no rows", "index"])
 def test_parquet_files(tmp_path, kind):
     path = tmp_path / "data.parquet"
     table = pa.table(COLUMNS)
     if kind == "twice":
         table = table.append_column("item", COLUMNS["item"])
+    if kind == "not UTF-8":
+        latin = pa.array([b"\xe9", b"u", b"u"])
+        table = table.set_column(0, "user", pa.Array.from_buffers(pa.string(), 3, latin.buffers()))
     pq.write_table(table.slice(0, 0) if kind == "no rows" else table, path)
     content = path.read_bytes()
-    if kind == "the user is the index":
+    if kind == "index":
         pd.DataFrame(GOOD, columns=["user", "item", "timestamp"]).set_index("user").to_parquet(path)
     elif kind in ("cut", "changed", "text", "empty"):
         damaged = {"cut": content[:-20], "changed": content[:-9] + b"\xff" + content[-8:], "text": rows("u,i,5")}
         path.write_bytes(damaged.get(kind, b""))
-    said = {"twice": "has 2 columns 'item'", "no rows": "has column names but no rows", "the user is the index": GOOD}
+    said = {"twice": "has 2 columns 'item'", "no rows": "has column names but no rows", "index": GOOD}
     check(lambda: read_interactions(path), said.get(kind, "data.parquet cannot be read: "))
 
 

@@ -8,7 +8,7 @@ from sce_lab.figures import LOOKS, label, look
 def swatch(loss: str) -> str:
     """The loss's line and marker."""
     style = look(loss)
-    dash = {"dash": "6 3", "dot": "2 2", "longdash": "10 3"}.get(style.dash, "none")
+    dash = {"dash": "6 3", "dot": "2 2", "longdashdot": "5 2 1.5 2"}.get(style.dash, "none")
     marker = {
         "square": '<rect x="9" y="2" width="8" height="8"/>',
         "diamond": '<path d="M13 0.5 L18.5 6 L13 11.5 L7.5 6 Z"/>',
@@ -41,5 +41,6 @@ LOSS_KEY = (
     + "".join(f"<span>{swatch(loss)}{label(loss)}</span>" for loss in LOOKS)
     + f"<span>{_patch(LOOKS['sce'].color, _STRIPES)}forward</span><span>{_patch(LOOKS['sce'].color)}backward</span>"
     f"<span>{_patch('#808182b3')}encoder, Adam</span>"
-    "<span>Training losses have scales of their own; HR and NDCG can be compared.</span></div>"
+    "<span>Training losses have scales of their own; HR and NDCG can be compared, and dotted is the best possible."
+    "</span></div>"
 )

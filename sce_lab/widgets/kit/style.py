@@ -137,7 +137,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 
 /* tables */
 .sce-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; width: 100%; }
-.sce-table th { text-align: right; font-weight: 600; color: var(--sce-soft); padding: 4px 8px; white-space: nowrap; }
+.sce-table th { text-align: right; font-weight: 600; color: var(--sce-soft); padding: 4px 8px; vertical-align: bottom; }
 .sce-table td { text-align: right; padding: 4px 8px; border-top: 1px solid var(--sce-edge); white-space: nowrap; }
 .sce-table .sce-left { text-align: left; }
 .sce-table td.sce-wrap { white-space: normal; text-align: left; color: var(--sce-soft); }

@@ -14,8 +14,9 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from sce_lab.figures import LOOKS, label
-from sce_lab.figures.memory_charts import growth_spec, parts_spec, work_spec
+from sce_lab.figures import LOOKS, brief_label, label
+from sce_lab.figures.memory_charts import growth_spec, parts_spec
+from sce_lab.figures.work import work_spec
 from sce_lab.memory import (
     DEVICES,
     count_work,
@@ -289,15 +290,16 @@ def _work(wall: Wall) -> pd.DataFrame:
 def _device_table(memory: pd.DataFrame) -> str:
     rows = []
     for row in memory.to_dict("records"):
-        cells = {"": f"{swatch(row['loss'])}{label(row['loss'])}"}
+        cells = {"": f"{swatch(row['loss'])}{brief_label(row['loss'])}"}
         needed = row["peak"] + row["parameters"]
         for device in DEVICES.values():
             short = f'<span class="sce-problem">{format_bytes(needed - device.usable)} short</span>'
             cells[device.name] = '<span title="fits">✓</span>' if needed <= device.usable else short
         rows.append(cells)
     key = (
-        '<div class="sce-caption"><span>✓ fits, the copy of the best weights included; otherwise what is missing. '
-        "Counted of each device is what the system, Python and CUDA leave.</span></div>"
+        '<div class="sce-caption">'
+        "<span>✓ fits, the copy of the best weights included; otherwise what is missing.</span>"
+        "<span>Counted of each device is what the system, Python and CUDA leave.</span></div>"
     )
     return f'<div class="sce-devices">{_STYLE}{table(rows, left=("",))}{key}</div>'
 
@@ -307,6 +309,7 @@ _STYLE = """<style>
 .sce-devices .sce-table th { white-space: normal; text-align: center; vertical-align: bottom; padding: 3px 4px; }
 .sce-devices .sce-table td:not(.sce-left) { text-align: center; }
 .sce-devices .sce-table td { padding: 3px 4px; }
+.sce-devices .sce-table td:not(.sce-left) { white-space: normal; line-height: 16px; }
 </style>"""
 _KEY = (
     '<div class="sce-caption">'
@@ -314,6 +317,7 @@ _KEY = (
     + "<span>Lines are predicted. Open markers are real steps, made on this machine just now.</span></div>"
 )
 _WORK_KEY = (
-    '<div class="sce-caption"><span>Operations are counted: every product of two numbers and the sum it goes into. '
-    "The time is an <b>estimate</b> of the least that this machine can take; no step is that fast.</span></div>"
+    '<div class="sce-caption">'
+    "<span>Operations are counted: every product of two numbers and the sum it goes into.</span>"
+    "<span>The time is an <b>estimate</b> of the least that this machine can take; no step is that fast.</span></div>"
 )

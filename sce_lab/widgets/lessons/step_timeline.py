@@ -134,7 +134,8 @@ class StepTimeline:
         self._code.value = excerpt(tensor["file"], tensor["line"])
         self._table.value = table(
             [_table_row(t) for _, t in timeline.alive(at).head(6).iterrows()],
-            left=("alive now", "made in", "line of code"),
+            left=("alive now", "made in"),
+            wrap=("line of code",),
         )
 
 

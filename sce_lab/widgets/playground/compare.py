@@ -14,7 +14,7 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from sce_lab.figures import METRICS, label, overlay_spec, pareto_spec, write_comparison_page
+from sce_lab.figures import METRICS, brief_label, label, overlay_spec, pareto_spec, write_comparison_page
 from sce_lab.memory import format_bytes
 from sce_lab.runs import Run, runs_root
 from sce_lab.widgets.kit.legend import swatch
@@ -50,7 +50,7 @@ def table_row(record: RunRecord) -> dict[str, Cell]:
     peak, loss = (shot.memory.peak, shot.memory.loss_workspace) if shot.memory else (None, None)
     return {
         "#": Cell(str(record.number), record.number),
-        "loss": Cell(f"{swatch(record.loss)}{label(record.loss)}", label(record.loss)),
+        "loss": Cell(f"{swatch(record.loss)}{brief_label(record.loss)}", label(record.loss)),
         "settings": Cell(html.escape(run_words(record)), run_words(record)),
         "peak memory": Cell(format_bytes(peak) if peak else "", peak),
         "loss memory": Cell(format_bytes(loss) if loss else "", loss),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from sce_lab.figures import LOOKS, METRICS, label
+from sce_lab.figures import LOOKS, METRICS, brief_label
 from sce_lab.memory import DEVICES, format_bytes, format_count, format_seconds
 from sce_lab.widgets.kit.stage import table
 from sce_lab.widgets.playground.assessment import Assessment, needed
@@ -19,7 +19,7 @@ _PARTS = {
     "Adam": "optimizer_state",
     "encoder": "activations",
     "the loss": "loss_workspace",
-    "peak of a step": "peak",
+    "peak": "peak",
 }
 
 
@@ -28,10 +28,10 @@ def memory_table(assessment: Assessment) -> str:
     if assessment.memory.empty:
         return f"<p>{html.escape(assessment.problem)}</p>"
     rows = [
-        {"loss": label(use["loss"])}
+        {"loss": brief_label(use["loss"])}
         | {name: format_bytes(use[part]) for name, part in _PARTS.items()}
         | {
-            "scores a step": format_count(assessment.scores[use["loss"]]),
+            "scores": format_count(assessment.scores[use["loss"]]),
             "operations": format_count(work["operations"]),
             "time at best": f"≥ {format_seconds(work['seconds'])}",
         }
@@ -49,7 +49,7 @@ def fits_line(assessment: Assessment, free: int) -> str:
         need = needed(use)
         words = f"{_times(free / need)} over" if need <= free else f"needs {_times(need / free)} that"
         sign, css = ("✓", "") if need <= free else ("✗", ' class="sce-problem"')
-        parts.append(f"<span{css}>{sign} {label(use['loss'])} {words} ({_smallest_device(need)})</span>")
+        parts.append(f"<span{css}>{sign} {brief_label(use['loss'])} {words} ({_smallest_device(need)})</span>")
     return f'<div class="sce-caption"><span>Fits into the {format_bytes(free)} free here?</span>{"".join(parts)}</div>'
 
 
@@ -57,7 +57,7 @@ def _smallest_device(need: float) -> str:
     """Onto which machines ``need`` bytes fit, in a few words."""
     enough = [device for device in DEVICES.values() if need <= device.usable]
     if len(enough) == len(DEVICES):
-        return "also on Binder"
+        return "Binder too"
     return f"from {min(enough, key=lambda device: device.usable).name} on" if enough else "on no single GPU"
 
 
@@ -71,7 +71,7 @@ def device_table(assessment: Assessment) -> str:
         for loss, need in needs.items():
             share = need / device.usable
             words = f"{share:.0%}" if share >= 0.01 else "below 1%"
-            row[label(loss)] = words if share <= 1 else f'<span class="sce-problem">✗ {_times(share)}</span>'
+            row[brief_label(loss)] = words if share <= 1 else f'<span class="sce-problem">✗ {_times(share)}</span>'
         rows.append(row)
     return table(rows, left=("machine",))
 
@@ -87,7 +87,9 @@ def curve_table(records: Sequence[RunRecord], points: int = 8) -> str:
         curves = record.snapshot.curves
         if len(curves.scored):
             values = zip(curves.scored.round(2), *(curves.metrics[name] for name in METRICS))
-            columns[f"{record.number}. {label(record.loss)}"] = {x: f"{hr:.3f} / {ndcg:.3f}" for x, hr, ndcg in values}
+            columns[f"{record.number}. {brief_label(record.loss)}"] = {
+                x: f"{hr:.3f} / {ndcg:.3f}" for x, hr, ndcg in values
+            }
     epochs = sorted({epoch for values in columns.values() for epoch in values})
     every = max(1, -(-len(epochs) // points))
     shown = [*epochs[every - 1 :: every]]
@@ -104,7 +106,7 @@ def run_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
     for record in records:
         cells = table_row(record)
         names = ("peak memory", "loss memory", "ms/step", "epochs", *QUALITY)
-        first = {"#": str(record.number), "loss": label(record.loss), "settings": html.escape(run_words(record))}
+        first = {"#": str(record.number), "loss": brief_label(record.loss), "settings": html.escape(run_words(record))}
         rows.append(first | {name: cells[name].html for name in names})
     return rows
 

@@ -86,7 +86,7 @@ def ready(assessment: Assessment) -> str:
     """What Start would do, as HTML."""
     peaks = assessment.memory.set_index("loss")["peak"]
     peak = max(peaks[loss] for loss in assessment.fitting)
-    names = ", ".join(brief_label(loss) for loss in assessment.fitting)
+    names = _names(assessment.fitting)
     left_out = f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
     return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step. Press Start.{left_out}"
 
@@ -101,7 +101,7 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
     """
     first = max(records, key=lambda record: record.snapshot.step)
     shot, settings = first.snapshot, first.settings
-    name = f"<b>{', '.join(brief_label(record.loss) for record in records)}</b>"
+    name = f"<b>{_names([record.loss for record in records])}</b>"
     share = min(1.0, shot.epochs / settings.epochs)
     wait = " What is marked <i>next start</i> waits for it." if later else ""
     failed = [record for record in records if record.snapshot.state == FAILED]
@@ -122,6 +122,11 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
     doing = {PAUSED: "paused at", STOPPING: "stopping after this step,"}.get(state, "training:")
     where = f"{at}epoch {shot.epochs:.1f} of {settings.epochs}"
     return f"{name} {doing} {where}{_scores(records)}.{wait}", "", share
+
+
+def _names(losses: Sequence[str]) -> str:
+    """Of losses, shorter if they are many: there is room for two lines."""
+    return ", ".join(map(brief_label if len(losses) < 3 else short_label, losses))
 
 
 def _scores(records: Sequence[RunRecord]) -> str:

@@ -1,6 +1,7 @@
 """The memory wall, its guesses and the moments of a step, driven from Python."""
 
 import dataclasses
+import time
 
 import pytest
 import traitlets
@@ -93,6 +94,10 @@ def test_neighbours_are_predicted_ahead(wall):
 
     wall.controls["catalog_size"].value = 20_000
     wall.settle()
+    end = time.monotonic() + 30
+    while wall._later._alive:  # until all that is made ready ahead is
+        assert time.monotonic() < end
+        time.sleep(0.02)
     misses = _predict.cache_info().misses
     for neighbour in (10_000, 50_000, 100_000):
         for loss in LOOKS:

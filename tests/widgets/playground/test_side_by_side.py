@@ -6,7 +6,7 @@ import time
 import pytest
 from events import fake_events
 
-from sce_lab.figures import LOOKS, brief_label
+from sce_lab.figures import LOOKS, short_label
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground import forecast
 from sce_lab.widgets.playground.assessment import assess, needed, needed_together
@@ -38,7 +38,7 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     assert [run["loss"] for run in runs] == list(LOOKS)
     assert {run["steps"] for run in runs} == {94}
     assert {run["state"] for run in runs} == {"finished"}
-    assert f"{', '.join(map(brief_label, LOOKS))}</b> done" in page.view.transport.status.value
+    assert f"{', '.join(map(short_label, LOOKS))}</b> done" in page.view.transport.status.value
     assert [len(trace.x) for trace in page.view.charts.training.widget.data[:12]] == [94] * 4 + [2] * 8
     sce = runs[-1]
     assert 0.1 < sce["coverage"] < 16 * 32 / 1088  # more positions than its buckets have room for it cannot cover
