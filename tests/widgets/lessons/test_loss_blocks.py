@@ -205,6 +205,18 @@ def test_what_a_cell_looks_like(world):
     assert ((kinds[8] == 1) == (gradient < 0)).all()
 
 
+def test_the_largest_world_and_the_most_buckets_can_be_drawn():
+    """Functions of as many arguments as there are cells overflow the stack."""
+    rng = np.random.default_rng(0)
+    world = World(rng.normal(size=(150, 2)), rng.normal(size=(500, 2)), rng.integers(0, 500, 150))
+    settings = {**BASE, "loss": "sce", "n_buckets": 24, "bucket_size_x": 150, "bucket_size_y": 500}
+    program = """
+    const result = evaluate(given.world, given.settings);
+    return [0, 1, 2, 3, 4, 5, 6, 7, 8].map((step) => paint(result, step, -1).kind.length);"""
+    drawn = run(CORE + PICTURE, program, {"world": world.as_dict(), "settings": settings})
+    assert drawn == [75_000] * 9
+
+
 def test_python_evaluates_what_is_shown(world):
     cases = [{**BASE, "loss": loss} for loss in ("ce", "sampled", "in_batch", "sce")]
     program = """return given.cases.map((settings) => {
