@@ -52,6 +52,9 @@ class Proposal(nn.Module):
         shape = (n_negatives,) if shared else (len(labels), n_negatives)
         return self.given(self.draw(shape, catalog_size, labels.device, generator), catalog_size)
 
+    def check_own(self) -> None:
+        """Raise a ValueError if positions cannot have negatives of their own."""
+
     def given(self, items: Tensor, catalog_size: int) -> Negatives:
         """Negatives ``(k,)`` or ``(N, k)`` that somebody else drew from Q."""
         return Negatives(items, log(items.shape[-1]) + self.log_probability(items, catalog_size))
@@ -154,7 +157,7 @@ class InBatch(Proposal):
     ) -> Negatives:
         """Targets ``(k,)`` of up to ``n_negatives`` different positions."""
         if not shared:
-            raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
+            self.check_own()
         n_valid = valid.sum()
         keys = draw(torch.rand, labels.shape, device=labels.device, generator=generator)
         keys = keys.masked_fill(~valid, -1.0)  # last, so taken only when nothing else is left
@@ -169,6 +172,10 @@ class InBatch(Proposal):
             count = torch.searchsorted(batch, items, right=True) - torch.searchsorted(batch, items)
             log_expected = (n_drawn * count / n_valid.clamp(min=1)).clamp(min=1e-9).log()
         return Negatives(items, log_expected, usable)
+
+    def check_own(self) -> None:
+        """Refused: there is one batch only."""
+        raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
 
     def given(self, items: Tensor, catalog_size: int) -> Negatives:
         """Refused: they come from the batch."""

@@ -120,9 +120,18 @@ def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype) -> Bloc
     return Blocks.of(torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
 
 
-def _check(n_negatives: int, sampling: str | Proposal, item_counts: Tensor | None, exponent: float, **_: Any) -> None:
+def _check(
+    n_negatives: int,
+    sampling: str | Proposal,
+    item_counts: Tensor | None,
+    exponent: float,
+    shared_negatives: bool,
+    **_: Any,
+) -> None:
     check_positive("n_negatives", n_negatives)
-    make_proposal(sampling, item_counts, exponent)
+    proposal = make_proposal(sampling, item_counts, exponent)
+    if not shared_negatives:
+        proposal.check_own()
 
 
 class SampledSoftmaxLoss(LossModule, function=sampled_softmax, label="Sampled softmax", check=_check):

@@ -1,0 +1,152 @@
+"""Settings that make no sense are refused in one sentence that names them, by the functions and by their modules."""
+
+import pytest
+import torch
+from problems import make_problem
+
+from sce_lab.losses import LOSSES, Proposal, SampledSoftmaxLoss, make_loss, make_proposal, sampled_softmax
+
+SIZES = {"n_buckets": 4, "bucket_size_x": 8, "bucket_size_y": 10}
+NAN, INF = float("nan"), float("inf")
+COUNTS = torch.arange(50)
+
+
+def counts(value, dtype=torch.float64):
+    return torch.ones(50, dtype=dtype).index_fill(0, torch.tensor([7]), value)
+
+
+WRONG = [
+    *(
+        (loss, {"n_negatives": value}, f"n_negatives must be a positive whole number, got {value!r}")
+        for loss in ("sampled", "bce")
+        for value in (NAN, INF, None, 0, -1, 2.5, True, "5")
+    ),
+    *(
+        ("sce", {name: value}, f"{name} must be a positive whole number, got {value!r}")
+        for name in SIZES
+        for value in (NAN, INF, 0, 2.5, True)
+    ),
+    *(
+        ("sampled", {"sampling": "popularity", "item_counts": COUNTS, "exponent": value}, f"exponent .*{value!r}")
+        for value in (NAN, INF, -INF)
+    ),
+    *(
+        ("sampled", {"sampling": sampling, "item_counts": counts(value)}, f"item_counts .* got {value} at item 7")
+        for sampling in ("popularity", "log_uniform", "in_batch")
+        for value in (NAN, INF, -1.0)
+    ),
+    ("sampled", {"sampling": "popularity", "item_counts": torch.ones(5, 10)}, r"item_counts .*\(5, 10\)"),
+    ("bce", {"calibration": NAN}, "calibration .*nan"),
+    *((loss, {"reduction": "median"}, "reduction .*'median'") for loss in LOSSES),
+]
+
+
+@pytest.mark.parametrize(("loss", "settings", "message"), WRONG, ids=str)
+def test_a_module_refuses_at_once_and_a_call_does_too(loss, settings, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        make_loss(loss, **settings)
+    assert len(str(refused.value).splitlines()) == 1
+    module = make_loss(loss)
+    for name, value in settings.items():
+        setattr(module, name, value)
+    with pytest.raises(ValueError, match=message):
+        module(*make_problem().arguments)
+
+
+WRONG_FOR_THESE_INPUTS = [
+    *(
+        (loss, {"negatives": negatives}, message)
+        for loss in ("sampled", "bce")
+        for negatives, message in (
+            (torch.zeros(0, dtype=torch.int64), r"negatives .*k at least 1, got shape \(0,\)"),
+            (torch.zeros(30, 0, dtype=torch.int64), r"negatives .*got shape \(30, 0\)"),
+            (torch.tensor([3, 50]), "negative 50 is outside the catalog of 50 items"),
+            (torch.tensor([3, -1]), "negative -1 is outside the catalog of 50 items"),
+            (torch.tensor([3.0]), "negatives .*float32"),
+            (torch.tensor(3), r"negatives .*got shape \(\)"),
+        )
+    ),
+    ("sce", {"centers": torch.full((4, 8), NAN)}, "centers must be finite"),
+    ("sce", {"centers": torch.full((4, 8), INF)}, "centers must be finite"),
+    *(
+        (loss, {"workspace_bytes": value}, f"workspace_bytes must be a positive whole number, got {value!r}")
+        for loss in ("cce", "sampled", "sce")
+        for value in (0, -1, 2.5, True)
+    ),
+    *((loss, {"backend": "cuda"}, "backend must be one of .*'cuda'") for loss in ("cce", "sampled", "sce")),
+    ("sampled", {"sampling": "popularity", "item_counts": torch.ones(51)}, r"item_counts .*\(50,\).*\(51,\)"),
+    ("sampled", {"sampling": "in_batch", "item_counts": torch.ones(49)}, r"item_counts .*\(50,\).*\(49,\)"),
+]
+
+
+@pytest.mark.parametrize(("loss", "settings", "message"), WRONG_FOR_THESE_INPUTS, ids=str)
+def test_what_only_the_inputs_show_is_refused_by_the_call(loss, settings, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        make_loss(loss, **(SIZES if loss == "sce" else {}), **settings)(*make_problem().arguments)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_unknown_settings_are_named_with_the_known_ones(loss):
+    with pytest.raises(ValueError, match=r"knows no setting temprature; it knows .*reduction"):
+        make_loss(loss, temprature=0.1)
+
+
+def test_fixed_settings_are_no_settings():
+    with pytest.raises(ValueError, match="knows no setting hold_logits"):
+        make_loss("cce", hold_logits=True)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ignore_index_none_ignores_none(loss):
+    problem = make_problem()
+    problem.target[3] = -100
+    settings = {"n_negatives": 3} if loss in ("sampled", "bce") else SIZES if loss == "sce" else {}
+    with pytest.raises(ValueError, match="target -100 is outside the catalog"):
+        make_loss(loss, **settings, ignore_index=None)(*problem.arguments)
+    problem.target[3] = 0
+    torch.manual_seed(0)
+    every = make_loss(loss, **settings, ignore_index=None, reduction="none")(*problem.arguments)
+    torch.manual_seed(0)
+    assert torch.equal(every, make_loss(loss, **settings, reduction="none")(*problem.arguments))
+
+
+class Even(Proposal):
+    """Only items of even number, by a table."""
+
+    def __init__(self, catalog_size):
+        super().__init__()
+        self.register_buffer("items", torch.arange(0, catalog_size, 2), persistent=False)
+
+    def draw(self, shape, catalog_size, device, generator):
+        drawn = torch.randint(len(self.items), shape, generator=generator)
+        return self.items[drawn].to(device)
+
+    def log_probability(self, items, catalog_size):
+        return torch.where(items % 2 == 0, 1 / len(self.items), 0.0).log()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_proposal_of_ones_own(shared):
+    problem, proposal = make_problem(), Even(50)
+    generator = torch.Generator().manual_seed(0)
+    loss = SampledSoftmaxLoss(sampling=proposal, n_negatives=9, shared_negatives=shared, generator=generator)
+    got = problem.backward(loss(*problem.arguments))
+    drawn = proposal.draw((9,) if shared else (30, 9), 50, "cpu", torch.Generator().manual_seed(0))
+    uniform_over_25 = sampled_softmax(*problem.arguments, negatives=drawn, logq_correction=False)
+    by_function = sampled_softmax(*problem.arguments, negatives=drawn, sampling=proposal)
+    for ours, theirs in zip(got, problem.backward(by_function)):
+        torch.testing.assert_close(ours, theirs)
+    assert got[0] != uniform_over_25
+    assert make_proposal(proposal) is proposal
+    touched = set((got[2] != 0).any(dim=1).nonzero().flatten().tolist())
+    assert touched <= set(range(0, 50, 2)) | set(problem.target.tolist())
+
+
+def test_a_proposal_moves_with_the_loss_and_stays_out_of_its_state():
+    loss = SampledSoftmaxLoss(sampling=Even(50))
+    assert loss.to("meta").sampling.items.is_meta
+    assert loss.state_dict() == {}
+    assert "sampling" not in repr(loss) or "Even" in repr(loss)
+    copied = SampledSoftmaxLoss(sampling="popularity", item_counts=COUNTS + 1).to("meta")
+    assert copied.item_counts.is_meta
