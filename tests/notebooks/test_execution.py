@@ -120,7 +120,7 @@ move(batch_size=96)
 move(n_negatives=1024)
 move(n_buckets=96)
 move(bucket_size_x=192)
-move(bucket_size_y=512)
+move(bucket_size_y=768)
 move(mix_x=False)
 move(paper_rule=True)
 move(paper_rule=False)
@@ -190,7 +190,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     assert first["settings"]["mix_x"] is True
     assert sampled["settings"] == {  # the buckets stayed where the paper's rule had put them
         **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 80,
-        "bucket_size_x": 80, "bucket_size_y": 512, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
+        "bucket_size_x": 80, "bucket_size_y": 768, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
         "hidden_size": 96, "n_blocks": 1, "max_length": 10, "dropout": 0.25, "learning_rate": 0.002,
         "sampling": "popularity",
     }  # fmt: skip
@@ -252,7 +252,7 @@ import json
 from sce_lab.memory import predict_memory as predict
 assert told["sparse"]["sce"] == predict(wall.settings.config("sce"), 1_000_000).peak
 timeline.loss.value = "sampled"
-assert timeline.results()["phase"] == "loss_backward"
+assert timeline.results()["phase"] == "loss_forward"  # losses and gradients are computed in one go
 timeline.moment.value = 0
 timeline.to_next()
 assert 0 < timeline.results()["moment"] < timeline.timeline.peak
