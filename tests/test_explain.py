@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from sce_lab import SyntheticProcess, cross_entropy, explain, leave_one_out, scalable_cross_entropy
+from sce_lab import (
+    SyntheticProcess,
+    cross_entropy,
+    explain,
+    leave_one_out,
+    scalable_cross_entropy,
+    scalable_cross_entropy_statistics,
+)
 from sce_lab.explain import Buckets, check_sampled, check_sce, fill_in
 
 SIZES = {"n_buckets": 6, "bucket_size_x": 9, "bucket_size_y": 12}
@@ -25,9 +32,7 @@ def test_what_is_found_is_what_the_loss_looks_at(batch, mix_x):
     buckets = Buckets(**SIZES, mix_x=mix_x)
     found = buckets.found(x, w, target, seed=2)
     table = w.clone().requires_grad_()
-    _, statistics = scalable_cross_entropy(
-        x, table, target, **SIZES, centers=buckets.centers(x, 2), return_statistics=True
-    )
+    statistics = scalable_cross_entropy_statistics(x, table, target, **SIZES, centers=buckets.centers(x, 2))
     covered = found.any(1)
     assert float(statistics.coverage) == pytest.approx(float(covered.float().mean()))
     mass = (x @ w.T).softmax(1)

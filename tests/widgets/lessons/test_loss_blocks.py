@@ -7,7 +7,7 @@ import pytest
 import torch
 from javascript import run
 
-from sce_lab import cross_entropy, sampled_softmax, scalable_cross_entropy_reference
+from sce_lab import cross_entropy, sampled_softmax, scalable_cross_entropy_reference, scalable_cross_entropy_statistics
 from sce_lab.widgets.lessons import loss_blocks
 from sce_lab.widgets.lessons.loss_blocks import LossBlocks, World, draws
 from sce_lab.widgets.lessons.loss_blocks.steps import LOSSES, STEPS, lines_of
@@ -73,11 +73,12 @@ def by_the_library(world, case, reduction="none"):
     elif case["loss"] == "in_batch":
         losses = sampled_softmax(x, w, target, sampling="in_batch", n_negatives=len(x), reduction=reduction)
     else:
-        sizes = {name: case[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
-        centers = torch.from_numpy(draws.centers(world.positions, case["n_buckets"], case["mix_x"], case["seed"]))
-        losses, statistics = scalable_cross_entropy_reference(
-            x, w, target, **sizes, centers=centers, reduction=reduction, return_statistics=True
+        settings = {name: case[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
+        settings["centers"] = torch.from_numpy(
+            draws.centers(world.positions, case["n_buckets"], case["mix_x"], case["seed"])
         )
+        losses = scalable_cross_entropy_reference(x, w, target, **settings, reduction=reduction)
+        statistics = scalable_cross_entropy_statistics(x, w, target, **settings)
     losses.sum().backward()
     return losses.detach().numpy(), statistics, x.grad.numpy(), w.grad.numpy()
 
