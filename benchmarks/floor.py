@@ -27,10 +27,10 @@ from losses import CASES, RESULTS, synchronise
 from peers import Problem
 from rich.console import Console
 from rich.table import Table
-from sce_lab.losses.topk import streaming_topk
 from torch import Tensor
 
-from sce_lab.losses.engine import BucketSoftmax, Settings
+from sce_lab.losses.engine import Blocks, How, softmax_losses, topk
+from sce_lab.losses.engine import Problem as Asked
 from sce_lab.losses.sce import DEFAULT_WORKSPACE_BYTES, TILE_SHARE
 from sce_lab.memory import format_bytes, free_memory
 from sce_lab.runs import environment, write_text
@@ -123,13 +123,11 @@ def needs(problem: Problem, items: Tensor, winning_slot: Tensor, sparse_grad: bo
     }
 
 
-def phases(
-    problem: Problem, with_kernels: bool, sparse_grad: bool, rounds: int
-) -> tuple[dict[str, float], Tensor, Tensor]:
+def phases(problem: Problem, backend: str, sparse_grad: bool, rounds: int) -> tuple[dict[str, float], Tensor, Tensor]:
     """Median seconds of each phase; and the items and winners there were."""
     device = problem.outputs.device.type
     workspace = DEFAULT_WORKSPACE_BYTES[device]
-    settings = Settings(torch.float32, workspace // TILE_SHARE, sparse_grad, deterministic=False, kernels=with_kernels)
+    how = How(workspace // TILE_SHARE, sparse_grad, backend=backend)
     outputs, table, labels = problem.inputs
     centers, valid = problem.centers, torch.ones_like(labels, dtype=torch.bool)
 
@@ -137,14 +135,13 @@ def phases(
         return statistics.median(all_seconds(run, device, rounds))
 
     def search(rows: Tensor, k: int, allowed: Tensor | None = None) -> Tensor:
-        rows = rows.detach()
-        return streaming_topk(centers, rows, k, allowed=allowed, workspace_bytes=workspace, kernels=with_kernels)
+        return topk(centers, rows.detach(), k, allowed, workspace, False, backend)
 
     n_x = min(problem.n_buckets, len(outputs))
     rows, items = search(outputs, n_x, valid), search(table, problem.bucket_size_y)
 
     def losses() -> tuple[Tensor, Tensor]:
-        return BucketSoftmax.apply(outputs, table, labels, valid, rows, items, settings)
+        return softmax_losses(Asked(outputs, table, labels, valid, Blocks.of(rows, items)), how)
 
     values, winning_slot = losses()
     weights = torch.full_like(values, 1 / len(values))
@@ -165,12 +162,12 @@ def measure(name: str, ceilings: Ceilings, args: argparse.Namespace) -> list[dic
         console.print(f"{name} is skipped: it needs about {format_bytes(4 * FLOAT * DIM * (n + c))}")
         return []
     problem = Problem.random(n, c, b, y, dim=DIM, device=args.device)
-    implementations = {"PyTorch": False}
+    implementations = {"PyTorch": "torch"}
     if args.triton:
-        implementations["Triton"] = True
+        implementations["Triton"] = "triton"
     rows = []
-    for implementation, with_kernels in implementations.items():
-        taken, items, winning_slot = phases(problem, with_kernels, args.sparse_grad, args.rounds)
+    for implementation, backend in implementations.items():
+        taken, items, winning_slot = phases(problem, backend, args.sparse_grad, args.rounds)
         needed = needs(problem, items, winning_slot, args.sparse_grad)
         needed["all"] = Needs(sum(p.operations for p in needed.values()), sum(p.bytes for p in needed.values()))
         taken["all"] = sum(taken.values())
@@ -223,7 +220,7 @@ def main() -> None:
     args.triton = False
     if args.device == "cuda":
         try:
-            from sce_lab.losses.kernels import softmax
+            from sce_lab.losses.engine.triton import softmax
 
             softmax.PRECISION = args.precision
             args.triton = True

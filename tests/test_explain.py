@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from sce_lab import SyntheticProcess, cross_entropy, explain, leave_one_out, scalable_cross_entropy
+from sce_lab import (
+    SyntheticProcess,
+    cross_entropy,
+    explain,
+    leave_one_out,
+    scalable_cross_entropy,
+    scalable_cross_entropy_statistics,
+)
 from sce_lab.explain import Buckets, check_sampled, check_sce, fill_in
 
 SIZES = {"n_buckets": 6, "bucket_size_x": 9, "bucket_size_y": 12}
@@ -25,9 +32,7 @@ def test_what_is_found_is_what_the_loss_looks_at(batch, mix_x):
     buckets = Buckets(**SIZES, mix_x=mix_x)
     found = buckets.found(x, w, target, seed=2)
     table = w.clone().requires_grad_()
-    _, statistics = scalable_cross_entropy(
-        x, table, target, **SIZES, centers=buckets.centers(x, 2), return_statistics=True
-    )
+    statistics = scalable_cross_entropy_statistics(x, table, target, **SIZES, centers=buckets.centers(x, 2))
     covered = found.any(1)
     assert float(statistics.coverage) == pytest.approx(float(covered.float().mean()))
     mass = (x @ w.T).softmax(1)
@@ -94,6 +99,76 @@ def test_a_small_model_is_trained_and_seen_at_a_batch():
     exact = explain.train_small(split, "ce", epochs=3)
     assert "coverage" not in exact.history
     assert float(cross_entropy(exact.outputs, exact.items, exact.target)) < np.log(len(exact.items))
+
+
+# ----------------------------------------------------------------------------------------------------------- sampling
+
+
+def test_all_draws_are_listed_and_unbiased():
+    logits, q = np.array([2.0, 1.0, -0.5]), np.array([0.2, 0.3, 0.5])
+    rows = explain.all_draws(logits, target=0, q=q, k=2)
+    assert len(rows) == 9
+    assert rows["chance"].sum() == pytest.approx(1)
+    assert (rows["chance"] * rows["sum"]).sum() == pytest.approx(np.exp(logits[1:]).sum())
+    one = rows[rows["draw"] == (1, 0)].iloc[0]
+    assert one["sum"] == pytest.approx(np.exp(1) / (2 * 0.3))
+    assert one["loss"] == pytest.approx(np.log(np.exp(2) + one["sum"]) - 2)
+
+
+def test_estimates_come_near_the_exact_loss_when_corrected(batch):
+    counts = torch.arange(1, 91)
+    rows = explain.estimates(*batch, counts, ks=(8, 2000), draws=6).set_index(["way", "corrected", "k"])
+    assert (rows["exact"] == float(cross_entropy(*batch))).all()
+    for way in ("uniform", "popularity"):
+        assert rows.loc[(way, True, 2000), "loss"] == pytest.approx(rows["exact"].iloc[0], abs=0.05)
+        assert abs(rows.loc[(way, False, 2000), "loss"] - rows["exact"].iloc[0]) > 1
+        assert rows.loc[(way, True, 8), "spread"] > rows.loc[(way, True, 2000), "spread"]
+
+
+def test_hits_are_the_shares_of_draws_that_contain_the_target():
+    target, counts, k = torch.tensor([0, 0, 1, 2, 3, 0]), torch.tensor([30, 5, 5, 1, 9]), 3
+    hits, rng, n = explain.hits(target, counts, k), np.random.default_rng(0), 4000
+    q = counts.numpy() ** 0.75 / (counts.numpy() ** 0.75).sum()
+    seen = {"uniform": 0, "popularity": 0, "in-batch": 0}
+    for _ in range(n):
+        at = rng.integers(6)
+        seen["uniform"] += int(target[at]) in rng.integers(5, size=k)
+        seen["popularity"] += int(target[at]) in rng.choice(5, k, p=q)
+        seen["in-batch"] += int(target[at]) in rng.permutation(np.delete(target.numpy(), at))[:k]
+    for way, count in seen.items():
+        assert hits[way] == pytest.approx(count / n, abs=0.03), way
+    assert explain.hits(target, counts, 50)["in-batch"] == pytest.approx(0.5)  # three of the six share a target
+
+
+def test_pushes_are_shares_of_the_softmax(batch):
+    x, w, target = batch
+    rows = explain.pushes(*batch, torch.arange(1, 91), position=3, k=7, seed=1)
+    assert rows["rank"].tolist() == list(range(1, 90))
+    assert int(target[3]) not in set(rows["item"])
+    p = (x[3] @ w.T).softmax(0)
+    np.testing.assert_allclose(rows["exact"], p[rows["item"].to_numpy()], atol=1e-5)
+    assert (rows["exact"].diff().dropna() <= 0).all()
+    drawn = torch.randint(90, (7,), generator=torch.Generator().manual_seed(1))
+    assert set(rows[rows["uniform"] > 1e-9]["item"]) == set(drawn.tolist()) - {int(target[3])}
+
+
+def test_enough_is_read_off_between_two_numbers_of_negatives():
+    table = pd.DataFrame({"share": [0.01, 0.04], "cosine": [0.2, 0.6]})
+    rows = explain.enough({100: table, 1000: table}, cosine=0.4).set_index("catalog_size")
+    assert rows["k"].tolist() == pytest.approx([2, 20])
+    assert rows["share"].tolist() == pytest.approx([0.02, 0.02])
+
+
+def test_a_part_of_the_catalog_keeps_the_positions(batch):
+    x, w, target = batch
+    parts = [explain.part_of(x, w, target, size, n_positions=20) for size in (40, 60, 90)]
+    for (outputs, items, own), size in zip(parts, (40, 60, 90)):
+        assert len(items) == size
+        assert torch.equal(outputs, parts[0][0])
+        assert torch.equal(items[own], parts[0][1][parts[0][2]])
+    assert {tuple(row) for row in parts[0][1].tolist()} < {tuple(row) for row in parts[1][1].tolist()}
+    with pytest.raises(ValueError, match="more than catalog_size=3"):
+        explain.part_of(x, w, target, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------- exercises

@@ -3,7 +3,16 @@
 import pandas as pd
 import pytest
 
-from sce_lab.figures import LOOKS, collapse_spec, figure, found_spec, gradient_spec, mass_spec
+from sce_lab.figures import (
+    LOOKS,
+    collapse_spec,
+    estimates_spec,
+    figure,
+    found_spec,
+    gradient_spec,
+    mass_spec,
+    pushes_spec,
+)
 
 
 def texts(spec):
@@ -48,3 +57,23 @@ def test_gradients():
     assert 10 ** spec["layout"]["xaxis"]["range"][0] < 0.01
     assert 10 ** spec["layout"]["xaxis"]["range"][1] == pytest.approx(0.7)
     assert spec["layout"]["shapes"][0]["y0"] == 1
+
+
+def test_estimates():
+    rows = [{"way": way, "corrected": c, "k": k, "loss": k / 100 + c, "spread": 0.1, "exact": 3.0} for way in ("uniform", "in-batch") for c in (False, True) for k in (10, 100)]  # fmt: skip  # noqa: E501
+    spec = estimates_spec(pd.DataFrame(rows))
+    traces = figure(spec).data
+    drawn = {(trace.name, trace.xaxis): list(trace.y) for trace in traces}
+    assert drawn == {(way, x): [0.1 + c, 1.0 + c] for way in ("uniform", "in-batch") for c, x in ((0, "x"), (1, "x2"))}
+    assert {shape["y0"] for shape in spec["layout"]["shapes"]} == {3.0}
+    assert spec["layout"]["yaxis"]["range"][1] >= 3
+
+
+def test_pushes():
+    rows = {"item": [4, 2, 7], "rank": [1, 2, 3], "exact": [0.5, 0.3, 0.1], "uniform": [0, 0, 0.8], "popularity": [0.6, 0, 0.2]}  # fmt: skip  # noqa: E501
+    spec = pushes_spec(pd.DataFrame(rows))
+    exact, _, uniform, _, _, popularity = figure(spec).data
+    assert list(exact.y) == [0.5, 0.3, 0.1]
+    assert (list(uniform.x), list(uniform.y)) == ([3], [0.8])
+    assert list(popularity.x) == [1, 3]
+    assert spec["layout"]["yaxis"]["range"][1] >= 0.8

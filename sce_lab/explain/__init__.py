@@ -6,18 +6,25 @@ computing, and so is for small catalogs: it shows on these what holds for large 
 
 from sce_lab.explain.buckets import Buckets, captured_mass, collapse, found_by_rank, gradients
 from sce_lab.explain.checks import Verdict, check_sampled, check_sce, fill_in
+from sce_lab.explain.sampling import all_draws, enough, estimates, hits, part_of, pushes
 from sce_lab.explain.small import Small, train_small
 
 __all__ = [
     "Buckets",
     "Small",
     "Verdict",
+    "all_draws",
     "captured_mass",
     "check_sampled",
     "check_sce",
     "collapse",
+    "enough",
+    "estimates",
     "fill_in",
     "found_by_rank",
     "gradients",
+    "hits",
+    "part_of",
+    "pushes",
     "train_small",
 ]

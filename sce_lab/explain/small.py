@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sce_lab.data.batches import training_batches
 from sce_lab.data.splits import Split
-from sce_lab.training import Evaluated, StepDone, Trainer, TrainingConfig
+from sce_lab.training import Evaluated, StepDone, Trainer, TrainingConfig, looking_inside
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,6 @@ def train_small(split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0,
         seed: decides everything that is random.
         settings: of the loss.
     """
-    if loss == "sce":
-        settings = {"collect_statistics": True, **settings}
     config = TrainingConfig(
         loss=loss,
         loss_settings=settings,
@@ -60,7 +58,7 @@ def train_small(split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0,
         max_epochs=epochs,
         seed=seed,
     )
-    trainer, rows, statistics = Trainer(config, split), [], []
+    trainer, rows, statistics = Trainer(config, split, step=looking_inside(every=1)), [], []
     for event in trainer.events():
         if isinstance(event, StepDone) and event.statistics is not None:
             statistics.append(event.statistics.as_dict())

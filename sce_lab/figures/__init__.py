@@ -10,7 +10,14 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
 from sce_lab.figures.insight import insight_spec
-from sce_lab.figures.lessons import collapse_spec, found_spec, gradient_spec, mass_spec
+from sce_lab.figures.lessons import (
+    collapse_spec,
+    estimates_spec,
+    found_spec,
+    gradient_spec,
+    mass_spec,
+    pushes_spec,
+)
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
 from sce_lab.figures.selection import overlay_spec, pareto_spec
@@ -47,6 +54,7 @@ __all__ = [
     "collapse_spec",
     "comparison_page",
     "curves_figure",
+    "estimates_spec",
     "figure",
     "found_spec",
     "gradient_spec",
@@ -63,6 +71,7 @@ __all__ = [
     "nice_ceiling",
     "overlay_spec",
     "pareto_spec",
+    "pushes_spec",
     "results_figure",
     "run_names",
     "short_label",

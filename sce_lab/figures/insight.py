@@ -90,7 +90,7 @@ def insight_spec(
         | {"ticktext": list(PHASES.values()), "showgrid": False, "tickangle": 0, "tickfont": {"size": 10}},
         "yaxis3": {"anchor": "x3", **bytes_axis(1.05 * largest if largest > 1 else 2.0**26)},
         "annotations": [
-            panel_title(f"In a bucket{last['coverage']}, mass{last['captured_mass']} (dotted)"),
+            panel_title(f"In a bucket{last['coverage']}, mass{last['captured_mass']} (dots)"),
             panel_title("COV@10, of the catalog", "2"),
             panel_title("Memory during one step, measured", "3"),
         ],

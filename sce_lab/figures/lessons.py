@@ -147,3 +147,80 @@ def gradient_spec(gradients: pd.DataFrame) -> Spec:
         ],
     }
     return {"data": data, "layout": layout}
+
+
+_WAYS = {"uniform": ("dot", "triangle-up"), "popularity": ("solid", "circle"), "in-batch": ("dash", "square")}
+
+
+def estimates_spec(estimates: pd.DataFrame) -> Spec:
+    """The loss that sampled softmax reports over the number of negatives, beside the exact one.
+
+    Args:
+        estimates: as of :func:`sce_lab.explain.estimates`.
+    """
+    data, exact, color = [], float(estimates["exact"].iloc[0]), look("sampled").color
+    for (corrected, way), rows in estimates.groupby(["corrected", "way"], sort=False):
+        dash, symbol = _WAYS[way]
+        data.append(_line(way, rows["k"], rows["loss"], "sampled", "2" if corrected else ""))
+        data[-1] |= {"line": {"color": color, "dash": dash, "width": 2.2}, "showlegend": not corrected}
+        data[-1] |= {"marker": {"color": color, "symbol": symbol, "size": 7}, "legendgroup": way}
+        data[-1]["error_y"] = {"type": "data", "array": rows["spread"].to_numpy(), "thickness": 1.2, "width": 2}
+    ks = sorted(estimates["k"].unique())
+    x_axis = {"type": "log", "tickvals": ks, "ticktext": [f"{k:,}" for k in ks], "title": {"text": "negatives, k"}}
+    y_axis = {"range": [0, nice_ceiling(1.05 * max(exact, estimates["loss"].max()))]}
+    style = look("ce")
+    level = {"type": "line", "x0": 0, "x1": 1, "y0": exact, "y1": exact}
+    level |= {"line": {"color": style.color, "dash": style.dash, "width": 1.5}}
+    layout = {
+        "height": 330,
+        "margin": _WIDE | {"t": 60},
+        "xaxis": {"domain": [0, 0.47], **x_axis},
+        "yaxis": y_axis,
+        "xaxis2": {"domain": [0.54, 1], "anchor": "y2", **x_axis},
+        "yaxis2": {"anchor": "x2", **y_axis},
+        "shapes": [level | {"xref": f"x{panel} domain", "yref": f"y{panel}"} for panel in ("", "2")],
+        "annotations": [
+            panel_title("Loss, as the items come"),
+            panel_title("Loss, corrected by log kQ", "2"),
+            _beside("exact", 0, exact, style.color, xref="x domain", yanchor="bottom"),
+        ],
+    }
+    return {"data": data, "layout": layout}
+
+
+def pushes_spec(pushes: pd.DataFrame) -> Spec:
+    """How hard the wrong items of one position are pushed, sorted: by cross-entropy, and by one draw.
+
+    Args:
+        pushes: as of :func:`sce_lab.explain.pushes`.
+    """
+    data, notes, color = [], [], look("sampled").color
+    rank, exact = pushes["rank"].to_numpy(), pushes["exact"].to_numpy()
+    for panel, way in (("", "uniform"), ("2", "popularity")):
+        axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "showlegend": False}
+        data.append({"type": "scatter", "mode": "lines", "name": "cross-entropy", "x": rank, "y": exact, **axes})
+        data[-1] |= {"fill": "tozeroy", "line": {"color": GREY, "width": 1.2}, "fillcolor": LIGHT_GREY}
+        data[-1] |= {"hovertemplate": "cross-entropy, item %{x}: %{y:.1%}<extra></extra>"}
+        drawn = pushes[pushes[way] > 0]
+        stems = drawn.loc[drawn.index.repeat(3)]
+        x, y = np.array(stems["rank"], float), np.array(stems[way], float)
+        y[::3], y[2::3] = 0, np.nan  # from the axis up, and a gap
+        data.append({"type": "scatter", "mode": "lines", "name": way, "x": x, "y": y, **axes, "hoverinfo": "skip"})
+        data[-1] |= {"line": {"color": color, "width": 2}, "connectgaps": False}
+        data.append({"type": "scatter", "mode": "markers", "name": way, "x": drawn["rank"], "y": drawn[way], **axes})
+        data[-1] |= {"marker": {"color": color, "size": 6, "symbol": look("sampled").symbol}, "cliponaxis": False}
+        data[-1] |= {"hovertemplate": f"{way} draw, item %{{x}}: %{{y:.1%}}<extra></extra>"}
+        notes.append(panel_title(f"One draw, {way}", panel))
+    x_axis = {"type": "log", "range": [-0.05, np.log10(len(pushes)) + 0.05], "tickvals": [1, 3, 10, 30, 100, 300, 1000]}
+    x_axis |= {"title": {"text": "wrong items, the hardest first"}}
+    top = nice_ceiling(1.05 * pushes[["exact", "uniform", "popularity"]].to_numpy().max())
+    layout = {
+        "height": 310,
+        "margin": _WIDE,
+        "xaxis": {"domain": [0, 0.47], **x_axis},
+        "yaxis": {"range": [0, top], "tickformat": ".0%"},
+        "xaxis2": {"domain": [0.54, 1], "anchor": "y2", **x_axis},
+        "yaxis2": {"anchor": "x2", "range": [0, top], "tickformat": ".0%"},
+        "annotations": notes,
+    }
+    return {"data": data, "layout": layout}

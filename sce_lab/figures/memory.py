@@ -100,7 +100,7 @@ def memory_spec(
         text(workspace, 2 ** _past(np.log2(workspace), np.log2(old_workspace), octaves / 6), "2", bold=False),
     ]
     shapes = []
-    annotations = [panel_title("Peak memory of one training step"), panel_title("The loss alone (log scale)", "2")]
+    annotations = [panel_title("Peak memory of one step"), panel_title("The loss alone (log scale)", "2")]
     ends = (0.56, 0.63, 1.0) if work is None else (0.36, 0.41, 0.64)
     for panel, inside in (
         ("", free is not None and bool(free < end)),
@@ -129,6 +129,8 @@ def memory_spec(
         data += [dots("operations", operations, "3", filled), text(operations, operations, "3", bold=False)]
         data[-2]["customdata"] = [format_count(n) for n in operations]
         data[-1]["text"] = [f"{GAP}{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
+        for ticks in ("tickvals", "ticktext"):  # in less room
+            layout["xaxis"][ticks] = layout["xaxis"][ticks][::2]
         layout["xaxis3"] = {"domain": [0.69, 1], "anchor": "y3"}
         layout["xaxis3"] |= log_count_axis(operations.min() / 1.5, operations.max(), room=0.58)
         layout["yaxis3"] = {**line, "showticklabels": False, "anchor": "x3"}

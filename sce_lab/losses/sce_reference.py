@@ -78,4 +78,5 @@ def scalable_cross_entropy_reference(
         nothing = torch.full((n_positions,), -torch.inf, dtype=dtype, device=X.device)
         losses = nothing.scatter_reduce(0, rows.flatten(), slot_losses.flatten(), "amax")  # (N,)
         covered = losses != -torch.inf
-        return reduce_losses(losses, covered, target.shape, reduction)
+        loss = reduce_losses(losses, covered, target.shape, reduction)
+    return loss

@@ -29,7 +29,10 @@ def formulas(configs: Iterable[TrainingConfig], catalog_size: int) -> pd.DataFra
         rows.append(
             {
                 "loss": LOSSES[config.loss].label,
-                "formula, in bytes": formula.text,
+                # A line may break between terms, not within one.
+                "formula, in bytes": " + ".join(
+                    term.replace(" ", "\N{NO-BREAK SPACE}") for term, _, _ in formula.terms
+                ),
                 "gives": format_bytes(formula.bytes),
                 "the code takes": format_bytes(predict_memory(config, catalog_size).loss_workspace),
                 "what it means": formula.note,

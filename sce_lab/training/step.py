@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch
-from sce_lab.losses import make_loss
+from sce_lab.losses import LossModule, make_loss
 from sce_lab.model import SASRec
 from sce_lab.optimizers import RowSparseAdam, add_rows
 from sce_lab.training.config import TrainingConfig, takes
@@ -65,6 +66,33 @@ def training_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return StepResult(value.detach())
+
+
+def looking_inside(step: StepFunction = training_step, every: int = 10) -> StepFunction:
+    """A step function that asks a loss which has statistics (SCE) for them at every ``every``-th step.
+
+    They cost the search of the buckets once more, and a softmax over the whole catalog at a few hundred positions. What
+    is learned is the same. The steps are chosen so that a step function that measures memory measures others, if its
+    own interval is a multiple of this one.
+    """
+    count = 0
+
+    def looked(
+        model: nn.Module, loss: LossModule, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase
+    ) -> StepResult:
+        nonlocal count
+        count += 1
+        if count % every != 5 % every:
+            return step(model, loss, optimizer, batch, phase)
+        found = []
+        hook = loss.register_forward_pre_hook(lambda module, inputs: found.append(module.statistics(*inputs)))
+        try:
+            result = step(model, loss, optimizer, batch, phase)
+        finally:
+            hook.remove()
+        return dataclasses.replace(result, statistics=found[0])
+
+    return looked
 
 
 class Stopwatch:

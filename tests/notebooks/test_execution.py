@@ -35,7 +35,14 @@ def check(done):
 
 
 def test_every_notebook_is_tested_here():
-    assert set(BY_NAME) == {"00_start_here", "01_playground", "02_memory_wall", "04_sce_step_by_step", "06_paper"}
+    assert set(BY_NAME) == {
+        "00_start_here",
+        "01_playground",
+        "02_memory_wall",
+        "03_sampled_softmax",
+        "04_sce_step_by_step",
+        "06_paper",
+    }
 
 
 def test_start_here(tmp_path):
@@ -113,7 +120,7 @@ move(batch_size=96)
 move(n_negatives=1024)
 move(n_buckets=96)
 move(bucket_size_x=192)
-move(bucket_size_y=512)
+move(bucket_size_y=768)
 move(mix_x=False)
 move(paper_rule=True)
 move(paper_rule=False)
@@ -183,7 +190,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     assert first["settings"]["mix_x"] is True
     assert sampled["settings"] == {  # the buckets stayed where the paper's rule had put them
         **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 80,
-        "bucket_size_x": 80, "bucket_size_y": 512, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
+        "bucket_size_x": 80, "bucket_size_y": 768, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
         "hidden_size": 96, "n_blocks": 1, "max_length": 10, "dropout": 0.25, "learning_rate": 0.002,
         "sampling": "popularity",
     }  # fmt: skip
@@ -245,7 +252,7 @@ import json
 from sce_lab.memory import predict_memory as predict
 assert told["sparse"]["sce"] == predict(wall.settings.config("sce"), 1_000_000).peak
 timeline.loss.value = "sampled"
-assert timeline.results()["phase"] == "loss_backward"
+assert timeline.results()["phase"] == "loss_forward"  # losses and gradients are computed in one go
 timeline.moment.value = 0
 timeline.to_next()
 assert 0 < timeline.results()["moment"] < timeline.timeline.peak
@@ -264,6 +271,42 @@ def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
     assert [told["sparse"][loss] for loss in ("ce", "cce")] == [told["catalog"][loss] for loss in ("ce", "cce")]
     for loss in ("sampled", "sce"):  # the table's gradient is gone
         assert told["catalog"][loss] - told["sparse"][loss] == pytest.approx(4 * 10**6 * 64, rel=0.15)
+
+
+SOLVE_SAMPLED = """
+assert verdict.feedback == "Line 1 is still to be filled in."
+verdict = check_sampled(lambda target_logit, logits, q: (
+    torch.cat([target_logit[None], logits - torch.log(len(q) * q)]).logsumexp(dim=0) - target_logit
+))
+"""
+
+
+def test_sampled_softmax(tmp_path):
+    done = execute(BY_NAME["03_sampled_softmax"], {}, tmp_path, extra=SOLVE_SAMPLED)
+    check(done)
+    results = done.results
+    side, plain, false, missed, factor = (guess["answer"] for guess in results["guesses"])
+    assert results["exercise"]["solved"]
+    # The sum is estimated without bias, and so its logarithm lies low.
+    assert side == "low"
+    assert results["by_hand"]["mean_sum"] == pytest.approx(results["by_hand"]["sum"])
+    assert results["by_hand"]["mean_loss"] < results["by_hand"]["loss"] - 0.01
+    # Corrected is closer, for every way of drawing with far fewer draws than items; popularity has the least spread.
+    rows = {(row["way"], row["corrected"], row["k"]): row for row in results["estimates"]}
+    for (way, corrected, k), row in rows.items():
+        other = rows[way, not corrected, k]
+        if corrected and k <= 256:
+            assert abs(row["loss"] - row["exact"]) < 0.5 * abs(other["loss"] - other["exact"]), (way, k)
+    assert plain == rows["uniform", False, 64]["loss"] < rows["uniform", True, 64]["loss"] - 1
+    assert rows["popularity", True, 64]["spread"] < 0.6 * rows["uniform", True, 64]["spread"]
+    for way in ("uniform", "popularity", "in-batch"):
+        assert rows[way, False, 1024]["loss"] > rows[way, False, 16]["loss"] + 1
+    # Popular items are targets: they are hit more often.
+    hits = results["hits"]
+    assert hits["in-batch"] > hits["popularity"] == false > 1.5 * hits["uniform"]
+    # A draw misses nearly all of the hardest, and the direction needs no more in proportion to the catalog.
+    assert int(missed) <= 2
+    assert 0.5 < factor < 4
 
 
 SOLVE_AND_MOVE = """

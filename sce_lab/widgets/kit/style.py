@@ -141,6 +141,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-table td { text-align: right; padding: 4px 8px; border-top: 1px solid var(--sce-edge); white-space: nowrap; }
 .sce-table .sce-left { text-align: left; }
 .sce-table td.sce-wrap { white-space: normal; text-align: left; color: var(--sce-soft); }
+.sce-table td.sce-wrap code { overflow-wrap: anywhere; }
 .sce-table td.sce-best { font-weight: 700; }
 .sce-scroll { overflow-x: auto; }
 .sce-empty { color: var(--sce-soft); font-size: 13px; padding: 6px 0; }

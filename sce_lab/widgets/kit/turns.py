@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from sce_lab.data.batches import Batch
-from sce_lab.losses import LossModule
 from sce_lab.memory import LiveBytes, measured_step
 from sce_lab.training import Event, Phase, Started, StepDone, StepFunction, StepResult, training_step
 from sce_lab.widgets.kit.progress import Failed
@@ -45,31 +43,6 @@ def take_turns(runs: Mapping[str, Iterable[Event]]) -> Iterator[Turn]:
             except Exception as error:
                 del waiting[name]  # and with it the model, before the others go on
                 yield Turn(name, Failed(error))
-
-
-def looking_inside(step: StepFunction, every: int = 10) -> StepFunction:
-    """A step function that asks a loss which has statistics (SCE) for them at every ``every``-th step.
-
-    They cost the search of the buckets once more, and a softmax over the whole catalog at a few hundred positions. What
-    is learned is the same. The steps are chosen so that :func:`measuring_moments` measures others, if its own interval
-    is a multiple of this one.
-    """
-    count = 0
-
-    def looked(model: nn.Module, loss: LossModule, optimizer: Any, batch: Batch, phase: Phase) -> StepResult:
-        nonlocal count
-        count += 1
-        if count % every != 5 % every:
-            return step(model, loss, optimizer, batch, phase)
-        found = []
-        hook = loss.register_forward_pre_hook(lambda module, inputs: found.append(module.statistics(*inputs)))
-        try:
-            result = step(model, loss, optimizer, batch, phase)
-        finally:
-            hook.remove()
-        return dataclasses.replace(result, statistics=found[0])
-
-    return looked
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from sce_lab.figures import LOOKS, METRICS, Curves
 from sce_lab.figures.curves import epoch_length
 from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
 from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
-from sce_lab.training import Event, Finished, Trainer
+from sce_lab.training import Event, Finished, Trainer, looking_inside
 from sce_lab.widgets.kit.progress import FAILED, FINISHED, FOLLOWED, RUNNING, STOPPED, Snapshot
-from sce_lab.widgets.kit.turns import Moments, looking_inside, measuring_moments
+from sce_lab.widgets.kit.turns import Moments, measuring_moments
 from sce_lab.widgets.playground.settings import WORLD_SEED, Settings, read_line
 
 #: What the playground adds to a run's folder.

@@ -4,10 +4,10 @@ import pytest
 import torch
 from events import fake_events
 
-from sce_lab.training import Changed, StepDone, Trainer, TrainingConfig
+from sce_lab.training import Changed, StepDone, Trainer, TrainingConfig, looking_inside
 from sce_lab.widgets.kit.live import LiveRun
 from sce_lab.widgets.kit.progress import Failed, Progress
-from sce_lab.widgets.kit.turns import Turn, looking_inside, take_turns
+from sce_lab.widgets.kit.turns import Turn, take_turns
 
 
 def until(condition, seconds=10.0):

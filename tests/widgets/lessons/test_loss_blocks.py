@@ -7,7 +7,7 @@ import pytest
 import torch
 from javascript import run
 
-from sce_lab import cross_entropy, sampled_softmax, scalable_cross_entropy_reference
+from sce_lab import cross_entropy, sampled_softmax, scalable_cross_entropy_reference, scalable_cross_entropy_statistics
 from sce_lab.widgets.lessons import loss_blocks
 from sce_lab.widgets.lessons.loss_blocks import LossBlocks, World, draws
 from sce_lab.widgets.lessons.loss_blocks.steps import LOSSES, STEPS, lines_of
@@ -73,11 +73,12 @@ def by_the_library(world, case, reduction="none"):
     elif case["loss"] == "in_batch":
         losses = sampled_softmax(x, w, target, sampling="in_batch", n_negatives=len(x), reduction=reduction)
     else:
-        sizes = {name: case[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
-        centers = torch.from_numpy(draws.centers(world.positions, case["n_buckets"], case["mix_x"], case["seed"]))
-        losses, statistics = scalable_cross_entropy_reference(
-            x, w, target, **sizes, centers=centers, reduction=reduction, return_statistics=True
+        settings = {name: case[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
+        settings["centers"] = torch.from_numpy(
+            draws.centers(world.positions, case["n_buckets"], case["mix_x"], case["seed"])
         )
+        losses = scalable_cross_entropy_reference(x, w, target, **settings, reduction=reduction)
+        statistics = scalable_cross_entropy_statistics(x, w, target, **settings)
     losses.sum().backward()
     return losses.detach().numpy(), statistics, x.grad.numpy(), w.grad.numpy()
 
@@ -203,6 +204,18 @@ def test_what_a_cell_looks_like(world):
     gradient = np.reshape(drawn["gradient"], (30, 70))
     assert ((kinds[8] == 2) == (gradient > 0)).all()
     assert ((kinds[8] == 1) == (gradient < 0)).all()
+
+
+def test_the_largest_world_and_the_most_buckets_can_be_drawn():
+    """Functions of as many arguments as there are cells overflow the stack."""
+    rng = np.random.default_rng(0)
+    world = World(rng.normal(size=(150, 2)), rng.normal(size=(500, 2)), rng.integers(0, 500, 150))
+    settings = {**BASE, "loss": "sce", "n_buckets": 24, "bucket_size_x": 150, "bucket_size_y": 500}
+    program = """
+    const result = evaluate(given.world, given.settings);
+    return [0, 1, 2, 3, 4, 5, 6, 7, 8].map((step) => paint(result, step, -1).kind.length);"""
+    drawn = run(CORE + PICTURE, program, {"world": world.as_dict(), "settings": settings})
+    assert drawn == [75_000] * 9
 
 
 def test_python_evaluates_what_is_shown(world):

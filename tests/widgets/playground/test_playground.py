@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_run_with_and_without_the_page_and_moving_s
         page.controls["catalog_size"].value = value
         time.sleep(0.05)
     page.wait(60)
-    shown = page.view.charts.training.widget.data[2].y
+    shown = page.view.charts.training.widget.data[3].y
     assert list(shown) == pytest.approx(losses)
 
 
@@ -284,7 +284,7 @@ def test_a_screen_reader_is_told_what_changes_but_not_every_step(page, no_traini
 
 def test_points_arrive_while_it_trains_and_sliders_answer_meanwhile(page, no_training):
     page.start()
-    until(lambda: len(page.view.charts.training.widget.data[2].x) > 5)
+    until(lambda: len(page.view.charts.training.widget.data[3].x) > 5)
     before = predicted(page, "sce")
     page.controls["batch_size"].value = 256
     assert predicted(page, "sce") > before

@@ -103,4 +103,4 @@ def test_a_loss_chosen_while_others_are_set(page):
     losses.value = ("ce", "sce")
     meanwhile.join()
     check(page, losses=["ce", "sampled", "sce"])
-    assert all(toggle.value for toggle in losses.toggles.values())
+    assert [name for name, toggle in losses.toggles.items() if toggle.value] == ["ce", "sampled", "sce"]

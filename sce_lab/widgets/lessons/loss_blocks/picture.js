@@ -4,6 +4,12 @@
 export const STEPS = { overview: 0, draw: 1, score: 2, rows: 3, items: 4, logits: 5, softmax: 6, largest: 7, gradient: 8 };
 const [GREY, LOOKED, OTHER, BAND, MASKED] = [0, 1, 2, 3, 4];
 
+/** The smallest of many numbers, and how far above it the largest is. */
+function lowAndSpan(values) {
+  const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
+  return [low, high - low || 1];
+}
+
 /** Kind and strength (0 to 1) of every cell. Grey is what the loss does not look at, darker for more softmax mass. */
 export function paint(result, step, bucket) {
   const { mass, looked, logits, gradient, blocks, winner, losses, world: { targets, items } } = result, C = items.length;
@@ -14,11 +20,10 @@ export function paint(result, step, bucket) {
   if (step === STEPS.overview) {
     looked.forEach((seen, cell) => { if (seen) put(cell, LOOKED, 0.22 + 0.78 * Math.sqrt(mass[cell])); });
   } else if (step === STEPS.gradient) {
-    const most = Math.max(...gradient.map(Math.abs));
+    const most = gradient.reduce((largest, g) => Math.max(largest, Math.abs(g)), 0);
     gradient.forEach((g, cell) => { if (g) put(cell, g > 0 ? OTHER : LOOKED, 0.12 + 0.88 * Math.sqrt(Math.abs(g) / most)); });
   } else if (step >= STEPS.rows) {
-    const inBlocks = blocks.flatMap(({ rows, items: taken }) => rows.flatMap((n) => taken.map((i) => logits[n * C + i])));
-    const low = Math.min(...inBlocks), span = Math.max(...inBlocks) - low || 1;
+    const [low, span] = lowAndSpan(logits.filter((_, cell) => looked[cell]));
     blocks.forEach(({ rows, items: taken, losses: slotLosses }, b) => {
       if (bucket >= 0 && b !== bucket) return;
       if (step <= STEPS.items) for (const n of rows) for (let i = 0; i < C; i++) put(n * C + i, BAND, 0.16);
@@ -94,7 +99,7 @@ export function drawPlane(canvas, result, { plane, step, bucket, position, color
   const scores = (name) => {
     const all = blocks[bucket]?.[name];
     if (step !== STEPS.score || !all) return () => 0;
-    const low = Math.min(...all), span = Math.max(...all) - low;
+    const [low, span] = lowAndSpan(all);
     return (at) => (all[at] - low) / span;
   };
   const rowScore = scores("rowScores"), itemScore = scores("itemScores");
@@ -208,7 +213,7 @@ export function drawMatrix(canvas, result, { painted, places, step, bucket, posi
 /** The scores of one bucket along the edges: its rows at the left, its columns above. */
 function strips(context, { rowScores, itemScores }, places, cw, ch, colors) {
   const draw = (scores, rect) => {
-    const low = Math.min(...scores), span = Math.max(...scores) - low;
+    const [low, span] = lowAndSpan(scores);
     scores.forEach((score, at) => {
       context.fillStyle = faded(colors.ink, 0.04 + 0.9 * ((score - low) / span) ** 2);
       context.fillRect(...rect(at));

@@ -9,7 +9,12 @@ import anywidget
 import torch
 import traitlets
 
-from sce_lab.losses import cross_entropy, sampled_softmax, scalable_cross_entropy_reference
+from sce_lab.losses import (
+    cross_entropy,
+    sampled_softmax,
+    scalable_cross_entropy_reference,
+    scalable_cross_entropy_statistics,
+)
 from sce_lab.widgets.lessons.loss_blocks import draws
 from sce_lab.widgets.lessons.loss_blocks.steps import LOSSES, STEPS, texts
 from sce_lab.widgets.lessons.loss_blocks.world import World
@@ -111,10 +116,10 @@ class LossBlocks(anywidget.AnyWidget):
                 value = sampled_softmax(x, w, target, sampling="in_batch", n_negatives=len(x))
             case "sce":
                 centers = draws.centers(self._world.positions, self.n_buckets, self.mix_x, self.seed)
-                sizes = {name: getattr(self, name) for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
-                value, statistics = scalable_cross_entropy_reference(
-                    x, w, target, **sizes, centers=torch.from_numpy(centers), return_statistics=True
-                )
+                settings = {name: getattr(self, name) for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
+                settings["centers"] = torch.from_numpy(centers)
+                value = scalable_cross_entropy_reference(x, w, target, **settings)
+                statistics = scalable_cross_entropy_statistics(x, w, target, **settings)
                 shares = {name: float(getattr(statistics, name)) for name in ("coverage", "captured_mass")}
                 return {"loss": float(value), **shares}
             case _:
