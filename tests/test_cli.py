@@ -170,9 +170,8 @@ def test_baselines_are_shown_and_kept(sce_lab, tmp_path):
     status, out, _ = sce_lab("baselines", str(data))
     assert status == 0
     assert "100.0% of the targets repeat" in out
-    assert [line.split("  ")[0] for line in out.splitlines() if "keep" in line] == [
-        "Popularity", "What follows the last item", "Seen before, then popularity",
-    ]  # fmt: skip
+    labels = ["Popularity", "What follows the last item", "Seen before, then popularity"]
+    assert [line.split("  ")[0] for line in out.splitlines() if "keep" in line] == labels
     status, out, _ = sce_lab("baselines", "synthetic", "--seen", "keep", "--record", "--folder", str(tmp_path / "r"))
     assert status == 0
     assert json.loads((tmp_path / "r" / "baselines" / "synthetic.json").read_text())["rows"][0]["seen"] == "keep"

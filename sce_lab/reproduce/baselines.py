@@ -11,16 +11,16 @@ import pandas as pd
 
 from sce_lab.data import Split
 from sce_lab.files import write_text
-from sce_lab.metrics import BASELINES, SEEN, gains, interval, metrics_apart, ranking_metrics
+from sce_lab.metrics import BASELINES, gains, interval, metrics_apart, ranking_metrics
 from sce_lab.reproduce.records import results_folder
 
 
 def rules_for(split: Split) -> list[str]:
-    """The rules about seen items that give different answers here: where no target repeats, one."""
-    repeats = split.test.repeats
-    if not repeats.any():
-        return ["exclude"]
-    return [seen for seen in SEEN if seen != "new" or not repeats.all()]
+    """The rules about seen items that give different answers here: where no target repeats, one.
+
+    "new" is not among them: it asks whom "exclude" asks besides those it must miss, and they are recorded apart.
+    """
+    return ["exclude", "keep"] if split.test.repeats.any() else ["exclude"]
 
 
 def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repeat: str = "") -> dict[str, Any]:
@@ -34,7 +34,8 @@ def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repea
             if name == "repeat" and seen != "keep":
                 continue  # without seen items it is popularity
             ranking = baseline.rank(split, split.test, seen=seen)
-            ends = {metric: interval(gains(ranking.ranks, metric)) for metric in ("HR@10", "NDCG@10")}
+            several = ("HR@10", "NDCG@10") if len(ranking.ranks) > 1 else ()
+            ends = {metric: interval(gains(ranking.ranks, metric)) for metric in several}
             row = {"baseline": name, "seen": seen, "test": ranking_metrics(ranking, split.catalog_size)}
             row["interval"] = {metric: [found.low, found.high] for metric, found in ends.items()}
             rows.append(row | {"apart": metrics_apart(ranking, split.catalog_size)})
@@ -66,7 +67,8 @@ def baselines_table(record: dict[str, Any]) -> pd.DataFrame:
 
     def row_of(row: dict[str, Any]) -> dict[str, str]:
         test, apart = row["test"], row["apart"]
-        means = {name: f"{test[name]:.4f} [{low:.4f}, {high:.4f}]" for name, (low, high) in row["interval"].items()}
+        ends = {name: " [{:.4f}, {:.4f}]".format(*ends) for name, ends in row["interval"].items()}
+        means = {name: f"{test[name]:.4f}{ends.get(name, '')}" for name in ("HR@10", "NDCG@10")}
         parts = {f"HR@10, {who}": f"{apart[who]['HR@10']:.4f}" if apart else "" for who in ("new", "repeats")}
         return {
             "model": BASELINES[row["baseline"]].label,

@@ -26,7 +26,7 @@ METRICS = ("HR@10", "NDCG@10", "COV@10")
 _COLUMNS = [
     *("dataset", "published", "baseline", "trial", "model", "loss", "seen", *METRICS),
     *(f"{name}_{what}" for what in ("sd", "low", "high") for name in METRICS),
-    *("validation", "seeds", "best_epoch", "epochs", "seconds", "peak_memory", "loss_workspace", "source"),
+    *("validation", "seeds", "best_epoch", "epochs", "seconds", "peak_memory", "loss_workspace", "source", "note"),
 ]
 _MARKS = re.compile(r"(<!-- results -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
 
@@ -57,15 +57,15 @@ def results_table(records: list[dict[str, Any]], baselines: Sequence[dict[str, A
     or not known), the test :data:`METRICS`, their ``*_sd`` over seeds (NaN for one seed) and their 95 % interval over
     users and seeds ``*_low, *_high`` (NaN where ranks were not kept), ``validation`` NDCG@10, ``seeds``, ``best_epoch,
     epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes, the largest), and ``source``: where a published
-    row stands, or the command that repeats ours. NaN: not known.
+    row stands, or the command that repeats ours; ``note``, what to know before comparing. NaN: not known.
     """
     rows = [
-        {"dataset": p.dataset, "published": True, "model": p.model, **p.metrics, "source": p.source}
+        {"dataset": p.dataset, "published": True, "model": p.model, **p.metrics, "source": p.source, "note": p.note}
         for p in PUBLISHED
         if p.dataset in DATASETS
     ]
     for record in baselines:
-        rows += [_baseline_row(record, row) for row in record["rows"] if row["seen"] != "new"]
+        rows += [_baseline_row(record, row) for row in record["rows"]]
     for record in records:
         if "withdrawn" in record:
             continue
@@ -183,7 +183,7 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
         sizes = {name.replace("_", " "): row[name] for name in ("peak_memory", "loss_workspace")}
         best = known(row["best_epoch"], " ({:.0f})")
         return {
-            "model": row["model"] + (", published" if row["published"] else ""),
+            "model": row["model"] + (", published" if row["published"] else "") + known(row["note"] or None, " ({})"),
             **{name: mean(row, name) for name in METRICS},
             "seeds": known(row["seeds"], "{:.0f}"),
             "epochs (best)": known(row["epochs"], "{:.0f}") + best,
