@@ -50,6 +50,17 @@ def test_results_are_ordered_with_their_memory(table):
     assert list(memory.text) == ["128 MiB", "8 MiB"]
 
 
+def test_what_needs_no_training_is_drawn_like_what_others_published_and_intervals_are_its_bars(table):
+    untrained = row("popularity", False, NAN, 0.02) | {"NDCG@10_low": 0.017, "NDCG@10_high": 0.023}
+    shown = results_figure(pd.concat([table, pd.DataFrame([untrained])], ignore_index=True))
+    others, ours, memory = shown.data
+    assert shown.layout.yaxis.ticktext[0] == "popularity"
+    assert list(others.marker.color) == [GREY, GREY]
+    assert list(others.error_x.array) == pytest.approx([0.003, 0.0])
+    assert list(ours.error_x.array) == [0.0, 0.001]  # no ranks were kept: seeds only
+    assert len(memory.x) == 2
+
+
 def test_published_results_alone_can_be_drawn(table):
     assert len(results_figure(table[table["published"]]).data[1].x) == 0
 

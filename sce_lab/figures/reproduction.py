@@ -24,8 +24,9 @@ _ROW = 30  # pixels a row
 def results_figure(table: pd.DataFrame) -> go.Figure:
     """Ranking quality and the memory of the loss, a row a result; the best NDCG@10 on top.
 
-    Filled marks are ours in the colour of their loss, with a bar of one standard deviation where there are several
-    seeds; hollow grey ones are published or need no training.
+    Filled marks are ours in the colour of their loss; hollow grey ones are published or need no training. A bar is the
+    95 % interval over users and seeds where it is known, otherwise one standard deviation over seeds, if there are
+    several.
 
     Args:
         table: rows of :func:`sce_lab.reproduce.results_table` of one data set.
@@ -41,7 +42,8 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
     for trained, rows in ((False, table[table["loss"].isna()]), (True, ours)):
         colors = [look(loss).color if trained else GREY for loss in rows["loss"]]
         symbols = [look(loss).symbol if trained else "diamond-open" for loss in rows["loss"]]
-        spread = rows["NDCG@10_sd"].fillna(0.0).to_numpy()
+        reach = rows["NDCG@10_high"] - rows["NDCG@10"] if "NDCG@10_high" in rows else rows["NDCG@10_sd"]
+        spread = reach.fillna(rows["NDCG@10_sd"]).fillna(0.0).to_numpy()
         data.append(
             {
                 "type": "scatter",

@@ -247,7 +247,7 @@ def snapshot_of(run: Run) -> Snapshot:
         memory=MemoryUse(**{part: int(nbytes) for part, nbytes in memory.items()}) if memory else None,
         **followed,
         changes=tuple(changes),
-        metrics=_metrics(scored.iloc[-1].filter(like="@")) if len(scored) else {},
+        metrics=_metrics(scored.iloc[-1].filter(regex="@|^users$|^repeats$")) if len(scored) else {},
         finished=Finished(**summary) if summary else None,
     )
 
