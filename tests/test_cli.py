@@ -178,6 +178,20 @@ def test_baselines_are_shown_and_kept(sce_lab, tmp_path):
     assert sce_lab("baselines", "synthetic", "--seen", "all")[0] == 2
 
 
+@pytest.mark.parametrize(("seen", "repeats"), [("exclude", r"0\.0000"), ("keep", r"0\.\d{4}|1\.0000")])
+def test_new_targets_and_repeats_are_told_apart(sce_lab, tmp_path, seen, repeats):
+    data = tmp_path / "visits.csv"
+    rows = [
+        f"{u},{(u + t) % (5 + u % 2 * 50)},{t}" for u in range(40) for t in range(9)
+    ]  # every other user goes around
+    data.write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    words = ("--dataset", str(data), "--epochs", "1", "--loss", "ce", "--seen", seen, *TINY[2:4])
+    status, out, _ = sce_lab("train", *words)
+    assert status == 0
+    assert "(20 of 40 targets repeat)" in out
+    assert re.search(rf"HR@10 of new targets and of repeats: Cross-entropy [01]\.\d{{4}} and ({repeats})\.", out)
+
+
 def test_compare_says_what_may_be_chance(sce_lab):
     status, out, _ = sce_lab("compare", "--losses", "ce,cce", "--epochs", "1", "--seen", "keep", *TINY)
     assert status == 0

@@ -20,6 +20,18 @@ def asked(split: Split, seen: str) -> str:
     return f"{text} ({repeats:,} of {len(split.test):,} targets repeat)" if repeats else text
 
 
+def apart(runs: Sequence[Run], metric: str = "HR@10") -> list[str]:
+    """What each run reaches for new targets and for those that repeat, if there are both."""
+    found = []
+    for run in runs:
+        ranks = run.ranks
+        if ranks is not None and 0 < ranks.repeats.sum() < len(ranks.repeats):
+            gained = ranks.gains(metric)
+            new, repeated = gained[:, ~ranks.repeats].mean(), gained[:, ranks.repeats].mean()
+            found.append(f"{sce_lab.LOSSES[run.config.loss].label} {new:.4f} and {repeated:.4f}")
+    return [f"{metric} of new targets and of repeats: {'; '.join(found)}."] if found else []
+
+
 def comparisons(runs: Sequence[Run], metric: str = "NDCG@10") -> list[str]:
     """A sentence for those that are not told apart, one for those that are."""
     told: dict[bool, list[str]] = {False: [], True: []}

@@ -36,7 +36,7 @@ from sce_lab.cli.options import (
 )
 from sce_lab.cli.output import check_writable, complain, say, show
 from sce_lab.cli.running import check_fits, open_data, resume_hint, stop_on_interrupt, train_with_bar
-from sce_lab.cli.scores import asked, comparisons
+from sce_lab.cli.scores import apart, asked, comparisons
 
 if TYPE_CHECKING:
     from sce_lab.runs import Run
@@ -108,7 +108,7 @@ def compare(
         raise sce_lab.memory.RanOutOfMemoryError("memory ran out with every loss: nothing was trained")
     table = sce_lab.compare_runs(done)
     show(sce_lab.for_people(table), f"{dataset}: {asked(split, seen)}")
-    for sentence in comparisons(done):
+    for sentence in (*apart(done), *comparisons(done)):
         say(sentence)
     say(f"Recorded in {done[0].folder.parent}/")
     if html is not None:
@@ -163,6 +163,8 @@ def train(
         finished = train_with_bar(config, split, source, folder, stop)
     title = f"{split.name}: {asked(split, config.seen)}"
     show(sce_lab.for_people(sce_lab.compare_runs([sce_lab.Run(folder)])), title)
+    for sentence in apart([sce_lab.Run(folder)]):
+        say(sentence)
     say(f"Recorded in {folder}")
     if finished.reason == "stopped":
         say(resume_hint(folder))
