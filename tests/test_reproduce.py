@@ -282,6 +282,23 @@ def test_where_records_are(monkeypatch, tmp_path):
     assert results_folder().parts[-3:] == ("benchmarks", "results", "reproduce")
 
 
+@pytest.mark.parametrize(
+    ("name", "lacking"), [("environment", "processor"), ("environment", "time"), ("summary", "ms")]
+)
+def test_a_run_that_lacks_what_a_record_needs_is_named(cycle_split, folders, name, lacking):
+    made(cycle_split, folders)
+    path = run_folder(TINY, 1, folders["runs"]) / f"{name}.json"
+    content = json.loads(path.read_text())
+    del content[lacking]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{name}.json does not say {lacking}, which a record needs"):
+        made(cycle_split, folders)
+    path.unlink()
+    if name == "environment":
+        with pytest.raises(ValueError, match=r"environment.json does not say"):
+            made(cycle_split, folders)
+
+
 # --------------------------------------------------------------------------------------------------------- the test set
 
 

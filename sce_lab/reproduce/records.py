@@ -185,7 +185,6 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
     config = dataclasses.asdict(recipe.config)
     del config["seed"]
     seeds = [_seed_result(run) for run in runs]
-    environments = [run.environment for run in runs]
     where = ("processor", "threads", "memory", "gpus", "system", "python", "versions")
     return {
         "dataset": recipe.dataset,
@@ -194,7 +193,7 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
         "repeat": repeat,
         "config": config,
         "split": split.summary(),
-        "environment": {name: environments[-1][name] for name in where},
+        "environment": _entries(runs[-1], "environment", where),
         "seeds": seeds,
         **summary_of_seeds(seeds),
         "together": _together(runs, split),
@@ -216,13 +215,23 @@ def _best_model(run: Run, split: Split) -> SASRec:
 
 
 def _seed_result(run: Run) -> dict[str, Any]:
-    summary = run.summary
     kept = ("reason", "epoch", "best_epoch", "step", "seconds", "validation", "ms", "memory")
     history = run.history
     evaluations = history[history["kind"] == "evaluation"]
     curve = {"epoch": evaluations["epoch"].tolist(), "NDCG@10": evaluations["NDCG@10"].round(5).tolist()}
-    result = {"seed": run.config.seed, "time": run.environment["time"], **{name: summary[name] for name in kept}}
-    return result | {"curve": curve}
+    came_out = _entries(run, "environment", ("time",)) | _entries(run, "summary", kept)
+    return {"seed": run.config.seed, **came_out, "curve": curve}
+
+
+def _entries(run: Run, table: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """What the run's ``environment`` or ``summary`` says under these names; a ValueError if it lacks one."""
+    content = getattr(run, table)
+    if missing := [name for name in names if name not in content]:
+        raise ValueError(
+            f"{run.folder / table}.json does not say {', '.join(missing)}, which a record needs: "
+            "get the file back, or move its folder away and train this seed again"
+        )
+    return {name: content[name] for name in names}
 
 
 def summary_of_seeds(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
