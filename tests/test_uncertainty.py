@@ -23,7 +23,7 @@ def test_the_bootstrap_over_users_says_the_same():
         lambda a, b, axis: a.mean(axis) - b.mean(axis),
         paired=True,
         method="percentile",
-        rng=rng,
+        random_state=rng,  # its name until scipy 1.15
         n_resamples=4000,
         vectorized=True,
     ).confidence_interval
