@@ -376,10 +376,10 @@ def test_sce_step_by_step(tmp_path):
 
 def test_a_worker_error_fails_the_notebook(tmp_path):
     broken = """
-from sce_lab.widgets import Playground
+from sce_lab.widgets.playground.session import Session
 def events(self, record, stop):
     raise FloatingPointError("the loss became nan at step 3")
-Playground._events = events
+Session._events = events
 playground.start()
 playground.wait(30)
 """
