@@ -29,6 +29,9 @@ class Page {
     this.places = null;  // where rows and columns stand
     this.position = -1;  // under the pointer
     this.root = element("div", { className: "sce-blocks" }, this.controls(), this.pictures(), this.numbers(), this.steps());
+    this.root.addEventListener("keydown", (event) => {  // arrows move the handle, not the notebook
+      if (/^(Arrow|Page|Home|End|Escape)/.test(event.key)) event.stopPropagation();
+    });
     el.append(this.root);
     this.world();
   }
