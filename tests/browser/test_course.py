@@ -17,15 +17,11 @@ def test_a_page_of_the_course(open_notebook, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for theme in ("Light", "Dark"):
         notebook.theme(theme)
-        shown = [
-            o
-            for o in page.locator(".jp-OutputArea-output").all()
-            if (o.bounding_box() or {"height": 0})["height"] > 200
-        ]
-        assert shown
-        for nth, output in enumerate(shown):
-            output.scroll_into_view_if_needed()
-            page.wait_for_timeout(300)
+        page.mouse.move(800, 500)
+        page.mouse.wheel(0, -100_000)
+        for nth in range(8):
+            page.mouse.wheel(0, 650)
+            page.wait_for_timeout(400)
             page.screenshot(path=SCREENSHOTS / f"{name}-{theme.lower()}-{nth}.png")
     assert notebook.errors == []
 
