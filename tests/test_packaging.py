@@ -293,7 +293,7 @@ class TestContinuousIntegration:
         python = checkout / "build" / "lowest" / "bin" / "python"
         python.parent.mkdir(parents=True)
         log = tmp_path / "log"
-        python.write_text(f'#!/bin/sh\n[ "$1" = - ] && exec {sys.executable} "$@"\necho "$@" >>"{log}"\n')
+        python.write_text(f'#!/bin/sh\n[ "$1" = - ] && exec "{sys.executable}" "$@"\necho "$@" >>"{log}"\n')
         python.chmod(0o755)
         tools, _ = stand_ins(tmp_path, "python3")
         run(["bash", checkout / ".ci" / "lowest", "torch==99"], path=tools)
