@@ -1,14 +1,11 @@
 """How work is cut so that temporary tensors stay small, and what of it a memory prediction has to run."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-
-T = TypeVar("T")
 
 
 class Plan(NamedTuple):
@@ -41,14 +38,6 @@ def is_fake(tensor: Tensor) -> bool:
 def without_autocast(tensor: Tensor) -> AbstractContextManager[None]:
     """Inside, operations on the device of ``tensor`` compute in the dtypes they are given."""
     return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
-
-
-def decided(real: Callable[[], T], worst: T, like: Tensor) -> T:
-    """A number, or list of numbers, that the data decide: ``real()``.
-
-    In a memory prediction (``like`` is fake) there are no data, and it is the one that takes the most memory.
-    """
-    return worst if is_fake(like) else real()
 
 
 def chunks(total: int, size: int, like: Tensor) -> list[slice]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .tiles import chunks, decided, is_fake
+from .tiles import chunks, is_fake
 
 BLOCK = 8  # scores that are searched or skipped together
 
@@ -91,7 +91,7 @@ def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None, all_in_a
     n_promising = k
     if threshold is not None:
         most = (maxima > threshold).sum(dim=1).amax()
-        most = decided(lambda: int(most), n_blocks if all_in_a_prediction else few, most)
+        most = (n_blocks if all_in_a_prediction else few) if is_fake(most) else int(most)
         n_promising = min(k, most)
         if n_promising > few:
             return None

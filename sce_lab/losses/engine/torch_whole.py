@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .problem import PositionGradients, Problem
 from .table_gradient import TableGradient
-from .tiles import Plan, chunks, decided, is_fake, tile_shape
+from .tiles import Plan, chunks, is_fake, tile_shape
 from .torch_parts import log_sum_exp_inplace, set_at_targets, softplus, take
 
 LEAST_POSITIONS = 64  # a tile with fewer spends more on going through the table and its gradient than it saves
@@ -113,7 +113,7 @@ def losses_and_gradients(
 def _with_target(valid: Tensor) -> Tensor:
     """Positions that have a target, ``(n,)``."""
     if is_fake(valid):
-        return valid.new_empty(decided(lambda: 0, len(valid), valid), dtype=torch.int64)
+        return torch.empty_like(valid, dtype=torch.int64)  # as many as there can be
     return valid.nonzero().squeeze(1)
 
 
