@@ -56,7 +56,7 @@ def reproduce(
     check_writable(watch, "--watch")
     sce_lab.training.check_device(device)
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
-    recipes = [find_recipe(dataset, name) for name in (["quick"] if quick else names)]
+    recipes = [find_recipe(dataset, name, results) for name in (["quick"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
     recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
     for recipe in recipes:
@@ -108,7 +108,7 @@ def open_test(
     from sce_lab.reproduce import find_recipe
     from sce_lab.reproduce import open_test as open_test_of
 
-    recipe = find_recipe(dataset, loss)
+    recipe = find_recipe(dataset, loss, results)
     split = open_data({"source": dataset})
     record_ = open_test_of(recipe.for_cpu() if reduced else recipe, split, runs=out, results=results)
     ends = record_["interval"]

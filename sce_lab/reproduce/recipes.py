@@ -248,7 +248,7 @@ for _recipe in _RECIPES:
     RECIPES.setdefault(_recipe.dataset, {})[_recipe.name] = _recipe
 
 
-def find_recipe(dataset: str, name: str) -> Recipe:
+def declared_recipe(dataset: str, name: str) -> Recipe:
     """The recipe of ``dataset`` called ``name``.
 
     Raises:

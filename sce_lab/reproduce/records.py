@@ -16,7 +16,7 @@ import dataclasses
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def reproduce(
     for seed in seeds:
         config = dataclasses.replace(recipe.config, seed=seed)
         run = Run(run_folder(recipe, seed, runs))
-        _check_same(run, config)
+        check_same(run, config)
         if not has_ended(run):
             train_run(config, run.folder)
             if not has_ended(run):  # stopped by a person
@@ -131,7 +131,7 @@ def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results
         run = Run(run_folder(recipe, seed["seed"], runs))
         if not run.checkpoint.exists():
             raise ValueError(f"{run.checkpoint} is missing: without its weights seed {seed['seed']} cannot be tested")
-        _check_same(run, dataclasses.replace(recipe.config, seed=seed["seed"]))
+        check_same(run, dataclasses.replace(recipe.config, seed=seed["seed"]))
         models.append(_best_model(run, split))
     seen = recipe.config.seen
     rankings = [rank_together([model], split.test, seen=seen) for model in models]
@@ -168,12 +168,17 @@ def has_ended(run: Run) -> bool:
     return run.summary.get("reason") in ("epochs", "patience")
 
 
-def _check_same(run: Run, config: Any) -> None:
+def check_same(run: Run, config: Any, may_differ: Sequence[str] = ("device",)) -> None:
+    """Refuse a run folder that holds a run of another configuration.
+
+    Raises:
+        ValueError: the message names the folder and the first difference.
+    """
     if not run.settings:
         return
     ours, theirs = (json.loads(json.dumps(dataclasses.asdict(c))) for c in (config, run.config))
     for name in ours:
-        if name != "device" and ours[name] != theirs[name]:
+        if name not in may_differ and ours[name] != theirs[name]:
             raise ValueError(
                 f"{run.folder} holds a run with {name}={theirs[name]!r}, but the recipe says {ours[name]!r}: "
                 f"move that folder away, or choose another one with --out"
@@ -193,7 +198,7 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
         "repeat": repeat,
         "config": config,
         "split": split.summary(),
-        "environment": _entries(runs[-1], "environment", where),
+        "environment": entries(runs[-1], "environment", where),
         "seeds": seeds,
         **summary_of_seeds(seeds),
         "together": _together(runs, split),
@@ -219,11 +224,11 @@ def _seed_result(run: Run) -> dict[str, Any]:
     history = run.history
     evaluations = history[history["kind"] == "evaluation"]
     curve = {"epoch": evaluations["epoch"].tolist(), "NDCG@10": evaluations["NDCG@10"].round(5).tolist()}
-    came_out = _entries(run, "environment", ("time",)) | _entries(run, "summary", kept)
+    came_out = entries(run, "environment", ("time",)) | entries(run, "summary", kept)
     return {"seed": run.config.seed, **came_out, "curve": curve}
 
 
-def _entries(run: Run, table: str, names: tuple[str, ...]) -> dict[str, Any]:
+def entries(run: Run, table: str, names: tuple[str, ...]) -> dict[str, Any]:
     """What the run's ``environment`` or ``summary`` says under these names; a ValueError if it lacks one."""
     content = getattr(run, table)
     if missing := [name for name in names if name not in content]:
