@@ -81,7 +81,7 @@ class Search:
 # The encoder of the rows called best, at the width and batch of the quick recipe: an epoch takes seconds, and has four
 # times as many steps as with the paper's batch. Its learning rate, .001, would not show in ten epochs what it reaches.
 _BEAUTY = TrainingConfig(
-    batch_size=256, max_length=50, low_pass=0.5, averaging=0.995, max_epochs=150, patience=6, evaluate_every=2
+    batch_size=256, max_length=50, low_pass=0.5, averaging=0.995, max_epochs=100, patience=5, evaluate_every=2
 )
 _LOSSES = {
     "sce": {"n_buckets": 100, "bucket_size_x": 100, "bucket_size_y": 100, "mix_x": False},  # the quick recipe's
