@@ -57,7 +57,7 @@ class SASRec(nn.Module):
         self.item_embedding = nn.Parameter(torch.empty(catalog_size, hidden_size))
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
         self.drop = Dropout(dropout, generator)
-        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, self.drop, low_pass) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(self.make_block(hidden_size, n_heads, low_pass) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
         for module in self.modules():
             if isinstance(module, Linear):
@@ -66,6 +66,10 @@ class SASRec(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter, generator=generator)
+
+    def make_block(self, hidden_size: int, n_heads: int, low_pass: float) -> Block:
+        """One of the blocks; a subclass may have others."""
+        return Block(hidden_size, n_heads, self.drop, low_pass)
 
     def forward(self, packed: Packed, embedded: Tensor | None = None) -> Tensor:
         """Outputs ``(N, D)`` of all N packed positions; each sees its own sequence up to itself and nothing else.

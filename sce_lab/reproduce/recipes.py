@@ -153,6 +153,16 @@ _RECIPES = (
     ),
     Recipe(
         "amazon_beauty",
+        "as-published",
+        TrainingConfig(
+            **_sce(202, 256),
+            encoder="sasrec_published",
+            **_BEAUTY | {"max_length": 200, "max_epochs": 300, "patience": 52},
+        ),
+        f"{_PAPER}, and what the authors' code does otherwise in the encoder and its initial weights: see `06_paper`",
+    ),
+    Recipe(
+        "amazon_beauty",
         "quick",
         TrainingConfig(**_sce(100, 100), averaging=0.995, **_BEAUTY_QUICK),
         "a quarter of the batch and smaller buckets: less to compute, and four times as many steps an epoch; the noise "
