@@ -55,8 +55,8 @@ def _searched(searches: Sequence[dict[str, Any]]) -> list[str]:
     n_trials, budget = one["rungs"][0]["trials"], one["budget"]
     chosen = "; ".join(f"{s['loss']} {', '.join(f'{k} {v}' for k, v in s['chosen'].items())}" for s in searches)
     return [
-        f"The rows called *searched* had the same search, by validation alone: {n_trials} trials and {budget} epochs for "
-        f"each loss ({space}), and then seeds of their own. It chose: {chosen}."
+        f"The rows called *searched* had the same search, by validation alone: {n_trials} trials and {budget} epochs "
+        f"for each loss ({space}), and then seeds of their own. It chose: {chosen}."
     ]
 
 

@@ -4,9 +4,9 @@ A record says what was trained, how to do it again, where and when it ran, and w
 and standard deviations in it follow from the seeds. With several seeds it also says what their models reach
 together, their scores added up. Tables are made from records and never typed.
 
-Training looks at validation only; the test is opened once (:mod:`sce_lab.reproduce.opening`). Records without ``tested_at`` that have a test are the first ones:
-there each training ended with it. Records whose configuration has no ``seen`` are of an older rule, under which seen
-items were left out but not the target.
+Training looks at validation only; the test is opened once (:mod:`sce_lab.reproduce.opening`). Records without
+``tested_at`` that have a test are the first ones: there each training ended with it. Records whose configuration has no
+``seen`` are of an older rule, under which seen items were left out but not the target.
 """
 
 from __future__ import annotations

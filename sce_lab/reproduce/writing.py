@@ -1,8 +1,8 @@
 """Results as Markdown, and the files that show them.
 
-A file holds them between two marks that say how much: ``<!-- results -->``, all of them, or ``<!-- results at a glance
--->`` on one line, what is read in a minute. :func:`update_file` writes what belongs there, and a test fails when something
-else stands there.
+A file holds them between two marks. The first says how much: ``<!-- results -->``, all of them, or
+``<!-- results at a glance -->``, what is read in a minute. :func:`update_file` writes what belongs there, and a test
+fails when something else stands there.
 """
 
 from __future__ import annotations
