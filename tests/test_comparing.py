@@ -9,6 +9,7 @@ import pytest
 from sce_lab.data import Holdout, Sequences, Split
 from sce_lab.metrics import Interval, difference
 from sce_lab.reproduce import (
+    PUBLISHED,
     Evidence,
     Recipe,
     compare_records,
@@ -136,10 +137,18 @@ def test_findings_compare_the_best_on_validation_with_every_other(folder, eviden
     sce, bce = records_called(("amazon_beauty-sce", "amazon_beauty-bce"), folder)
     found = compare_records(sce, bce, folder=folder)
     assert in_words("SASRec, SCE", "SASRec, BCE", found, bce["mean"]["NDCG@10"]) in said
-    assert found.told_apart
-    assert any(
-        "; of what was published, " in sentence and "SASRec-SCE (0.0544) below it" in sentence for sentence in said
-    )
+    low, high = sce["interval"]["NDCG@10"]
+    (beside,) = (sentence for sentence in said if "; of what was published, " in sentence)
+    assert beside.startswith(f"SASRec, SCE has NDCG@10 {sce['mean']['NDCG@10']:.4f} [{low:.4f}, {high:.4f}]; of ")
+    groups = {"below it": [], "inside, so not told apart": [], "above it": []}
+    for row in PUBLISHED:
+        if row.dataset == "amazon_beauty":
+            value = row.metrics["NDCG@10"]
+            where = "below it" if value < low else "above it" if value > high else "inside, so not told apart"
+            groups[where].append(f"{row.model} ({value:.4f})")
+    for where, models in groups.items():
+        assert (f" {where}" in beside) == bool(models)
+        assert all(model in beside for model in models)
     poor = [sentence for sentence in said if sentence.startswith("Not clearly above")]
     assert len(poor) == 2  # one for each rule
     assert all("SASRec, BCE" in sentence for sentence in poor)
@@ -173,7 +182,10 @@ def test_at_a_glance_each_loss_has_one_row_that_of_the_common_search_if_there_is
 def test_the_command_compares_two_records(sce_lab, folder):
     status, out, _ = sce_lab("results", "--compare", "amazon_beauty-sce", "amazon_beauty-bce", "--folder", str(folder))
     assert status == 0
-    assert "SASRec, SCE is ahead of SASRec, BCE in NDCG@10: +" in out
+    sce, bce = records_called(("amazon_beauty-sce", "amazon_beauty-bce"), folder)
+    for metric in ("HR@10", "NDCG@10"):
+        found = compare_records(sce, bce, metric, folder)
+        assert in_words("SASRec, SCE", "SASRec, BCE", found, bce["mean"][metric], metric) in out
     assert "The mean over 60 users" in out
     status, _, err = sce_lab("results", "--compare", "amazon_beauty-sce", "nothing", "--folder", str(folder))
     assert status == 2

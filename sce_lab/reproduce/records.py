@@ -182,7 +182,7 @@ def _seed_result(run: Run) -> dict[str, Any]:
     evaluations = history[history["kind"] == "evaluation"]
     curve = {"epoch": evaluations["epoch"].tolist(), "NDCG@10": evaluations["NDCG@10"].round(5).tolist()}
     came_out = entries(run, "environment", ("time",)) | entries(run, "summary", kept)
-    return {"seed": run.config.seed, **came_out, "curve": curve}
+    return {"seed": run.config.seed, **came_out, "cpu_seconds": run.summary.get("cpu_seconds"), "curve": curve}
 
 
 def entries(run: Run, table: str, names: tuple[str, ...]) -> dict[str, Any]:

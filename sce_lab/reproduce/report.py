@@ -19,23 +19,10 @@ METRICS = ("HR@10", "NDCG@10", "COV@10")
 RULES = {"exclude": "seen items left out", "keep": "seen items kept", "new": "new targets only"}
 """Rules about seen items, as rows name them that are not of the usual one."""
 _COLUMNS = [
-    *("dataset", "published", "baseline", "trial", "model", "loss", "seen", *METRICS),
+    *("dataset", "published", "baseline", "trial", "together", "recipe", "model", "loss", "seen", *METRICS),
     *(f"{name}_{what}" for what in ("sd", "low", "high") for name in METRICS),
-    *(
-        "HR@10_new",
-        "HR@10_repeats",
-        "recipe",
-        "together",
-        "validation",
-        "seeds",
-        "best_epoch",
-        "epochs",
-        "seconds",
-        "peak_memory",
-        "loss_workspace",
-        "source",
-        "note",
-    ),
+    *("HR@10_new", "HR@10_repeats", "validation", "seeds", "best_epoch", "epochs", "seconds", "cpu_seconds"),
+    *("peak_memory", "loss_workspace", "source", "note"),
 ]
 
 
@@ -66,9 +53,9 @@ def results_table(records: list[dict[str, Any]], baselines: Sequence[dict[str, A
     or not known), the test :data:`METRICS`, their ``*_sd`` over seeds (NaN for one seed) and their 95 % interval over
     users and seeds ``*_low, *_high`` (NaN where ranks were not kept), HR@10 of ``*_new`` targets and of ``*_repeats``
     (NaN where none repeats), ``recipe``, whether its runs are added up (``together``), ``validation`` NDCG@10,
-    ``seeds``, ``best_epoch, epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes, the largest), and
-    ``source``: where a published row stands, or the command that repeats ours; ``note``, what to know before comparing.
-    NaN: not known.
+    ``seeds``, ``best_epoch, epochs, seconds, cpu_seconds`` (means), ``peak_memory, loss_workspace`` (bytes, the
+    largest), and ``source``: where a published row stands, or the command that repeats ours; ``note``, what to know
+    before comparing. NaN: not known.
     """
     rows = [
         {"dataset": p.dataset, "published": True, "model": p.model, **p.metrics, "source": p.source, "note": p.note}
@@ -166,6 +153,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "best_epoch": sum(seed["best_epoch"] for seed in seeds) / len(seeds),
         "epochs": sum(seed["epoch"] for seed in seeds) / len(seeds),
         "seconds": mean["seconds"],
+        "cpu_seconds": _cpu_seconds(record),
         "peak_memory": _largest(seeds, "peak"),
         "loss_workspace": _largest(seeds, "loss_workspace"),
         "source": record["repeat"],
@@ -182,6 +170,7 @@ def _together_row(record: dict[str, Any], together: dict[str, Any], row: dict[st
         "together": True,
         "validation": together["validation"]["NDCG@10"],
         "seconds": n * row["seconds"],
+        "cpu_seconds": n * row["cpu_seconds"],
     }
 
 
@@ -197,6 +186,13 @@ def _other_rule_row(rule: str, found: dict[str, Any], row: dict[str, Any]) -> di
     }
 
 
+def _cpu_seconds(record: dict[str, Any]) -> float:
+    """The mean over seeds; NaN where it was not counted, or counts one of several threads only."""
+    counted = [seed.get("cpu_seconds") for seed in record["seeds"]]
+    known = record["environment"]["threads"] == 1 and None not in counted
+    return fmean(counted) if known else float("nan")
+
+
 def _largest(seeds: list[dict[str, Any]], part: str) -> float:
     """The most bytes that any seed's run measured; NaN if none was measured."""
     return max((seed["memory"][part] for seed in seeds if part in seed["memory"]), default=float("nan"))
@@ -205,8 +201,9 @@ def _largest(seeds: list[dict[str, Any]], part: str) -> float:
 def for_readers(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`results_table` as text with units, rounded; what is not known is empty.
 
-    In brackets stands the 95 % interval over users and seeds; ± is the standard deviation over seeds, where there is no
-    interval.
+    ``minutes`` are those that went by, and in brackets those of the processor where they were counted, which other work
+    on the machine does not change. In brackets behind a metric stands the 95 % interval over users and seeds; ± is the
+    standard deviation over seeds, where there is no interval.
     """
 
     def known(value: float, form: str) -> str:
@@ -228,7 +225,7 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
             **(apart if some_repeat else {}),
             "seeds": known(row["seeds"], "{:.0f}"),
             "epochs (best)": known(row["epochs"], "{:.0f}") + best,
-            "minutes": known(row["seconds"] / 60, "{:.1f}"),
+            "minutes": known(row["seconds"] / 60, "{:.1f}") + known(row["cpu_seconds"] / 60, " (CPU {:.1f})"),
             **{name: "" if pd.isna(size) else format_bytes(size) for name, size in sizes.items()},
         }
 
