@@ -132,6 +132,23 @@ def test_the_other_rule_is_that_of_the_same_models(folder, split, evidence, tmp_
     assert kept == evaluate(trainer.best_model(), split.test, seen="keep")
 
 
+def test_minutes_of_the_processor_stand_in_brackets_where_they_say_something(evidence):
+    sce = json.loads(json.dumps(evidence.records[0]))
+    assert all(seed["cpu_seconds"] > 0 for seed in sce["seeds"])
+    for seed, cpu in zip(sce["seeds"], (60, 180)):
+        seed["cpu_seconds"] = cpu
+    sce["mean"]["seconds"] = 300.0
+
+    def minutes(record):
+        shown = for_readers(Evidence([record]).table)
+        return shown.set_index("model")["minutes"]["SASRec, SCE"]
+
+    assert minutes(sce | {"environment": {"threads": 1}}) == "5.0 (CPU 2.0)"
+    assert minutes(sce | {"environment": {"threads": 2}}) == "5.0"  # it would be that of one thread of two
+    del sce["seeds"][1]["cpu_seconds"]  # a record from before it was counted
+    assert minutes(sce | {"environment": {"threads": 1}}) == "5.0"
+
+
 def test_findings_compare_the_best_on_validation_with_every_other(folder, evidence):
     said = evidence.findings("amazon_beauty")
     sce, bce = records_called(("amazon_beauty-sce", "amazon_beauty-bce"), folder)
