@@ -238,7 +238,7 @@ def test_results_shows_and_writes(sce_lab, tmp_path):
 
 
 def test_help_teaches(sce_lab):
-    for command in ("reproduce", "results", "compare", "train", "runs", "data"):
+    for command in ("reproduce", "search", "results", "compare", "train", "runs", "data"):
         status, out, _ = sce_lab(command, "--help")
         assert status == 0
         assert len(out.split()) > 20

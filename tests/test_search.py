@@ -125,3 +125,40 @@ def test_searches_are_complete_and_equal(plan):
             trial = plan.trial(loss, settings, plan.rungs[0][1])
             assert trial.config.patience >= trial.config.max_epochs == plan.rungs[0][1]
             assert set(settings) == set(plan.space)
+
+
+def test_the_command_searches_and_what_it_chose_is_trained_under_its_name(sce_lab, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
+    config = TrainingConfig(hidden_size=8, n_blocks=1, batch_size=1024, max_length=8, max_epochs=1)
+    plan = Search("synthetic", config, {"sampled": {"n_negatives": 4}}, {"dropout": (0.1, 0.2)}, rungs=((2, 1),))
+    monkeypatch.setitem(SEARCHES, "synthetic", plan)
+    records = tmp_path / "records"
+    status, out, _ = sce_lab("search", "synthetic", "--results", str(records))
+    assert status == 0
+    assert "sampled: 2 of 2 trials, best NDCG@10 0." in " ".join(out.split())
+    (found,) = read_searches(records)
+    assert found["repeat"] == "sce-lab search synthetic --loss sampled"
+    assert found["recipe"]["note"] in " ".join(out.split())
+    words = ("synthetic", "--loss", "sampled-searched", "--results", str(records))
+    assert sce_lab("reproduce", *words)[0] == 0
+    (trained,) = read_records(records)
+    assert (trained["recipe"], trained["config"]["dropout"]) == ("sampled-searched", found["chosen"]["dropout"])
+    assert trained["repeat"] == "sce-lab reproduce synthetic --loss sampled-searched"
+    assert [seed["seed"] for seed in trained["seeds"]] == [0] != [found["seed"]]
+    assert sce_lab("open-test", *words)[0] == 0
+    status, _, err = sce_lab("search", "synthetic", "--loss", "sce", "--results", str(records))
+    assert status == 2
+    assert "the search of synthetic has sampled, got 'sce'" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("found", read_searches(), ids=lambda found: f"{found['dataset']}-{found['loss']}")
+def test_recorded_searches_are_those_that_are_declared_and_chose_their_best(found):
+    plan = find_search(found["dataset"], found["loss"])
+    declared = json.loads(json.dumps({"space": plan.space, "budget": plan.budget, "seed": plan.seed}))
+    assert {name: found[name] for name in declared} == declared
+    assert [trial["settings"] for trial in found["trials"]] == plan.grid
+    last = [trial for trial in found["trials"] if trial["epochs"] == plan.rungs[-1][1]]
+    assert len(last) == plan.rungs[-1][0]
+    assert found["chosen"] == max(last, key=lambda trial: trial["validation NDCG@10"])["settings"]
+    recipe = find_recipe(found["dataset"], f"{found['loss']}-searched")
+    assert recipe.config == plan.recipe(found["loss"], found["chosen"]).config
