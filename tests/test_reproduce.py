@@ -413,6 +413,10 @@ def test_a_row_names_the_encoder_the_loss_and_what_is_special(records):
     assert model_name(record) == "SASRec, SCE (quick)"
     record["config"]["low_pass"] = 0.5
     assert model_name(record | {"recipe": "best+dropout=0.1"}) == "SASRec + running mean, SCE (best, dropout=0.1)"
+    cce = {"config": {"loss": "cce"}}
+    for name in ("ce", "cce"):
+        assert model_name(cce | {"recipe": name}) == f"SASRec, {LOSSES['cce'].label}"
+    assert model_name(cce | {"recipe": "cce-searched"}).endswith("(searched)")
     del record["config"]["low_pass"]  # records from before there was such a thing
     assert model_name(record) == "SASRec, SCE (quick)"
 

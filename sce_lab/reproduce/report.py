@@ -37,7 +37,8 @@ def model_name(record: dict[str, Any]) -> str:
     loss, recipe = record["config"]["loss"], record["recipe"]
     name, _, changes = recipe.partition("+")
     rule = record["config"].get("seen", "exclude")
-    special = [name.removeprefix(loss).lstrip("-"), *changes.split(","), "" if rule == "exclude" else SEEN[rule]]
+    named = "ce" if loss == "cce" and not name.startswith("cce") else loss  # one loss: recipes may call it either way
+    special = [name.removeprefix(named).lstrip("-"), *changes.split(","), "" if rule == "exclude" else SEEN[rule]]
     special = ", ".join(filter(None, special))
     return f"{encoder}, {LOSSES[loss].label}" + (f" ({special})" if special else "")
 

@@ -83,7 +83,8 @@ def glance_markdown(evidence: Evidence) -> str:
     dataset = trained["dataset"].iloc[0]
     rows = table[(table["dataset"] == dataset) & ~table["trial"] & ~table["together"]]
     published = rows[rows["published"]]
-    ours = rows[rows["loss"].notna() & rows["validation"].notna()].sort_values("validation", ascending=False)
+    tested = rows["loss"].notna() & rows["validation"].notna() & rows["NDCG@10"].notna()
+    ours = rows[tested].sort_values("validation", ascending=False)
     picked = [*published.index[:1], *published["NDCG@10"].nlargest(1).index, *rows[rows["baseline"]].index]
     picked += ours.index[:1].tolist()
     for _, same in ours.groupby(ours["loss"].replace("cce", "ce"), sort=False):  # one loss, computed in two ways
