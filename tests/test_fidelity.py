@@ -99,15 +99,18 @@ def test_the_gradients_are_those_of_the_loss(trainer, batch, inside):
 
 def test_bias_and_spread_are_told_apart(trainer, batch):
     """Corrected draws are right on average, uncorrected ones are not; of 16 times as many the chance is a fourth."""
+    popular = {"sampling": "popularity", "exponent": 1.0, "n_negatives": 256}
+    popular["item_counts"] = torch.from_numpy(trainer.split.item_counts)
     losses = {
         "few": make_loss("sampled", n_negatives=16),
         "many": make_loss("sampled", n_negatives=256),
-        "uncorrected": make_loss("sampled", n_negatives=16, logq_correction=False),
+        "corrected": make_loss("sampled", **popular),
+        "uncorrected": make_loss("sampled", **popular, logq_correction=False),
     }
     found = {name: rows.loc["items"] for name, rows in judged(losses, trainer, batch, draws=24).items()}
     assert found["few"]["spread"] / found["many"]["spread"] == pytest.approx(4, rel=0.25)
     assert found["many"]["bias"] < 0.2 * found["many"]["spread"]
-    assert found["uncorrected"]["bias"] > 2 * found["few"]["bias"]
+    assert found["uncorrected"]["bias"] > 3 * found["corrected"]["bias"]
     for row in found.values():
         assert row["error"] ** 2 == pytest.approx(row["bias"] ** 2 + row["spread"] ** 2, rel=0.25)
         assert row["error low"] < row["error"] < row["error high"]
