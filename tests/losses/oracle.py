@@ -8,14 +8,16 @@ def log_sum_exp(values):
     return largest + np.log(sum(np.exp(value - largest) for value in values))
 
 
-def softmax_loss(x, weight, target, negatives, offsets=None):
+def softmax_loss(x, weight, target, negatives, offsets=None, bias=None):
     """Loss of one position, its gradient in x, and its gradient in the rows of weight as {row: gradient}.
 
     ``negatives`` are rows of weight, possibly repeated; those equal to the target do not count.
-    ``offsets`` are subtracted from their logits.
+    ``offsets`` are subtracted from their logits; ``bias``, one for each item, is added to all.
     """
+    bias = np.zeros(len(weight)) if bias is None else bias
     kept = [j for j, item in enumerate(negatives) if item != target]
-    logits = [x @ weight[target]] + [x @ weight[negatives[j]] - (0.0 if offsets is None else offsets[j]) for j in kept]
+    logits = [x @ weight[target] + bias[target]]
+    logits += [x @ weight[negatives[j]] + bias[negatives[j]] - (0.0 if offsets is None else offsets[j]) for j in kept]
     log_z = log_sum_exp(logits)
     grad_x, grad_rows = -weight[target].copy(), {target: -x.copy()}
     for item, logit in zip([target, *[negatives[j] for j in kept]], logits):

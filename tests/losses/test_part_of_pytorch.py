@@ -205,16 +205,23 @@ def asked(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "combine"), [("catalog", "max"), ("columns", "max"), ("blocks", "max"), ("blocks", "logsumexp")]
+    ("kind", "combine"),
+    [("catalog", "max"), ("columns", "max"), ("blocks", "max"), ("blocks", "logsumexp"), ("blocks", "union")],
 )
-def test_operators_are_what_they_say(kind, combine):
+@pytest.mark.parametrize("biased", [False, True])
+def test_operators_are_what_they_say(kind, combine, biased):
     how = 2**20, False, "auto"
     problem = asked(kind)
-    torch.library.opcheck(block_losses, (*problem, combine, *how))
-    found = block_losses(*problem, combine, *how)
-    needs = [kind != "columns", True]
-    torch.library.opcheck(block_gradients, (torch.ones(12), *problem, *found, combine, needs, False, *how))
-    if kind != "blocks":
+    if biased:
+        outputs, table, labels, valid, *blocks = problem
+        problem = outputs, table, labels, valid, *Blocks(*blocks).plus(torch.linspace(-1, 1, 20))
+    asked_for = *problem, torch.ones(12) if biased else None, combine
+    torch.library.opcheck(block_losses, (*asked_for, *how))
+    found = block_losses(*asked_for, *how)
+    needs = [kind != "columns", True, biased]
+    arguments = torch.ones(12), *asked_for[:-1], *found, combine, needs, False, *how
+    torch.library.opcheck(block_gradients, arguments)
+    if kind != "blocks" and not biased:
         torch.library.opcheck(losses_and_gradients, (torch.ones(12), *problem, needs, False, *how))
 
 
