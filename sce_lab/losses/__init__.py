@@ -1,4 +1,4 @@
-"""The losses: full cross-entropy, sampled softmax, Scalable Cross-Entropy, binary cross-entropy.
+"""The losses: full cross-entropy, sampled softmax, CE-, RECE, Scalable Cross-Entropy, binary cross-entropy.
 
 Each is a function ``f(input (..., D), linear_weight (C, D), target (...), *, ...)`` and a thin module around it. A new
 loss is one more file and one more line in ``LOSSES``. Under those that are a softmax over some of the logits lies one
@@ -11,21 +11,25 @@ from .bce import BinaryCrossEntropyLoss, binary_cross_entropy
 from .buckets import SCEStatistics
 from .ce import CrossEntropyLoss, CutCrossEntropyLoss, cross_entropy
 from .module import LossModule
-from .proposals import InBatch, LogUniform, Popularity, Proposal, Uniform, make_proposal
-from .sampled import SampledSoftmaxLoss, sampled_softmax
+from .proposals import InBatch, LogUniform, Mixed, Popularity, Proposal, Uniform, make_proposal
+from .rece import RECELoss, reduced_cross_entropy
+from .sampled import CEMinusLoss, SampledSoftmaxLoss, sampled_softmax
 from .sce import SCELoss, scalable_cross_entropy, scalable_cross_entropy_statistics
 from .sce_reference import scalable_cross_entropy_reference
 
 __all__ = [
     "LOSSES",
     "BinaryCrossEntropyLoss",
+    "CEMinusLoss",
     "CrossEntropyLoss",
     "CutCrossEntropyLoss",
     "InBatch",
     "LogUniform",
     "LossModule",
+    "Mixed",
     "Popularity",
     "Proposal",
+    "RECELoss",
     "SCELoss",
     "SCEStatistics",
     "SampledSoftmaxLoss",
@@ -34,6 +38,7 @@ __all__ = [
     "cross_entropy",
     "make_loss",
     "make_proposal",
+    "reduced_cross_entropy",
     "sampled_softmax",
     "scalable_cross_entropy",
     "scalable_cross_entropy_reference",
@@ -43,7 +48,9 @@ __all__ = [
 LOSSES: dict[str, type[LossModule]] = {
     "ce": CrossEntropyLoss,
     "cce": CutCrossEntropyLoss,
+    "ce_minus": CEMinusLoss,
     "sampled": SampledSoftmaxLoss,
+    "rece": RECELoss,
     "sce": SCELoss,
     "bce": BinaryCrossEntropyLoss,
 }

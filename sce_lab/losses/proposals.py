@@ -12,11 +12,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .draws import draw
 from .engine import is_fake
 
-SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch")
+SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch", "mixed")
 
 
 class Negatives(NamedTuple):
-    """Drawn negatives, ``(k,)`` shared by all positions or ``(N, k)``; the three tensors have one shape."""
+    """Drawn negatives, ``(k,)`` shared by all positions, or sets of k; the three tensors have one shape."""
 
     items: Tensor
     log_expected: Tensor  # log of how often the item is expected among the draws that are not its own target
@@ -44,19 +44,19 @@ class Proposal(nn.Module):
         labels: Tensor,
         valid: Tensor,
         n_negatives: int,
-        shared: bool,
+        n_sets: int | None,
         catalog_size: int,
         generator: torch.Generator | None,
     ) -> Negatives:
-        """Negatives for targets ``labels (N,)``, ``valid`` where there is one: k for all, or k for each."""
-        shape = (n_negatives,) if shared else (len(labels), n_negatives)
+        """Negatives for targets ``labels (N,)``, ``valid`` where there is one: k for all, or so many sets of k."""
+        shape = (n_negatives,) if n_sets is None else (n_sets, n_negatives)
         return self.given(self.draw(shape, catalog_size, labels.device, generator), catalog_size)
 
     def check_own(self) -> None:
-        """Raise a ValueError if positions cannot have negatives of their own."""
+        """Raise a ValueError if there can be only one set of negatives, for the whole batch."""
 
     def given(self, items: Tensor, catalog_size: int) -> Negatives:
-        """Negatives ``(k,)`` or ``(N, k)`` that somebody else drew from Q."""
+        """Negatives ``(k,)``, or sets of k, that somebody else drew from Q."""
         return Negatives(items, log(items.shape[-1]) + self.log_probability(items, catalog_size))
 
 
@@ -151,38 +151,83 @@ class InBatch(Proposal):
         labels: Tensor,
         valid: Tensor,
         n_negatives: int,
-        shared: bool,
+        n_sets: int | None,
         catalog_size: int,
         generator: torch.Generator | None,
     ) -> Negatives:
         """Targets ``(k,)`` of up to ``n_negatives`` different positions."""
-        if not shared:
+        if n_sets is not None:
             self.check_own()
-        n_valid = valid.sum()
         keys = draw(torch.rand, labels.shape, device=labels.device, generator=generator)
         keys = keys.masked_fill(~valid, -1.0)  # last, so taken only when nothing else is left
         positions = keys.topk(min(n_negatives, len(labels))).indices
         items, usable = labels[positions], valid[positions]
-        n_drawn = usable.sum().to(_precise(labels.device))
+        return Negatives(items, self.log_expected(items, labels, valid, usable.sum(), catalog_size), usable)
+
+    def log_expected(self, items: Tensor, labels: Tensor, valid: Tensor, n_drawn: Tensor, catalog_size: int) -> Tensor:
+        """Log of how often each of the ``items`` is expected among ``n_drawn`` targets of the batch."""
+        n_valid, n_drawn = valid.sum(), n_drawn.to(_precise(labels.device))
         if self.popularity is not None:
             others = n_drawn * (n_valid - 1) / n_valid.clamp(min=1)  # the draw of one's own target never counts
-            log_expected = others.clamp(min=1e-9).log() + self.popularity.log_probability(items, catalog_size)
-        else:
-            batch = labels.masked_fill(~valid, -1).sort().values
-            count = torch.searchsorted(batch, items, right=True) - torch.searchsorted(batch, items)
-            log_expected = (n_drawn * count / n_valid.clamp(min=1)).clamp(min=1e-9).log()
-        return Negatives(items, log_expected, usable)
+            return others.clamp(min=1e-9).log() + self.popularity.log_probability(items, catalog_size)
+        batch = labels.masked_fill(~valid, -1).sort().values
+        count = torch.searchsorted(batch, items, right=True) - torch.searchsorted(batch, items)
+        return (n_drawn * count / n_valid.clamp(min=1)).clamp(min=1e-9).log()
 
     def check_own(self) -> None:
         """Refused: there is one batch only."""
-        raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
+        raise ValueError(f"shared_negatives must be True with {self._called}: it has one batch only")
 
     def given(self, items: Tensor, catalog_size: int) -> Negatives:
         """Refused: they come from the batch."""
-        raise ValueError('negatives do not go with sampling="in_batch", which takes them from the batch')
+        raise ValueError(f"negatives do not go with {self._called}, which takes them from the batch")
+
+    _called = 'sampling="in_batch"'
 
 
-def make_proposal(sampling: str | Proposal, item_counts: Tensor | None = None, exponent: float = 0.75) -> Proposal:
+class Mixed(InBatch):
+    """A share of the negatives drawn uniformly, the rest in-batch: items that nobody interacts with come up, too.
+
+    An item is expected as often as in both draws together, whichever of them brought it.
+
+    Args:
+        item_counts: ``(C,)`` training count of each item, as for :class:`InBatch`.
+        uniform_share: of the negatives, from 0 to 1.
+
+    Source: Yang et al., "Mixed negative sampling for learning two-tower neural networks in recommendations", WWW 2020.
+    """
+
+    _called = 'sampling="mixed"'
+
+    def __init__(self, item_counts: Tensor | None = None, uniform_share: float = 0.5) -> None:
+        super().__init__(item_counts)
+        if not 0 <= uniform_share <= 1:
+            raise ValueError(f"uniform_share must lie between 0 and 1, got {uniform_share!r}")
+        self.uniform_share = uniform_share
+
+    def negatives(
+        self,
+        labels: Tensor,
+        valid: Tensor,
+        n_negatives: int,
+        n_sets: int | None,
+        catalog_size: int,
+        generator: torch.Generator | None,
+    ) -> Negatives:
+        """``round(uniform_share * n_negatives)`` uniform draws after the targets of as many positions as are left."""
+        n_uniform = round(self.uniform_share * n_negatives)
+        batch = super().negatives(labels, valid, n_negatives - n_uniform, n_sets, catalog_size, generator)
+        drawn = Uniform().draw((n_uniform,), catalog_size, labels.device, generator)
+        items = torch.cat([batch.items, drawn])
+        log_expected = self.log_expected(items, labels, valid, batch.usable.sum(), catalog_size)
+        if n_uniform > 0:
+            log_expected = torch.logaddexp(log_expected, torch.full_like(log_expected, log(n_uniform / catalog_size)))
+        return Negatives(items, log_expected, torch.cat([batch.usable, torch.ones_like(drawn, dtype=torch.bool)]))
+
+
+def make_proposal(
+    sampling: str | Proposal, item_counts: Tensor | None = None, exponent: float = 0.75, uniform_share: float = 0.5
+) -> Proposal:
     """The proposal of this name in :data:`SAMPLINGS`; one that is prepared from counts is kept as long as they are.
 
     Raises:
@@ -195,18 +240,19 @@ def make_proposal(sampling: str | Proposal, item_counts: Tensor | None = None, e
     if sampling == "uniform":
         return Uniform()
     if item_counts is None:
-        if sampling == "in_batch":
-            return InBatch()
+        if sampling in ("in_batch", "mixed"):
+            return InBatch() if sampling == "in_batch" else Mixed(uniform_share=uniform_share)
         raise ValueError(f"sampling={sampling!r} needs item_counts, the training count of each item")
     make = {
         "log_uniform": lambda: LogUniform(item_counts),
         "popularity": lambda: Popularity(item_counts, exponent),
         "in_batch": lambda: InBatch(item_counts),
+        "mixed": lambda: Mixed(item_counts, uniform_share),
     }[sampling]
     if torch.compiler.is_compiling():
         return make()
     kept = _prepared.setdefault(item_counts, {})
-    key = sampling, exponent, item_counts._version
+    key = sampling, exponent, uniform_share, item_counts._version
     if key not in kept:
         kept.clear()
         kept[key] = make()

@@ -116,7 +116,9 @@ def test_blocks_equal_the_loops(combine, tile_bytes, with_bias, one_for_all, bia
     assert (slot >= 0).tolist() == expected.counted.tolist()
     if biased_items:  # the gradient of an item's bias is that of its row, with an output of 1
         wide = torch.cat([problem.input.detach().double(), torch.ones(n, 1)], dim=1)
-        rows_and_bias = torch.cat([problem.linear_weight.detach().double(), item_bias.detach().double()[:, None]], dim=1)
+        rows_and_bias = torch.cat(
+            [problem.linear_weight.detach().double(), item_bias.detach().double()[:, None]], dim=1
+        )
         whole = Problem(wide, rows_and_bias, problem.target)
         by_rows = added_up(whole, valid, *asked_for).grad_weight[:, -1]
         tolerance = 1e-10 if kind == torch.float64 else 1e-4

@@ -158,8 +158,8 @@ def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others
 
 
 @_operator(
-    f"block_gradients(Tensor grad_losses, {_PROBLEM}, Tensor? target_bias, Tensor losses, Tensor slot, Tensor log_z, str combine, "
-    f"bool[] needs, bool sparse, {_HOW}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"block_gradients(Tensor grad_losses, {_PROBLEM}, Tensor? target_bias, Tensor losses, Tensor slot, "
+    f"Tensor log_z, str combine, bool[] needs, bool sparse, {_HOW}) -> (Tensor, Tensor, Tensor, Tensor)",
     _like_gradients,
 )
 def block_gradients(

@@ -28,9 +28,7 @@ class Repeats:
         earlier = torch.where(block // WORD > word, -1, 0)  # all bits of earlier words, ...
         self.earlier = torch.where(block // WORD == word, _bit(block) - 1, earlier)  # ... those below in its own
 
-    def fill(
-        self, logits: Tensor, blocks: slice | Tensor, positions: Tensor, items: Tensor, value: float
-    ) -> None:
+    def fill(self, logits: Tensor, blocks: slice | Tensor, positions: Tensor, items: Tensor, value: float) -> None:
         """Set cells of ``logits (n_b, n_x, n_y)`` to ``value`` where position and item share an earlier block.
 
         Args:
