@@ -119,7 +119,7 @@ def compare(
 def train(
     context: typer.Context,
     dataset: DatasetOption = "synthetic",
-    loss: Annotated[str, typer.Option(help="One of ce, cce, sampled, sce, bce.")] = "sce",
+    loss: Annotated[str, typer.Option(help=f"One of {', '.join(sce_lab.LOSSES)}.")] = "sce",
     epochs: EpochsOption = 100,
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,

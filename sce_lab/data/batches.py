@@ -36,8 +36,9 @@ class Packed:
 
     @property
     def lengths(self) -> Tensor:
-        """``(n_sequences,)`` positions of each sequence, on the CPU."""
-        return torch.cat([torch.full((n,), length) for n, length in self.runs])
+        """``(n_sequences,)`` positions of each sequence: on the CPU, and without content if the items have none."""
+        device = "meta" if self.items.is_meta else "cpu"
+        return torch.cat([torch.full((n,), length, device=device) for n, length in self.runs])
 
     @property
     def last(self) -> Tensor:

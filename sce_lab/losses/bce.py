@@ -148,5 +148,11 @@ def _check(
         raise ValueError(f"calibration must lie between 0 (plain) and 1, got {calibration!r}")
 
 
-class BinaryCrossEntropyLoss(LossModule, function=binary_cross_entropy, label="BCE", check=_check):
+class BinaryCrossEntropyLoss(
+    LossModule,
+    function=binary_cross_entropy,
+    label="BCE",
+    says="Asks one question an item: is it the next? Yes for the target, no for a random one.",
+    check=_check,
+):
     """Module around :func:`binary_cross_entropy`."""

@@ -127,11 +127,22 @@ def _check(weight: Tensor | None, label_smoothing: float, logit_scale: float | T
         raise ValueError(f"weight must be (C,), one number for each item, got shape {tuple(weight.shape)}")
 
 
-class CrossEntropyLoss(LossModule, function=cross_entropy, label="Cross-entropy", check=_check):
+class CrossEntropyLoss(
+    LossModule,
+    function=cross_entropy,
+    label="Cross-entropy",
+    says="Scores every item at every position, and holds all the scores.",
+    check=_check,
+):
     """Module around :func:`cross_entropy`."""
 
 
 class CutCrossEntropyLoss(
-    LossModule, function=cross_entropy, label="Cross-entropy, logits never held", check=_check, hold_logits=False
+    LossModule,
+    function=cross_entropy,
+    label="Cross-entropy, logits never held",
+    says="The same loss, with scores made and summed up a tile at a time.",
+    check=_check,
+    hold_logits=False,
 ):
     """Module around :func:`cross_entropy` that never holds the logits."""

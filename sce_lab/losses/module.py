@@ -20,6 +20,9 @@ class LossModule(nn.Module):
     keyword arguments are the settings, with its defaults. Tensors among them are buffers that move with the module and
     stay out of its ``state_dict``; modules (a sampler) move with it, too. Settings named after the label are fixed.
 
+    For people: ``label`` is its name, ``says`` one sentence, and ``dials`` are the settings that a person turns first,
+    those of commands and sliders.
+
     Args:
         settings: keyword arguments of the function; ``check`` complains of impossible ones here and now.
 
@@ -29,6 +32,8 @@ class LossModule(nn.Module):
 
     function: ClassVar[Callable[..., Tensor]]
     label: ClassVar[str]
+    says: ClassVar[str]
+    dials: ClassVar[tuple[str, ...]]
     takes: ClassVar[frozenset[str]]  # the names of all the function's arguments
     fixed: ClassVar[dict[str, Any]]
     defaults: ClassVar[dict[str, Any]]
@@ -39,6 +44,8 @@ class LossModule(nn.Module):
         cls,
         function: Callable[..., Tensor],
         label: str,
+        says: str = "",
+        dials: tuple[str, ...] = (),
         check: Callable[..., None] | None = None,
         statistics: Callable[..., Any] | None = None,
         **fixed: Any,
@@ -49,7 +56,7 @@ class LossModule(nn.Module):
         settings = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*fixed, *_OF_A_CALL)]
         cls.function, cls.check = staticmethod(function), staticmethod(check) if check else None
         cls._statistics = staticmethod(statistics) if statistics else None
-        cls.label, cls.fixed = label, fixed
+        cls.label, cls.says, cls.dials, cls.fixed = label, says, dials, fixed
         cls.defaults = {p.name: p.default for p in settings}
         cls.__signature__ = inspect.Signature(settings)
 

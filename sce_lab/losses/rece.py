@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .buckets import BucketSizes
 from .draws import draw
-from .engine import Blocks, How, without_autocast, workspace_or_default
+from .engine import Blocks, How, chunks, without_autocast, workspace_or_default
 from .inputs import (
     Inputs,
     accumulation_dtype,
@@ -136,9 +136,11 @@ def _chunks(inputs: Inputs, linear_weight: Tensor, centers: Tensor, n_extra: int
 def _hash(vectors: Tensor, centers: Tensor, workspace_bytes: int) -> Tensor:
     """For each of the ``vectors (n, D)`` the direction with the largest inner product, ``(n_rounds, n)``."""
     n_rounds, n_buckets, dim = centers.shape
-    size = max(workspace_bytes // (centers.element_size() * (n_rounds * n_buckets + dim)), 1)
-    parts = [(centers @ part.to(centers.dtype).T).argmax(dim=1) for part in vectors.split(size)]
-    return torch.cat(parts, dim=1) if parts else torch.zeros(n_rounds, 0, dtype=torch.int64, device=vectors.device)
+    size = workspace_bytes // (centers.element_size() * (n_rounds * n_buckets + dim))
+    found = torch.empty(n_rounds, len(vectors), dtype=torch.int64, device=vectors.device)
+    for part in chunks(len(vectors), size, vectors):
+        found[:, part] = (centers @ vectors[part].to(centers.dtype).T).argmax(dim=1)
+    return found
 
 
 def _bound(chunk: Tensor, n: int | Tensor, n_chunks: int) -> Tensor:
@@ -164,5 +166,12 @@ def _check(n_buckets: int | None, n_extra_chunks: int, n_rounds: int, logit_scal
     check_scale(logit_scale)
 
 
-class RECELoss(LossModule, function=reduced_cross_entropy, label="RECE", check=_check):
+class RECELoss(
+    LossModule,
+    function=reduced_cross_entropy,
+    label="RECE",
+    says="Sorts positions and items by the direction that suits them best, and scores along the diagonal.",
+    dials=("n_buckets",),
+    check=_check,
+):
     """Module around :func:`reduced_cross_entropy`."""

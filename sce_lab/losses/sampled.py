@@ -182,7 +182,14 @@ def _check(
         proposal.check_own()
 
 
-class SampledSoftmaxLoss(LossModule, function=sampled_softmax, label="Sampled softmax", check=_check):
+class SampledSoftmaxLoss(
+    LossModule,
+    function=sampled_softmax,
+    label="Sampled softmax",
+    says="Scores a few random items and corrects for how often each is expected.",
+    dials=("n_negatives", "sampling"),
+    check=_check,
+):
     """Module around :func:`sampled_softmax`."""
 
 
@@ -190,6 +197,8 @@ class CEMinusLoss(
     LossModule,
     function=sampled_softmax,
     label="CE-",
+    says="Scores a few random items, drawn evenly, as if there were no others.",
+    dials=("n_negatives",),
     check=_check,
     sampling="uniform",
     item_counts=None,

@@ -213,6 +213,8 @@ class SCELoss(
     LossModule,
     function=scalable_cross_entropy,
     label="SCE",
+    says="Searches for the large scores: random directions gather positions and items that point their way.",
+    dials=("n_buckets", "bucket_size_x", "bucket_size_y", "mix_x"),
     check=_check,
     statistics=scalable_cross_entropy_statistics,
 ):

@@ -44,6 +44,8 @@ class Repeats:
             mine = of_position[positions] & self.earlier[blocks, word].unsqueeze(1)  # (n_b, n_x)
             if is_fake(mine) or mine.is_cuda or mine.any():
                 found |= mine.unsqueeze(2) & of_item[place].unsqueeze(1)
+            if is_fake(mine):  # one word takes what another does
+                break
         logits.masked_fill_(found != 0, value)
 
 
