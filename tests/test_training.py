@@ -406,7 +406,7 @@ def test_a_bad_setting_is_named_with_its_value(setting, value):
 @pytest.mark.parametrize(
     ("loss", "settings", "sentence"),
     [
-        ("sce", {"n_negatives": 3}, "the loss sce takes bucket_size_x, .*; got a setting 'n_negatives'"),
+        ("sce", {"n_rounds": 3}, "the loss sce takes bucket_size_x, .*; got a setting 'n_rounds'"),
         ("ce", {"reduction": "none"}, "the loss ce takes .*; got a setting 'reduction'"),
         ("sampled", {"item_counts": [1, 2]}, "got a setting 'item_counts'"),
         ("sampled", {"generator": None}, "got a setting 'generator'"),

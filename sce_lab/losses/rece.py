@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .buckets import BucketSizes
 from .draws import draw
-from .engine import Blocks, How, chunks, without_autocast, workspace_or_default
+from .engine import Blocks, How, best_direction, without_autocast, workspace_or_default
 from .inputs import (
     Inputs,
     accumulation_dtype,
@@ -118,9 +118,10 @@ def _chunks(inputs: Inputs, linear_weight: Tensor, centers: Tensor, n_extra: int
     """The chunks of all rounds, one block each. That is a choice: it has no gradient."""
     n_buckets, (outputs, _, valid, _), catalog_size = centers.shape[1], inputs, len(linear_weight)
     n_positions = len(outputs)
-    hashes = _hash(outputs, centers, workspace_bytes).where(valid, n_buckets)  # without a target: behind all others
+    hashes = best_direction(outputs, centers, workspace_bytes)
+    hashes = hashes.where(valid, n_buckets)  # without a target: behind all others
     positions = hashes.argsort(dim=1, stable=True)  # (n_rounds, N)
-    items = _hash(linear_weight, centers, workspace_bytes).argsort(dim=1, stable=True)  # (n_rounds, C)
+    items = best_direction(linear_weight, centers, workspace_bytes).argsort(dim=1, stable=True)  # (n_rounds, C)
 
     chunk = torch.arange(n_buckets, device=items.device)
     most = -(-n_positions // n_buckets)
@@ -131,16 +132,6 @@ def _chunks(inputs: Inputs, linear_weight: Tensor, centers: Tensor, n_extra: int
     near = near.where(near >= 0, catalog_size).sort(dim=1).values  # what is not there comes last
     bias = torch.zeros_like(near, dtype=centers.dtype).masked_fill_(near == catalog_size, -math.inf)
     return Blocks(rows, near.clamp_(max=catalog_size - 1), bias)
-
-
-def _hash(vectors: Tensor, centers: Tensor, workspace_bytes: int) -> Tensor:
-    """For each of the ``vectors (n, D)`` the direction with the largest inner product, ``(n_rounds, n)``."""
-    n_rounds, n_buckets, dim = centers.shape
-    size = workspace_bytes // (centers.element_size() * (n_rounds * n_buckets + dim))
-    found = torch.empty(n_rounds, len(vectors), dtype=torch.int64, device=vectors.device)
-    for part in chunks(len(vectors), size, vectors):
-        found[:, part] = (centers @ vectors[part].to(centers.dtype).T).argmax(dim=1)
-    return found
 
 
 def _bound(chunk: Tensor, n: int | Tensor, n_chunks: int) -> Tensor:

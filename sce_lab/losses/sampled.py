@@ -122,6 +122,8 @@ def sampled_softmax(
     check_sharing(shared_negatives)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
     proposal, catalog_size = make_proposal(sampling, item_counts, exponent, uniform_share), len(linear_weight)
+    if shared_negatives is not True:
+        proposal.check_own()
     by_sequence = shared_negatives == "sequence"
     pieces = cut_sequences(lengths, target.shape, input.device) if by_sequence else None
     n_sequences = pieces.n_sequences if by_sequence else None

@@ -1,5 +1,7 @@
 """The losses in float64 with explicit loops and hand-made gradients. Shares nothing with the library."""
 
+import itertools
+
 import numpy as np
 
 
@@ -207,7 +209,7 @@ def moved_centers(outputs, valid, centers, steps):
 def chunks(n_chunks, order):
     """Consecutive parts of a list, as equal as can be."""
     bounds = [(2 * c * len(order) + n_chunks) // (2 * n_chunks) for c in range(n_chunks + 1)]
-    return [order[begin:end] for begin, end in zip(bounds, bounds[1:])]
+    return [order[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
 def reduced_cross_entropy(outputs, weight, target, centers, n_extra, ignore_index=-100):

@@ -6,9 +6,9 @@ Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how 
 """
 
 from .autograd import How, softmax_loss, softmax_losses
-from .operators import IMPLEMENTATIONS, topk
+from .operators import IMPLEMENTATIONS, best_direction, topk
 from .problem import Blocks, Combine, Problem
-from .tiles import DEFAULT_WORKSPACE_BYTES, chunks, is_fake, without_autocast, workspace_or_default
+from .tiles import DEFAULT_WORKSPACE_BYTES, is_fake, without_autocast, workspace_or_default
 
 __all__ = [
     "DEFAULT_WORKSPACE_BYTES",
@@ -17,7 +17,7 @@ __all__ = [
     "Combine",
     "How",
     "Problem",
-    "chunks",
+    "best_direction",
     "is_fake",
     "softmax_loss",
     "softmax_losses",

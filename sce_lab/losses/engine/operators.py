@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .backend import Backend, choose
 from .problem import Blocks, PositionGradients, Problem, Slots
-from .tiles import Plan, without_autocast
+from .tiles import Plan, chunks, without_autocast
 from .torch_parts import softplus
 
 #: What each operator runs.
@@ -59,6 +59,22 @@ def topk(
     """See :meth:`.backend.Backend.topk`; no gradient: it is a choice."""
     plan = Plan(queries.dtype, workspace_bytes, deterministic)
     return choose(backend, queries, table, plan).topk(queries, table, k, allowed, workspace_bytes)
+
+
+@_operator(
+    "best_direction(Tensor vectors, Tensor directions, SymInt workspace_bytes) -> Tensor",
+    lambda vectors, directions, *_: vectors.new_empty((directions.shape[0], vectors.shape[0]), dtype=torch.int64),
+)
+def best_direction(vectors: Tensor, directions: Tensor, workspace_bytes: int) -> Tensor:
+    """For each of the ``vectors (N, D)`` the one of ``directions (S, n, D)`` with the largest product: a hash.
+
+    ``(S, N)`` int64; of equals the first. No gradient: it is a choice.
+    """
+    n_sets, n, dim = directions.shape
+    found = torch.empty(n_sets, len(vectors), dtype=torch.int64, device=vectors.device)
+    for part in chunks(len(vectors), workspace_bytes // (directions.element_size() * (n_sets * n + dim)), vectors):
+        found[:, part] = (directions @ vectors[part].to(directions.dtype).T).argmax(dim=1)
+    return found
 
 
 def _like_losses(outputs: Tensor, table: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
