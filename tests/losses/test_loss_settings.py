@@ -47,10 +47,7 @@ WRONG = [
         (loss, {"shared_negatives": "user"}, 'shared_negatives must be True, "sequence" or False, got .user')
         for loss in ("sampled", "ce_minus", "bce")
     ),
-    *(
-        ("ce", {"label_smoothing": value}, f"label_smoothing must lie between 0 and 1, got {value}")
-        for value in (-1, 2)
-    ),
+    ("ce", {"label_smoothing": 2}, "label_smoothing must lie between 0 and 1, got 2"),
     ("cce", {"weight": torch.ones(5, 10)}, r"weight must be \(C,\), .*got shape \(5, 10\)"),
     ("sampled", {"sampling": "mixed", "uniform_share": 1.5}, "uniform_share must lie between 0 and 1, got 1.5"),
     (
@@ -59,7 +56,7 @@ WRONG = [
         'shared_negatives must be True with sampling="m',
     ),
     ("sampled", {"sampling": "in_batch", "shared_negatives": False}, 'shared_negatives must be True with sampling="in'),
-    *(("sce", {name: -1}, f"{name} must be a whole number, 0 for none, got -1") for name in ("kmeans_steps",)),
+    ("sce", {"kmeans_steps": -1}, "kmeans_steps must be a whole number, 0 for none, got -1"),
     ("sce", {"n_negatives": 2.5}, "n_negatives must be a whole number, 0 for none, got 2.5"),
     ("sce", {"combine": "sum"}, "combine must be one of max, logsumexp, union, got 'sum'"),
     ("sce", {"items_near": "target"}, "items_near must be one of center, positions, got 'target'"),
@@ -123,7 +120,7 @@ def test_a_bias_that_does_not_fit_is_refused(loss, bias):
 @pytest.mark.parametrize("lengths", [torch.tensor([3, 20]), torch.tensor([30.0]), torch.tensor([[30]])])
 def test_lengths_that_do_not_add_up_are_refused(lengths):
     loss = make_loss("ce_minus", shared_negatives="sequence")
-    with pytest.raises(ValueError, match="lengths must be .* add up to the 30 positions, got"):
+    with pytest.raises(ValueError, match=r"lengths must be .* add up to the 30 positions, got"):
         loss(*make_problem().arguments, lengths=lengths)
     with pytest.raises(ValueError, match=r"negatives must be \(2, 'k'\) .*got shape \(3, 4\)"):
         loss(*make_problem().arguments, lengths=torch.tensor([10, 20]), negatives=torch.zeros(3, 4, dtype=torch.int64))
