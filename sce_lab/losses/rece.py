@@ -10,7 +10,6 @@ from .buckets import BucketSizes
 from .draws import draw
 from .engine import Blocks, How, best_direction, without_autocast, workspace_or_default
 from .inputs import (
-    Inputs,
     accumulation_dtype,
     check_positive,
     check_reduction,
@@ -108,16 +107,27 @@ def reduced_cross_entropy(
             centers = draw(torch.randn, *shape, device=input.device, generator=generator, dtype=dtype)
         elif centers.shape != shape:
             raise ValueError(f"centers must be (n_rounds, n_buckets, D) = {shape}, got {tuple(centers.shape)}")
-        blocks = _chunks(inputs, linear_weight, centers.to(input.device, dtype), n_extra_chunks, workspace_bytes)
+        centers = centers.to(input.device, dtype)
+        blocks = chunk_blocks(inputs.outputs, linear_weight, inputs.valid, centers, n_extra_chunks, workspace_bytes)
         losses, slot = block_losses(inputs, linear_weight, blocks, how, "max" if n_rounds == 1 else "union")
         return reduce_losses(losses, slot >= 0, target.shape, reduction)
 
 
 @torch.no_grad()
-def _chunks(inputs: Inputs, linear_weight: Tensor, centers: Tensor, n_extra: int, workspace_bytes: int) -> Blocks:
-    """The chunks of all rounds, one block each. That is a choice: it has no gradient."""
-    n_buckets, (outputs, _, valid, _), catalog_size = centers.shape[1], inputs, len(linear_weight)
-    n_positions = len(outputs)
+def chunk_blocks(
+    outputs: Tensor, linear_weight: Tensor, valid: Tensor, centers: Tensor, n_extra_chunks: int, workspace_bytes: int
+) -> Blocks:
+    """The chunks of all rounds, one block each. That is a choice: it has no gradient.
+
+    Args:
+        outputs: ``(N, D)``.
+        linear_weight: ``(C, D)``.
+        valid: ``(N,)`` bool, positions with a target.
+        centers: ``(n_rounds, n_buckets, D)``.
+        n_extra_chunks: neighbours on either side of a chunk of items.
+        workspace_bytes: for the scores of some vectors.
+    """
+    n_buckets, n_positions, catalog_size, n_extra = centers.shape[1], len(outputs), len(linear_weight), n_extra_chunks
     hashes = best_direction(outputs, centers, workspace_bytes)
     hashes = hashes.where(valid, n_buckets)  # without a target: behind all others
     positions = hashes.argsort(dim=1, stable=True)  # (n_rounds, N)
