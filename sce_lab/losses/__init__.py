@@ -11,6 +11,7 @@ from .bce import BinaryCrossEntropyLoss, binary_cross_entropy
 from .buckets import SCEStatistics
 from .ce import CrossEntropyLoss, CutCrossEntropyLoss, cross_entropy
 from .module import LossModule
+from .presets import PRESETS
 from .proposals import InBatch, LogUniform, Mixed, Popularity, Proposal, Uniform, make_proposal
 from .rece import RECELoss, reduced_cross_entropy
 from .sampled import CEMinusLoss, SampledSoftmaxLoss, sampled_softmax
@@ -19,6 +20,7 @@ from .sce_reference import scalable_cross_entropy_reference
 
 __all__ = [
     "LOSSES",
+    "PRESETS",
     "BinaryCrossEntropyLoss",
     "CEMinusLoss",
     "CrossEntropyLoss",
@@ -57,11 +59,14 @@ LOSSES: dict[str, type[LossModule]] = {
 
 
 def make_loss(name: str, **settings: Any) -> LossModule:
-    """The loss called ``name`` in :data:`LOSSES`, with these settings.
+    """The loss called ``name`` in :data:`LOSSES`, or in :data:`PRESETS`, with these settings.
 
     Raises:
         ValueError: a name that is not there, settings that the loss does not know, or values that it refuses.
     """
+    if name in PRESETS:
+        name, published, _ = PRESETS[name]
+        settings = published | settings
     if name not in LOSSES:
-        raise ValueError(f"there is no loss {name!r}; known are {', '.join(map(repr, LOSSES))}")
+        raise ValueError(f"there is no loss {name!r}; known are {', '.join(map(repr, (*LOSSES, *PRESETS)))}")
     return LOSSES[name](**settings)

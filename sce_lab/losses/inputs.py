@@ -46,8 +46,10 @@ def flatten_inputs(
             f"shape {tuple(linear_weight.shape)}"
         )
     if target.shape != input.shape[:-1]:
+        several = target.dim() == input.dim() and target.shape[:-1] == input.shape[:-1]
         raise ValueError(
             f"target must have one item per position, shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}"
+            + ("; several targets are as many positions: input.unsqueeze(-2).expand(*target.shape, D)" * several)
         )
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise ValueError(f"target holds item numbers, so its dtype must be an integer one, got {target.dtype}")

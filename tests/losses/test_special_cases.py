@@ -6,6 +6,7 @@ import torch
 from problems import make_problem
 
 from sce_lab.losses import (
+    PRESETS,
     Mixed,
     binary_cross_entropy,
     cross_entropy,
@@ -178,6 +179,15 @@ def test_a_sequence_shares_its_draws_and_no_other_has_them(name):
     parts = [part for part in losses.detach().split(lengths.tolist()) if len(part)]
     assert all(part.std() < 1e-9 for part in parts)
     assert len({round(part[0].item(), 6) for part in parts}) == 3
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_published_settings_make_a_loss(name):
+    preset = PRESETS[name]
+    loss = make_loss(name, reduction="sum")
+    assert type(loss) is type(make_loss(preset.loss))
+    assert {setting: getattr(loss, setting) for setting in preset.settings} == preset.settings
+    assert loss.reduction == "sum"
 
 
 def test_k_means_moves_centres_to_where_outputs_are():
