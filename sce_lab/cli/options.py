@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sce_lab
-from sce_lab.losses.proposals import SAMPLINGS
 
 if TYPE_CHECKING:
     from sce_lab.training import TrainingConfig
@@ -58,7 +57,7 @@ MixOption = Annotated[bool, typer.Option("--mix/--no-mix", help="SCE: draw bucke
 NegativesOption = Annotated[int, typer.Option(help="Sampled softmax, CE-: random items every target competes with.")]
 SamplingOption = Annotated[
     str,
-    typer.Option(help=f"Sampled softmax: how to draw; {', '.join(f'`{name}`' for name in SAMPLINGS)}."),
+    typer.Option(help="Sampled softmax: how to draw; `uniform`, `log_uniform`, `popularity`, `in_batch` or `mixed`."),
 ]
 SizeOption = Annotated[int, typer.Option(help="Width D of the model.")]
 BlocksOption = Annotated[int, typer.Option(help="Attention blocks of the model.")]

@@ -15,7 +15,7 @@ from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_spli
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, format_count, predict_memory, tables
-from sce_lab.widgets.kit.words import capitalised, counted
+from sce_lab.widgets.kit.words import capitalised, counted, listed
 from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
 
@@ -194,7 +194,7 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
     needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
     advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
     others = [loss for loss, need in needs.items() if need <= free]
-    if names := " and ".join(label(loss) for loss in others if loss != "cce"):
+    if names := listed([label(loss) for loss in others if loss != "cce"]):
         advice = f"{names} would fit."
     if "cce" in others:  # the same loss
         advice = f"Its logits never held, it would fit{f'; and so would {names}' if names else ''}."
