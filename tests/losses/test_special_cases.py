@@ -80,6 +80,19 @@ def test_a_union_lies_between_the_largest_loss_and_cross_entropy(seed):
     assert (union[~covered] == 0).all()
 
 
+@pytest.mark.parametrize("name", ["ce", "cce"])
+def test_several_targets_are_as_many_positions(name):
+    """As the message says that refuses them."""
+    problem, targets = make_problem(), torch.randint(50, (30, 3))
+    targets[::4, 2] = -100  # not all have three
+    x, w, _ = problem.arguments
+    with pytest.raises(ValueError, match=r"several targets are as many positions: input\.unsqueeze"):
+        make_loss(name)(x, w, targets)
+    apart = make_loss(name)(x.unsqueeze(-2).expand(*targets.shape, 8), w, targets)
+    logits, kept = (x @ w.T).log_softmax(1), targets >= 0
+    same(problem, apart, -logits.gather(1, targets.clamp(min=0))[kept].mean())
+
+
 def test_the_corrected_correction_has_the_gradient_of_the_old_one():
     problem = make_problem(ignored=0.2)
     settings = {"negatives": torch.arange(40) % 23, "reduction": "none"}
