@@ -53,9 +53,10 @@ def reduced_cross_entropy(
 
     An item that comes up in several rounds counts once. Unlike in SCE every position is in a chunk, and learns.
 
-    Memory beyond inputs and gradients: ``workspace_bytes``; the items of the chunks and their bias, ``12 * n_rounds *
-    (2 * n_extra_chunks + 1) * C`` bytes and as much again while they are sorted; with several rounds ``n_rounds *
-    n_buckets / 8`` for each position and each item, to know what comes up twice.
+    Memory beyond inputs and gradients: ``workspace_bytes``, and the chunks' items, of which there are ``n_rounds *
+    (2 * n_extra_chunks + 1) * C``: 12 bytes each are kept, with their bias, and 32 needed while they are sorted. With
+    several rounds it is some 50, and ``n_rounds * n_buckets / 8`` for each position and each item, to know what comes
+    up twice.
 
     Time: ``n_rounds * n_buckets * (N + C) * D`` products for the hashes and
     ``n_rounds * (2 * n_extra_chunks + 1) / n_buckets * N * C * D`` for the losses, three times that for the gradients.
