@@ -23,7 +23,7 @@ _NAMES = {
         "LOSSES", "PRESETS", "BinaryCrossEntropyLoss", "CEMinusLoss", "CrossEntropyLoss", "CutCrossEntropyLoss",
         "InBatch", "LogUniform", "LossModule", "Mixed", "Popularity", "Proposal", "RECELoss", "SCELoss",
         "SCEStatistics", "SampledSoftmaxLoss", "Uniform", "binary_cross_entropy", "cross_entropy", "make_loss",
-        "make_proposal", "reduced_cross_entropy", "sampled_softmax",
+        "make_proposal", "moved_centers", "reduced_cross_entropy", "sampled_softmax",
         "scalable_cross_entropy", "scalable_cross_entropy_reference", "scalable_cross_entropy_statistics",
     ),
     "memory": ("MemoryUse", "format_bytes", "free_memory", "measuring", "predict_memory"),

@@ -8,7 +8,7 @@ loss is one more file and one more line in ``LOSSES``. Under those that are a so
 from typing import Any
 
 from .bce import BinaryCrossEntropyLoss, binary_cross_entropy
-from .buckets import SCEStatistics
+from .buckets import SCEStatistics, moved_centers
 from .ce import CrossEntropyLoss, CutCrossEntropyLoss, cross_entropy
 from .module import LossModule
 from .presets import PRESETS
@@ -40,6 +40,7 @@ __all__ = [
     "cross_entropy",
     "make_loss",
     "make_proposal",
+    "moved_centers",
     "reduced_cross_entropy",
     "sampled_softmax",
     "scalable_cross_entropy",

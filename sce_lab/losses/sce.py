@@ -64,6 +64,7 @@ def scalable_cross_entropy(
       no bucket of n} e^s`` is the sum over the catalog, on average over the draws. That corrects for which items are
       included without asking how likely each was, which depends on the angle between it and the position.
     - ``kmeans_steps``: the centres move, from where they were drawn, to the means of the outputs that point their way.
+      To let them run over batches, keep them: :func:`sce_lab.losses.moved_centers` before each call, as ``centers``.
     - ``items_near="positions"``: a bucket takes the items nearest to the mean of its positions, not to its centre.
 
     Memory beyond inputs and gradients, whatever C is:

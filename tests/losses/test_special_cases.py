@@ -11,6 +11,7 @@ from sce_lab.losses import (
     binary_cross_entropy,
     cross_entropy,
     make_loss,
+    moved_centers,
     reduced_cross_entropy,
     sampled_softmax,
     scalable_cross_entropy,
@@ -205,8 +206,6 @@ def test_published_settings_make_a_loss(name):
 
 def test_k_means_moves_centres_to_where_outputs_are():
     """Three far apart groups, from centres that lie anywhere: each group gets a centre of its own direction."""
-    from sce_lab.losses.buckets import moved_centers
-
     generator = torch.Generator().manual_seed(1)
     directions = torch.eye(3)
     outputs = (directions.repeat_interleave(20, 0) + 0.05 * torch.randn(60, 3, generator=generator)) * 4
@@ -215,6 +214,17 @@ def test_k_means_moves_centres_to_where_outputs_are():
     assert (directions @ moved.T).amax(1).min() > 0.99
     torch.testing.assert_close(moved[3], start[3] / 3**0.5)  # nobody points its way
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(4))
+
+
+def test_centres_can_run_over_batches():
+    """Moved one step at a time they are where all the steps at once bring them, and so is the loss."""
+    problem, start = make_problem(), torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x, valid = problem.input.detach(), torch.ones(30, dtype=torch.bool)
+    sizes, kept = {"n_buckets": 4, "bucket_size_x": 8, "bucket_size_y": 10}, start
+    for _ in range(3):
+        kept = moved_centers(kept, x, valid, 1)
+    at_once = scalable_cross_entropy(*problem.arguments, **sizes, centers=start, kmeans_steps=3)
+    same(problem, scalable_cross_entropy(*problem.arguments, **sizes, centers=kept), at_once)
 
 
 def test_a_learned_scale_and_bias_are_learned():
