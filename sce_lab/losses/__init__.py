@@ -10,11 +10,13 @@ from typing import Any
 from .bce import BinaryCrossEntropyLoss, binary_cross_entropy
 from .buckets import SCEStatistics, moved_centers
 from .ce import CrossEntropyLoss, CutCrossEntropyLoss, cross_entropy
+from .in_batch import InBatch, Mixed
 from .module import LossModule
 from .presets import PRESETS
-from .proposals import InBatch, LogUniform, Mixed, Popularity, Proposal, Uniform, make_proposal
+from .proposals import LogUniform, Popularity, Proposal, Uniform
 from .rece import RECELoss, reduced_cross_entropy
 from .sampled import CEMinusLoss, SampledSoftmaxLoss, sampled_softmax
+from .samplings import make_proposal
 from .sce import SCELoss, scalable_cross_entropy, scalable_cross_entropy_statistics
 from .sce_reference import scalable_cross_entropy_reference
 

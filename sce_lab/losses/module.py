@@ -34,7 +34,6 @@ class LossModule(nn.Module):
     label: ClassVar[str]
     says: ClassVar[str]
     dials: ClassVar[tuple[str, ...]]
-    takes: ClassVar[frozenset[str]]  # the names of all the function's arguments
     fixed: ClassVar[dict[str, Any]]
     defaults: ClassVar[dict[str, Any]]
     check: ClassVar[Callable[..., None] | None]
@@ -52,7 +51,6 @@ class LossModule(nn.Module):
     ) -> None:
         super().__init_subclass__()
         parameters = inspect.signature(function).parameters.values()
-        cls.takes = frozenset(p.name for p in parameters)
         settings = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*fixed, *_OF_A_CALL)]
         cls.function, cls.check = staticmethod(function), staticmethod(check) if check else None
         cls._statistics = staticmethod(statistics) if statistics else None
@@ -93,7 +91,7 @@ class LossModule(nn.Module):
     @property
     def wants_lengths(self) -> bool:
         """Whether a call is to say how long the sequences are whose positions stand one behind the other."""
-        return "lengths" in self.takes and self.settings.get("shared_negatives") == "sequence"
+        return self.settings.get("shared_negatives") == "sequence"
 
     def statistics(self, input: Tensor, linear_weight: Tensor, target: Tensor, **_: Any) -> Any:
         """What the loss of these arguments looks at, if there is a function that says it; else None.

@@ -16,8 +16,9 @@ from .inputs import (
     flatten_negatives,
 )
 from .module import LossModule
-from .proposals import Negatives, Proposal, check_size, make_proposal
+from .proposals import Negatives, Proposal, check_size
 from .reduction import block_losses, reduce_losses, reduced_softmax
+from .samplings import make_proposal
 from .sequences import Pieces, cut_sequences
 
 
@@ -68,7 +69,7 @@ def sampled_softmax(
     that paper mends is a correction of the target's own logit, which was never done here.
 
     The proposals Q: ``"uniform"``, ``"log_uniform"``, ``"popularity"``, ``"in_batch"``, ``"mixed"``, or an object, see
-    :mod:`sce_lab.losses.proposals`.
+    :mod:`sce_lab.losses.proposals` and :mod:`sce_lab.losses.in_batch`.
 
     In the matrix of logits shared negatives are k columns with a bias of ``-log k Q``, one's own are k cells a row,
     those of a sequence k cells for up to 16 rows at a time.
