@@ -71,12 +71,13 @@ def with_negatives(buckets: Buckets, drawn: Tensor, inputs: Inputs, linear_weigh
     """The buckets, and after them blocks of the same width: positions and the negatives ``(k,)`` they share."""
     (rows, items), valid, k = buckets, inputs.valid, len(drawn)
     n_x, n_positions = rows.shape[1], len(valid)
-    mine = torch.arange(-(-n_positions // max(n_x, 1)) * n_x, device=rows.device)
+    n_blocks = -(-n_positions // max(n_x, 1))
+    mine = torch.arange(n_blocks * n_x, device=rows.device)
     mine = mine.where(mine < n_positions, -1)
     if not for_all:
         covered = torch.zeros_like(valid).index_fill(0, rows.flatten(), True)
         mine = mine.where((mine >= 0) & ~covered[mine], -1)
-    mine = mine.view(-1, n_x)
+    mine = mine.view(n_blocks, n_x)
 
     n_y = max(items.shape[1], k)
     dtype = accumulation_dtype(inputs.outputs.dtype, linear_weight.dtype)

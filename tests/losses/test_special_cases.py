@@ -227,6 +227,56 @@ def test_centres_can_run_over_batches():
     same(problem, scalable_cross_entropy(*problem.arguments, **sizes, centers=kept), at_once)
 
 
+SIZES = {"n_buckets": 3, "bucket_size_x": 4, "bucket_size_y": 6}
+OPTIONS = [
+    ("sce", SIZES | {"combine": "union"}),
+    ("sce", SIZES | {"n_negatives": 5}),
+    ("sce", SIZES | {"combine": "union", "n_negatives": 9, "negatives_for": "all"}),
+    ("sce", SIZES | {"kmeans_steps": 2, "items_near": "positions"}),
+    ("rece", {"n_buckets": 4, "n_rounds": 2}),
+    ("sampled", {"n_negatives": 5, "shared_negatives": "sequence"}),
+    ("sampled", {"n_negatives": 5, "positive_in_denominator": False}),
+    ("sampled", {"n_negatives": 5, "sampling": "mixed"}),
+    ("bce", {"n_negatives": 5, "shared_negatives": "sequence"}),
+    ("cce", {"label_smoothing": 0.1, "weight": torch.rand(50)}),
+]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("name", "settings"), OPTIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_options_with_no_positions_no_targets_and_whatever_stands_at_ignored_ones(name, settings, dtype):
+    loss = make_loss(name, **settings)
+    bias = torch.zeros(50, dtype=dtype, requires_grad=True)
+    for n, ignored in ((0, 0.0), (6, 1.1), (12, 0.5)):
+        problem = make_problem(n=n, dtype=dtype, ignored=ignored)
+        with torch.no_grad():
+            problem.input[problem.target == -100] = torch.nan
+        shape = (n // 3, 3)
+        x, w, target = problem.input.view(*shape, 8), problem.linear_weight, problem.target.view(shape)
+        value, *gradients = problem.backward(loss(x, w, target, linear_bias=bias, logit_scale=2.0))
+        assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert (value > 0) == bool((problem.target >= 0).any())
+        assert all(gradient.isfinite().all() for gradient in (*gradients, bias.grad))
+        assert (gradients[0][problem.target == -100] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["sampled", "ce_minus", "bce"])
+def test_sequences_of_a_batch_are_compiled(name):
+    torch.compiler.reset()
+    loss = make_loss(name, shared_negatives="sequence", n_negatives=4)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for batch in (4, 7):
+        problem = make_problem(n=batch * 5, dtype=torch.float32)
+        x, w, target = problem.input.view(batch, 5, 8), problem.linear_weight, problem.target.view(batch, 5)
+        results = []
+        for run in (loss, compiled):
+            torch.manual_seed(0)
+            results.append(problem.backward(run(x, w, target)))
+        for ours, theirs in zip(*results):
+            torch.testing.assert_close(ours, theirs)
+
+
 def test_a_learned_scale_and_bias_are_learned():
     problem = make_problem(dtype=torch.float32)
     scale, bias = torch.tensor(2.0, requires_grad=True), torch.zeros(50, requires_grad=True)

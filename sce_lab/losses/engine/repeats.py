@@ -53,9 +53,10 @@ def _bits(members: Tensor, there: Tensor, n: int) -> Tensor:
     """Bits ``(n_words, n)`` of who is where, for ``members (n_blocks, m)``, each at most once in a block."""
     n_blocks = len(members)
     block = torch.arange(n_blocks, device=members.device).unsqueeze(1)
-    bits = torch.zeros(-(-n_blocks // WORD) * n, dtype=torch.int64, device=members.device)
+    n_words = -(-n_blocks // WORD)
+    bits = torch.zeros(n_words * n, dtype=torch.int64, device=members.device)
     bit = _bit(block).where(there, 0)
-    return bits.scatter_add_(0, (block // WORD * n + members).flatten(), bit.flatten()).view(-1, n)
+    return bits.scatter_add_(0, (block // WORD * n + members).flatten(), bit.flatten()).view(n_words, n)
 
 
 def _bit(block: Tensor) -> Tensor:
