@@ -20,9 +20,10 @@ _NAMES = {
         "read_interactions", "summarize", "temporal_split",
     ),
     "losses": (
-        "LOSSES", "BinaryCrossEntropyLoss", "CrossEntropyLoss", "CutCrossEntropyLoss", "InBatch", "LogUniform",
-        "LossModule", "Popularity", "Proposal", "SCELoss", "SCEStatistics", "SampledSoftmaxLoss", "Uniform",
-        "binary_cross_entropy", "cross_entropy", "make_loss", "make_proposal", "sampled_softmax",
+        "LOSSES", "PRESETS", "BinaryCrossEntropyLoss", "CEMinusLoss", "CrossEntropyLoss", "CutCrossEntropyLoss",
+        "InBatch", "LogUniform", "LossModule", "Mixed", "Popularity", "Proposal", "RECELoss", "SCELoss",
+        "SCEStatistics", "SampledSoftmaxLoss", "Uniform", "binary_cross_entropy", "cross_entropy", "make_loss",
+        "make_proposal", "moved_centers", "reduced_cross_entropy", "sampled_softmax",
         "scalable_cross_entropy", "scalable_cross_entropy_reference", "scalable_cross_entropy_statistics",
     ),
     "memory": ("MemoryUse", "format_bytes", "free_memory", "measuring", "predict_memory"),

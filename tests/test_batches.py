@@ -88,6 +88,7 @@ def test_every_history_once_cut_to_its_recent_end(sequences, n_positions):
     for packed, users in history_batches(Sequences.from_lists(sequences), max_length, n_positions):
         rows = unpack(packed, packed.items)
         assert packed.items[packed.last].tolist() == [row[-1] for row in rows]
+        assert packed.lengths.tolist() == [len(row) for row in rows]
         assert not set(found) & set(users.tolist())
         found |= dict(zip(users.tolist(), rows))
     assert found == {i: s[-max_length:] for i, s in enumerate(sequences)}

@@ -95,11 +95,14 @@ def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["compare", "--losses", "ce,bpr"], r"--losses takes ce, cce, sampled, sce, bce, .* got 'ce,bpr'"),
+        (
+            ["compare", "--losses", "ce,bpr"],
+            r"--losses takes ce, cce, ce_minus, sampled, rece, sce, bce, .* got 'ce,bpr'",
+        ),
         (["compare", "--dataset", "beauty"], "unknown data set 'beauty': use synthetic, amazon_beauty"),
         (["compare", "--dataset", "no.csv"], "no.csv"),
         (["train", "--loss", "sce", "--n-buckets", "0"], "n_buckets .*0"),
-        (["train", "--loss", "bpr"], "loss must be one of ce, cce, sampled, sce, bce, got 'bpr'"),
+        (["train", "--loss", "bpr"], "loss must be one of ce, cce, ce_minus, sampled, rece, sce, bce, got 'bpr'"),
         (
             ["train", "--catalog-size", "30000000", "--loss", "ce"],
             r"ce over 30,000,000 items needs .* is free",

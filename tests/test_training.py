@@ -11,7 +11,7 @@ import torch
 
 from sce_lab.data.batches import history_batches, training_batches
 from sce_lab.data.splits import Holdout, Sequences, Split
-from sce_lab.losses import LOSSES, make_loss
+from sce_lab.losses import LOSSES, make_loss, sampled
 from sce_lab.metrics import SEEN, ranking_metrics
 from sce_lab.training import (
     Changed,
@@ -98,6 +98,20 @@ def test_the_same_numbers_again_also_on_two_threads(loss):
     assert first == again == third
 
 
+def test_a_loss_is_told_where_sequences_end(cycle_split, monkeypatch):
+    """The negatives of a user are the same at all of the user's positions, and no one else's."""
+    told = []
+    monkeypatch.setattr(
+        "sce_lab.losses.sampled.cut_sequences",
+        lambda lengths, *a, cut=sampled.cut_sequences: told.append(lengths) or cut(lengths, *a),
+    )
+    config = dataclasses.replace(SMALL, loss="ce_minus", loss_settings={"shared_negatives": "sequence"}, max_epochs=1)
+    losses_of(train(config, cycle_split))
+    batches = training_batches(cycle_split.train, config.batch_size, config.max_length, np.random.default_rng(0))
+    assert sum(map(len, told)) == 60
+    assert sum(lengths.sum() for lengths in told) == sum(batch.n_positions for batch in batches)
+
+
 def test_two_trainings_that_take_turns_do_not_disturb_each_other(cycle_split):
     alone = losses_of(train(SMALL, cycle_split))
     turns = [losses_of(pair) for pair in zip(*zip(train(SMALL, cycle_split), train(SMALL, cycle_split), strict=True))]
@@ -110,6 +124,9 @@ ALL_KINDS = [
     {"loss": "sampled", "loss_settings": {"sampling": "popularity"}},
     {"loss": "sampled", "loss_settings": {"sampling": "in_batch"}},
     {"loss": "bce", "item_dropout": 0.2},
+    {"loss": "ce_minus", "loss_settings": {"shared_negatives": "sequence", "n_negatives": 8}},
+    {"loss": "rece", "loss_settings": {"n_buckets": 5, "n_rounds": 2}},
+    {"loss": "sce", "loss_settings": {"combine": "union", "n_negatives": 8, "negatives_for": "all", "kmeans_steps": 1}},
 ]
 
 
@@ -406,7 +423,7 @@ def test_a_bad_setting_is_named_with_its_value(setting, value):
 @pytest.mark.parametrize(
     ("loss", "settings", "sentence"),
     [
-        ("sce", {"n_negatives": 3}, "the loss sce takes bucket_size_x, .*; got a setting 'n_negatives'"),
+        ("sce", {"n_rounds": 3}, "the loss sce takes bucket_size_x, .*; got a setting 'n_rounds'"),
         ("ce", {"reduction": "none"}, "the loss ce takes .*; got a setting 'reduction'"),
         ("sampled", {"item_counts": [1, 2]}, "got a setting 'item_counts'"),
         ("sampled", {"generator": None}, "got a setting 'generator'"),

@@ -15,6 +15,7 @@ from sce_lab.cli.options import (
     NegativesOption,
     SizeXOption,
     SizeYOption,
+    dialled,
     whole_number,
 )
 from sce_lab.cli.output import complain, say, show
@@ -46,13 +47,13 @@ def memory(
     """
     import pandas as pd
 
-    settings = {"sampled": {"n_negatives": n_negatives}, "sce": {"n_buckets": n_buckets}}
-    settings["sce"] |= {"bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y}
+    options = {"n_negatives": n_negatives, "n_buckets": n_buckets}
+    options |= {"bucket_size_x": bucket_size_x, "bucket_size_y": bucket_size_y}
     uses, configs = {}, []
     for loss in sce_lab.LOSSES:
         config = sce_lab.TrainingConfig(
             loss=loss,
-            loss_settings=settings.get(loss, {}),
+            loss_settings=dialled(loss, options),
             batch_size=batch_size,
             max_length=max_length,
             hidden_size=hidden_size,

@@ -49,15 +49,15 @@ LengthOption = Annotated[int, typer.Option(help="Longest history in items.")]
 RateOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
 BucketsOption = Annotated[
     int | None,
-    typer.Option(help="SCE: number of buckets. Default: the paper's rule, 2 * sqrt(positions in the batch)."),
+    typer.Option(help="SCE, RECE: number of buckets. Default: the paper's rule, 2 * sqrt(positions)."),
 ]
 SizeXOption = Annotated[int | None, typer.Option(help="SCE: positions a bucket takes. Default: as many as buckets.")]
 SizeYOption = Annotated[int, typer.Option(help="SCE: items a bucket takes.")]
 MixOption = Annotated[bool, typer.Option("--mix/--no-mix", help="SCE: draw bucket centres from the model's outputs.")]
-NegativesOption = Annotated[int, typer.Option(help="Sampled softmax: random items every target competes with.")]
+NegativesOption = Annotated[int, typer.Option(help="Sampled softmax, CE-: random items every target competes with.")]
 SamplingOption = Annotated[
     str,
-    typer.Option(help="Sampled softmax: how to draw; `uniform`, `log_uniform`, `popularity` or `in_batch`."),
+    typer.Option(help="Sampled softmax: how to draw; `uniform`, `log_uniform`, `popularity`, `in_batch` or `mixed`."),
 ]
 SizeOption = Annotated[int, typer.Option(help="Width D of the model.")]
 BlocksOption = Annotated[int, typer.Option(help="Attention blocks of the model.")]
@@ -77,20 +77,23 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the pr
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]
 
 
+def dialled(loss: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a command's options that the loss of this name has a dial for."""
+    dials = sce_lab.LOSSES[loss].dials if loss in sce_lab.LOSSES else ()
+    return {name: options[name] for name in dials if name in options}
+
+
 def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
     """What to train, from a command's options.
 
     Raises:
         ValueError: a setting cannot be, or the device is not there.
     """
-    sce = {name: options[name] for name in ("n_buckets", "bucket_size_x", "bucket_size_y")} | {"mix_x": options["mix"]}
-    sampled = {"n_negatives": options["n_negatives"], "sampling": options["sampling"]}
-    settings = {"sampled": sampled, "sce": sce}
     same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "patience", "seed")
     same += ("device", "seen")
     config = sce_lab.TrainingConfig(
         loss=loss,
-        loss_settings=settings.get(loss, {}),
+        loss_settings=dialled(loss, options | {"mix_x": options["mix"]}),
         max_epochs=options["epochs"],
         **{name: options[name] for name in same},
     )

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def compare(
     dataset: DatasetOption = "synthetic",
     losses: Annotated[
-        str, typer.Option(help="Which, separated by commas: ce, cce, sampled, sce, bce.")
+        str, typer.Option(help="Which, separated by commas: ce, cce, ce_minus, sampled, rece, sce, bce.")
     ] = "ce,cce,sampled,sce",
     epochs: EpochsOption = 10,
     catalog_size: CatalogOption = None,
@@ -119,7 +119,7 @@ def compare(
 def train(
     context: typer.Context,
     dataset: DatasetOption = "synthetic",
-    loss: Annotated[str, typer.Option(help="One of ce, cce, sampled, sce, bce.")] = "sce",
+    loss: Annotated[str, typer.Option(help="One of ce, cce, ce_minus, sampled, rece, sce, bce.")] = "sce",
     epochs: EpochsOption = 100,
     catalog_size: CatalogOption = None,
     patience: PatienceOption = 10,

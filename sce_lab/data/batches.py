@@ -35,10 +35,15 @@ class Packed:
     runs: tuple[tuple[int, int], ...]
 
     @property
+    def lengths(self) -> Tensor:
+        """``(n_sequences,)`` positions of each sequence: on the CPU, and without content if the items have none."""
+        device = "meta" if self.items.is_meta else "cpu"
+        return torch.cat([torch.full((n,), length, device=device) for n, length in self.runs])
+
+    @property
     def last(self) -> Tensor:
         """``(n_sequences,)`` indices of each sequence's last position in the packed row."""
-        lengths = torch.cat([torch.full((n,), length) for n, length in self.runs])
-        return lengths.cumsum(0) - 1
+        return self.lengths.cumsum(0) - 1
 
     def to(self, device: torch.device | str) -> Packed:
         """The same sequences on ``device``."""

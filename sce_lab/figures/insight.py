@@ -27,7 +27,7 @@ def insight_spec(
     *,
     epochs: float | None = None,
     moments: Mapping[str, tuple[np.ndarray, Mapping[str, int]]] | None = None,
-    losses: Sequence[str] = tuple(LOOKS),
+    losses: Sequence[str] | None = None,
 ) -> Spec:
     """Three panels. Over epochs: of SCE, the share of positions that sit in a bucket and the share of the softmax mass
     that the buckets hold; of each loss, the share of the catalog that is recommended to anybody (COV@10). And what the
@@ -38,8 +38,9 @@ def insight_spec(
         curves: by loss; ``COV@10`` of the evaluations is drawn.
         epochs: where the epoch axes should end.
         moments: by loss, bytes alive at each moment of a step, and by phase its first moment.
-        losses: which have a place.
+        losses: which have a place; default: all.
     """
+    losses = tuple(LOOKS) if losses is None else losses
     data: list[Spec] = []
     known = followed or {}
     x = known.get("epochs", np.zeros(0))

@@ -41,8 +41,13 @@ PHASE_NAMES = {
 }
 
 
-#: Dashes, from the whole line to the most broken one.
-_WHOLE = ("solid", "dash", "longdashdot", "dashdot", "dot")
+#: Dashes, from the whole line to the most broken one; others are broken in ways of their own.
+_WHOLE = ("solid", "longdash", "dash", "longdashdot", "dashdot", "dot")
+
+
+def _brokenness(loss: str) -> int:
+    dash = look(loss).dash
+    return _WHOLE.index(dash) if dash in _WHOLE else len(_WHOLE)
 
 
 def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
@@ -137,7 +142,7 @@ def growth_spec(
     data: list[Spec] = []
     names = list(curves["loss"].unique())
     # Where lines lie on one another, the more broken one is to be seen on top of the more whole one.
-    for loss in sorted(names, key=lambda loss: _WHOLE.index(look(loss).dash)):
+    for loss in sorted(names, key=_brokenness):
         rows = curves[curves["loss"] == loss]
         style, x, y = look(loss), rows["catalog_size"].to_numpy(float), rows[value].to_numpy(float)
         data.append(

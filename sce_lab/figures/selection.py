@@ -36,14 +36,15 @@ def frontier(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:
     return np.array(kept, dtype=int)
 
 
-def pareto_spec(runs: pd.DataFrame, *, selected: Collection[int] = (), losses: Sequence[str] = tuple(LOOKS)) -> Spec:
+def pareto_spec(runs: pd.DataFrame, *, selected: Collection[int] = (), losses: Sequence[str] | None = None) -> Spec:
     """NDCG@10 of runs against the peak memory of a step and against the seconds of training, the frontier as a line.
 
     Args:
         runs: columns ``number``, ``loss``, ``peak_memory`` (bytes), ``seconds``, ``NDCG@10``; a row a run.
         selected: numbers of runs to draw a ring around.
-        losses: which have a place.
+        losses: which have a place; default: all.
     """
+    losses = tuple(LOOKS) if losses is None else losses
     data: list[Spec] = []
     number, of_loss = runs["number"].to_numpy(), runs["loss"].to_numpy()
     gains = runs["NDCG@10"].to_numpy(float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,18 +43,44 @@ class Look:
 
 #: Vermilion, blue and green of Okabe and Ito's set, which colour-blind people can tell apart; blue is lighter here.
 #: The same loss without its logits is vermilion's darker relative: its square stands on a corner.
-LOOKS = {
+_TAUGHT = {
     "ce": Look("#d55e00", "dash", "square"),
     "cce": Look("#b5382f", "longdashdot", "diamond"),
     "sampled": Look("#2b83c6", "dot", "triangle-up"),
     "sce": Look("#009e73", "solid", "circle"),
 }
-_OTHER = Look("#b4629a", "dashdot", "cross")
+#: The losses that the course is about.
+TAUGHT = tuple(_TAUGHT)
+#: Beside them, dashes and markers tell apart what colours alone might not.
+_OWN = _TAUGHT | {
+    "ce_minus": Look("#6a63c8", "longdash", "triangle-down"),
+    "rece": Look("#b4629a", "dashdot", "cross"),
+    "bce": Look("#8f7a1f", "6px,2px,2px,2px", "star"),
+}
+_NEW = Look("#a06a4a", "2px,5px", "x")
+
+
+class _Looks(Mapping[str, Look]):
+    """The looks of all registered losses, in the registry's order."""
+
+    def __getitem__(self, loss: str) -> Look:
+        if loss not in LOSSES:
+            raise KeyError(loss)
+        return _OWN.get(loss, _NEW)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(LOSSES)
+
+    def __len__(self) -> int:
+        return len(LOSSES)
+
+
+LOOKS: Mapping[str, Look] = _Looks()
 
 
 def look(loss: str) -> Look:
-    """The look of ``loss``; one that is not in :data:`LOOKS` is purple."""
-    return LOOKS.get(loss, _OTHER)
+    """The look of ``loss``; one that has none of its own is brown."""
+    return _OWN.get(loss, _NEW)
 
 
 def label(loss: str) -> str:

@@ -54,10 +54,11 @@ def training_spec(
     *,
     ceiling: Mapping[str, float] | None = None,
     epochs: float | None = None,
-    losses: Sequence[str] = tuple(LOOKS),
+    losses: Sequence[str] | None = None,
     changes: Mapping[str, Changes] | None = None,
 ) -> Spec:
     """See :func:`training_figure`; ``curves`` by loss."""
+    losses = tuple(LOOKS) if losses is None else losses
     panels = {name: {loss: each.of_panel(name) for loss, each in curves.items()} for name in ("loss", *METRICS)}
     data: list[Spec] = []
     for number, (panel, drawn) in enumerate(panels.items()):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .draws import draw
@@ -95,6 +96,36 @@ def draw_centers(
         x = outputs[part].to(dtype).masked_fill(~valid[part, None], 0.0)  # (<= 4096, D)
         centers += normal(len(x)) @ x
     return centers
+
+
+@torch.no_grad()
+def moved_centers(centers: Tensor, outputs: Tensor, valid: Tensor, steps: int) -> Tensor:
+    """The ``centers (n_buckets, D)`` after some steps of spherical k-means on the outputs ``(N, D)``.
+
+    In a step each position with a target counts for the centre that its output points to most, and a centre becomes
+    the mean direction of those that count for it; one that has none stays. Lengths do not matter to a bucket.
+    """
+    centers = F.normalize(centers, dim=1)
+    for _ in range(steps):
+        sums = torch.zeros_like(centers)
+        for start in range(0, len(outputs), 4096):
+            part = slice(start, start + 4096)
+            x = F.normalize(outputs[part].to(centers.dtype).masked_fill(~valid[part, None], 0.0), dim=1)
+            sums.index_add_(0, (x @ centers.T).argmax(dim=1), x)
+        centers = torch.where((sums != 0).any(dim=1, keepdim=True), F.normalize(sums, dim=1), centers)
+    return centers
+
+
+@torch.no_grad()
+def mean_rows(outputs: Tensor, rows: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mean output ``(n_buckets, D)`` of the positions with a target of each bucket's ``rows (n_buckets, n_x)``."""
+    n_x = max(rows.shape[1], 1)
+    means = outputs.new_zeros(len(rows), outputs.shape[1], dtype=dtype)
+    for start in range(0, len(rows), max(2**20 // n_x // outputs.shape[1], 1)):
+        part = rows[start : start + max(2**20 // n_x // outputs.shape[1], 1)]
+        x = outputs[part].to(dtype).masked_fill(~valid[part].unsqueeze(2), 0.0)  # (n, n_x, D)
+        means[start : start + len(part)] = x.sum(dim=1) / n_x
+    return means
 
 
 def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,12 +1,15 @@
 """Full softmax cross-entropy: the exact loss. With its logits held it is the wall of memory; without, it is not."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .engine import Blocks, How, Problem, without_autocast, workspace_or_default
-from .inputs import check_reduction, flatten_inputs
+from .engine import Blocks, How, without_autocast, workspace_or_default
+from .inputs import Inputs, accumulation_dtype, check_reduction, check_scale, flatten_inputs
 from .module import LossModule
-from .reduction import accumulation_dtype, reduce_losses, reduced_softmax
+from .reduction import block_losses, reduce_losses, reduced_softmax
 
 
 def cross_entropy(
@@ -14,7 +17,11 @@ def cross_entropy(
     linear_weight: Tensor,
     target: Tensor,
     *,
+    linear_bias: Tensor | None = None,
     hold_logits: bool = True,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    logit_scale: float | Tensor = 1.0,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     workspace_bytes: int | None = None,
@@ -23,7 +30,15 @@ def cross_entropy(
 ) -> Tensor:
     r"""Softmax cross-entropy over the whole catalog.
 
-    .. math:: \ell_n = -\log \frac{e^{x_n \cdot w_{t_n}}}{\sum_{i=0}^{C-1} e^{x_n \cdot w_i}}
+    .. math:: \ell_n = -\log \frac{e^{s_n(t_n)}}{\sum_{i=0}^{C-1} e^{s_n(i)}},
+              \qquad s_n(i) = a \, x_n \cdot w_i + b_i
+
+    with a scale a, 1 by default, and a bias b, if there is one. With ``weight`` u and ``label_smoothing`` e a position
+    has ``(1 - e) u_t l_n + e / C sum_i u_i (log Z_n - s_n(i))``, as in ``torch.nn.functional.cross_entropy``. The
+    second sum needs no logits: ``sum_i u_i w_i`` is one vector.
+
+    A position with several targets is several positions with one output each:
+    ``cross_entropy(input.unsqueeze(-2).expand(*target.shape, D), linear_weight, target)`` for ``target (..., P)``.
 
     Memory beyond inputs and gradients, with ``hold_logits``: the logits, N x C numbers, exist several times over
     (scores, log-probabilities and their gradient): about ``3 * N * C * 4`` bytes in float32. With 51,200 positions and
@@ -37,7 +52,12 @@ def cross_entropy(
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``, one row per item and no other row.
         target: the true next items, ``(N,)`` or ``(B, L)``.
+        linear_bias: ``(C,)``, added to the logits of each item.
         hold_logits: write the matrix of logits down, as the plain loss does. Without, the values are the same.
+        weight: ``(C,)``, of a position with this target; the mean is over what they sum up to.
+        label_smoothing: share of the target that is spread over all items, from 0 to 1. Without held logits it takes
+            one more tensor like ``linear_weight``, the gradient of that vector.
+        logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
         ignore_index: target value of positions that have no target; None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         workspace_bytes: bytes for temporary tensors without held logits, by default about what a cache holds.
@@ -55,23 +75,74 @@ def cross_entropy(
     large-vocabulary language models", ICLR 2025, arXiv 2411.09009.
     """
     check_reduction(reduction)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
+    _check(weight, label_smoothing, logit_scale)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
+    of_classes, weights = _weights(weight, inputs, linear_weight)
     if hold_logits:
         logits = F.linear(inputs.finite_outputs, linear_weight)  # (N, C): the wall
         logits = logits.to(accumulation_dtype(logits.dtype))
-        losses = F.cross_entropy(logits, inputs.labels, reduction="none")  # (N,)
-        return reduce_losses(losses, inputs.valid, target.shape, reduction)
+        if inputs.bias is not None:
+            logits = logits.add_(inputs.bias)
+        losses = F.cross_entropy(logits, inputs.labels, of_classes, reduction="none", label_smoothing=label_smoothing)
+        return reduce_losses(losses, inputs.valid, target.shape, reduction, weights)
     with without_autocast(input):
-        problem = Problem(inputs.outputs, linear_weight, inputs.labels, inputs.valid, Blocks())
         how = How(workspace_or_default(workspace_bytes, input), False, deterministic, backend)
-        return reduced_softmax(problem, how, target.shape, reduction)
+        if label_smoothing == 0:
+            return reduced_softmax(inputs, linear_weight, Blocks(), how, target.shape, reduction, weights)
+        losses, _ = block_losses(inputs, linear_weight, Blocks(), how)
+        spread = _spread(inputs, linear_weight, losses, of_classes)
+        losses = (1 - label_smoothing) * (losses if weights is None else losses * weights) + label_smoothing * spread
+        return reduce_losses(losses, inputs.valid, target.shape, reduction, weights)
 
 
-class CrossEntropyLoss(LossModule, function=cross_entropy, label="Cross-entropy"):
+def _weights(weight: Tensor | None, inputs: Inputs, linear_weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Weights of items ``(C,)`` and of positions ``(N,)``."""
+    if weight is None:
+        return None, None
+    if weight.shape != linear_weight.shape[:1]:
+        raise ValueError(
+            f"weight must be one number for each of the {len(linear_weight)} items, got shape {tuple(weight.shape)}"
+        )
+    weight = weight.detach().to(accumulation_dtype(inputs.outputs.dtype, linear_weight.dtype))
+    return weight, weight[inputs.labels].where(inputs.valid, 0.0)
+
+
+def _spread(inputs: Inputs, linear_weight: Tensor, losses: Tensor, of_classes: Tensor | None) -> Tensor:
+    """``sum_i u_i (log Z - s(i)) / C`` of each position ``(N,)``, from its loss and without its logits."""
+    x, w = inputs.finite_outputs.to(losses.dtype), linear_weight.to(losses.dtype)
+    catalog_size = len(w)
+    share = torch.full_like(w[:, 0], 1 / catalog_size) if of_classes is None else of_classes / catalog_size  # (C,)
+    log_z = losses + (x * w[inputs.labels]).sum(dim=1)
+    spread = share.sum() * log_z - x @ (share @ w)
+    if inputs.bias is not None:
+        spread = spread + share.sum() * inputs.bias[inputs.labels] - share @ inputs.bias
+    return spread
+
+
+def _check(weight: Tensor | None, label_smoothing: float, logit_scale: float | Tensor, **_: Any) -> None:
+    check_scale(logit_scale)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie between 0 and 1, got {label_smoothing!r}")
+    if weight is not None and weight.dim() != 1:
+        raise ValueError(f"weight must be (C,), one number for each item, got shape {tuple(weight.shape)}")
+
+
+class CrossEntropyLoss(
+    LossModule,
+    function=cross_entropy,
+    label="Cross-entropy",
+    says="Scores every item at every position, and holds all the scores.",
+    check=_check,
+):
     """Module around :func:`cross_entropy`."""
 
 
 class CutCrossEntropyLoss(
-    LossModule, function=cross_entropy, label="Cross-entropy, logits never held", hold_logits=False
+    LossModule,
+    function=cross_entropy,
+    label="Cross-entropy, logits never held",
+    says="The same loss, with scores made and summed up a tile at a time.",
+    check=_check,
+    hold_logits=False,
 ):
     """Module around :func:`cross_entropy` that never holds the logits."""

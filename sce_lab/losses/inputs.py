@@ -15,6 +15,7 @@ class Inputs(NamedTuple):
     outputs: Tensor  # (N, D), one row per position
     labels: Tensor  # (N,) target items; item 0 stands in at ignored positions, so that it can index
     valid: Tensor  # (N,) bool, positions with a target
+    bias: Tensor | None = None  # (C,) added to the logits of each item, in the dtype that losses are added up in
 
     @property
     def finite_outputs(self) -> Tensor:
@@ -22,8 +23,17 @@ class Inputs(NamedTuple):
         return self.outputs.masked_fill(~self.valid.unsqueeze(1), 0.0)
 
 
-def flatten_inputs(input: Tensor, linear_weight: Tensor, target: Tensor, ignore_index: int | None) -> Inputs:
-    """Check the three inputs and lay the positions out in one dimension; ``ignore_index=None`` ignores none.
+def flatten_inputs(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    ignore_index: int | None,
+    linear_bias: Tensor | None = None,
+    logit_scale: float | Tensor = 1.0,
+) -> Inputs:
+    """Check the inputs and lay the positions out in one dimension; ``ignore_index=None`` ignores none.
+
+    Logits are ``logit_scale * (x . w_i) + b_i``: the scale is that of the outputs, with its gradient if it is a tensor.
 
     Raises:
         ValueError: shapes, dtypes or target items that do not fit; the message names them.
@@ -36,8 +46,10 @@ def flatten_inputs(input: Tensor, linear_weight: Tensor, target: Tensor, ignore_
             f"shape {tuple(linear_weight.shape)}"
         )
     if target.shape != input.shape[:-1]:
+        several = target.dim() == input.dim() and target.shape[:-1] == input.shape[:-1]
         raise ValueError(
             f"target must have one item per position, shape {tuple(input.shape[:-1])}, got {tuple(target.shape)}"
+            + ("; several targets are as many positions: input.unsqueeze(-2).expand(*target.shape, D)" * several)
         )
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise ValueError(f"target holds item numbers, so its dtype must be an integer one, got {target.dtype}")
@@ -54,7 +66,35 @@ def flatten_inputs(input: Tensor, linear_weight: Tensor, target: Tensor, ignore_
     valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index  # (N,)
     labels = target.masked_fill(~valid, 0)
     check_items("target", labels, len(linear_weight), "mark positions without a target with ignore_index")
-    return Inputs(outputs, labels, valid)
+    inputs = Inputs(outputs, labels, valid, _checked_bias(linear_bias, input, linear_weight))
+    if isinstance(logit_scale, Tensor) or check_scale(logit_scale) != 1:
+        return inputs._replace(outputs=inputs.finite_outputs * logit_scale)
+    return inputs
+
+
+def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """float32 for the half precisions, the larger dtype itself otherwise: losses are never summed in 16 bits."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def _checked_bias(linear_bias: Tensor | None, input: Tensor, linear_weight: Tensor) -> Tensor | None:
+    if linear_bias is None:
+        return None
+    if linear_bias.shape != linear_weight.shape[:1] or not linear_bias.is_floating_point():
+        raise ValueError(
+            f"linear_bias must be one floating point number for each of the {len(linear_weight)} items, got "
+            f"{linear_bias.dtype} of shape {tuple(linear_bias.shape)}"
+        )
+    return linear_bias.to(accumulation_dtype(input.dtype, linear_weight.dtype))
+
+
+def check_scale(logit_scale: float | Tensor) -> float | Tensor:
+    """A ValueError unless it is a positive number; a tensor, which may be learned, is not looked into."""
+    if isinstance(logit_scale, Tensor):
+        return logit_scale
+    if not isinstance(logit_scale, Real) or isinstance(logit_scale, bool) or not 0 < logit_scale < float("inf"):
+        raise ValueError(f"logit_scale must be a positive number such as 1 or 20, got {logit_scale!r}")
+    return logit_scale
 
 
 def check_items(name: str, items: Tensor, catalog_size: int, advice: str) -> None:
@@ -68,12 +108,18 @@ def check_items(name: str, items: Tensor, catalog_size: int, advice: str) -> Non
             )
 
 
-def flatten_negatives(negatives: Tensor, target_shape: torch.Size, catalog_size: int) -> Tensor:
-    """Negatives ``(k,)``, or ``(..., k)`` after the shape of the target as ``(N, k)``; a ValueError for any other."""
-    if negatives.dim() == 0 or negatives.shape[-1] == 0 or negatives.shape[:-1] not in ((), target_shape):
-        raise ValueError(
-            f"negatives must be (k,) or {(*target_shape, 'k')} with k at least 1, got shape {tuple(negatives.shape)}"
-        )
+def flatten_negatives(
+    negatives: Tensor, target_shape: torch.Size, catalog_size: int, n_sequences: int | None = None
+) -> Tensor:
+    """Negatives ``(k,)``, or ``(..., k)`` after the shape of the target as ``(N, k)``; a ValueError for any other.
+
+    With ``n_sequences``, S, they are ``(S, k)``.
+    """
+    sets = (tuple(target_shape),) if n_sequences is None else ((n_sequences,),)
+    shape = tuple(negatives.shape[:-1])
+    if negatives.dim() == 0 or negatives.shape[-1] == 0 or shape not in (*sets, *([()] if n_sequences is None else [])):
+        shapes = f"(k,) or {(*target_shape, 'k')}" if n_sequences is None else f"{(n_sequences, 'k')}"
+        raise ValueError(f"negatives must be {shapes} with k at least 1, got shape {tuple(negatives.shape)}")
     if negatives.is_floating_point() or negatives.is_complex() or negatives.dtype == torch.bool:
         raise ValueError(f"negatives hold item numbers, so their dtype must be an integer one, got {negatives.dtype}")
     check_items("negative", negatives, catalog_size, "negatives are items, and padding is none")

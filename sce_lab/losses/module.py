@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from .inputs import check_reduction
 
+#: Arguments of a loss that belong to a batch or a model, and so to a call: they are no settings.
+_OF_A_CALL = ("linear_bias", "lengths")
+
 
 class LossModule(nn.Module):
     """A loss whose settings are plain attributes that may change between steps.
@@ -16,6 +19,9 @@ class LossModule(nn.Module):
     A subclass names the function, ``class SCELoss(LossModule, function=scalable_cross_entropy, label="SCE")``: its
     keyword arguments are the settings, with its defaults. Tensors among them are buffers that move with the module and
     stay out of its ``state_dict``; modules (a sampler) move with it, too. Settings named after the label are fixed.
+
+    For people: ``label`` is its name, ``says`` one sentence, and ``dials`` are the settings that a person turns first,
+    those of commands and sliders.
 
     Args:
         settings: keyword arguments of the function; ``check`` complains of impossible ones here and now.
@@ -26,6 +32,8 @@ class LossModule(nn.Module):
 
     function: ClassVar[Callable[..., Tensor]]
     label: ClassVar[str]
+    says: ClassVar[str]
+    dials: ClassVar[tuple[str, ...]]
     fixed: ClassVar[dict[str, Any]]
     defaults: ClassVar[dict[str, Any]]
     check: ClassVar[Callable[..., None] | None]
@@ -35,16 +43,18 @@ class LossModule(nn.Module):
         cls,
         function: Callable[..., Tensor],
         label: str,
+        says: str = "",
+        dials: tuple[str, ...] = (),
         check: Callable[..., None] | None = None,
         statistics: Callable[..., Any] | None = None,
         **fixed: Any,
     ) -> None:
         super().__init_subclass__()
         parameters = inspect.signature(function).parameters.values()
-        settings = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
+        settings = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*fixed, *_OF_A_CALL)]
         cls.function, cls.check = staticmethod(function), staticmethod(check) if check else None
         cls._statistics = staticmethod(statistics) if statistics else None
-        cls.label, cls.fixed = label, fixed
+        cls.label, cls.says, cls.dials, cls.fixed = label, says, dials, fixed
         cls.defaults = {p.name: p.default for p in settings}
         cls.__signature__ = inspect.Signature(settings)
 
@@ -69,13 +79,21 @@ class LossModule(nn.Module):
         """Raise a ValueError that names a setting out of range and its value."""
         check_reduction(self.reduction)
         if self.check:
-            self.check(**self.settings)
+            self.check(**self.settings, **self.fixed)
 
-    def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``."""
-        return self.function(input, linear_weight, target, **self.settings, **self.fixed)
+    def forward(self, input: Tensor, linear_weight: Tensor, target: Tensor, **more: Any) -> Tensor:
+        """Loss of ``input (..., D)`` against ``target (...)`` over the catalog ``linear_weight (C, D)``.
 
-    def statistics(self, input: Tensor, linear_weight: Tensor, target: Tensor) -> Any:
+        ``more`` is what a call has: ``linear_bias``, a learned ``logit_scale``, ``lengths`` of the sequences.
+        """
+        return self.function(input, linear_weight, target, **{**self.settings, **self.fixed, **more})
+
+    @property
+    def wants_lengths(self) -> bool:
+        """Whether a call is to say how long the sequences are whose positions stand one behind the other."""
+        return self.settings.get("shared_negatives") == "sequence"
+
+    def statistics(self, input: Tensor, linear_weight: Tensor, target: Tensor, **_: Any) -> Any:
         """What the loss of these arguments looks at, if there is a function that says it; else None.
 
         A generator draws for it what it will draw for the loss, which is called next.

@@ -7,16 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .draws import draw
 from .engine import is_fake
 
-SAMPLINGS = ("uniform", "log_uniform", "popularity", "in_batch")
-
 
 class Negatives(NamedTuple):
-    """Drawn negatives, ``(k,)`` shared by all positions or ``(N, k)``; the three tensors have one shape."""
+    """Drawn negatives, ``(k,)`` shared by all positions, or sets of k; the three tensors have one shape."""
 
     items: Tensor
     log_expected: Tensor  # log of how often the item is expected among the draws that are not its own target
@@ -44,19 +41,19 @@ class Proposal(nn.Module):
         labels: Tensor,
         valid: Tensor,
         n_negatives: int,
-        shared: bool,
+        n_sets: int | None,
         catalog_size: int,
         generator: torch.Generator | None,
     ) -> Negatives:
-        """Negatives for targets ``labels (N,)``, ``valid`` where there is one: k for all, or k for each."""
-        shape = (n_negatives,) if shared else (len(labels), n_negatives)
+        """Negatives for targets ``labels (N,)``, ``valid`` where there is one: k for all, or so many sets of k."""
+        shape = (n_negatives,) if n_sets is None else (n_sets, n_negatives)
         return self.given(self.draw(shape, catalog_size, labels.device, generator), catalog_size)
 
     def check_own(self) -> None:
-        """Raise a ValueError if positions cannot have negatives of their own."""
+        """Raise a ValueError if there can be only one set of negatives, for the whole batch."""
 
     def given(self, items: Tensor, catalog_size: int) -> Negatives:
-        """Negatives ``(k,)`` or ``(N, k)`` that somebody else drew from Q."""
+        """Negatives ``(k,)``, or sets of k, that somebody else drew from Q."""
         return Negatives(items, log(items.shape[-1]) + self.log_probability(items, catalog_size))
 
 
@@ -71,7 +68,7 @@ class Uniform(Proposal):
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
         """See :meth:`Proposal.log_probability`."""
-        return torch.full(items.shape, -log(catalog_size), device=items.device, dtype=_precise(items.device))
+        return torch.full(items.shape, -log(catalog_size), device=items.device, dtype=precise_dtype(items.device))
 
 
 class LogUniform(Proposal):
@@ -92,14 +89,14 @@ class LogUniform(Proposal):
     ) -> Tensor:
         """See :meth:`Proposal.draw`."""
         check_size(self.item_at_rank, catalog_size)
-        u = draw(torch.rand, shape, device=device, generator=generator, dtype=_precise(device))
+        u = draw(torch.rand, shape, device=device, generator=generator, dtype=precise_dtype(device))
         rank = torch.exp(u * log1p(catalog_size)).long() - 1  # P(rank < r) = log(r + 1) / log(C + 1)
         return self.item_at_rank.to(device)[rank.clamp(max=catalog_size - 1)]
 
     def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
         """See :meth:`Proposal.log_probability`."""
         check_size(self.rank_of_item, catalog_size)
-        rank = self.rank_of_item.to(items.device)[items].to(_precise(items.device))
+        rank = self.rank_of_item.to(items.device)[items].to(precise_dtype(items.device))
         return (torch.log1p(1 / (rank + 1)) / log1p(catalog_size)).log()
 
 
@@ -115,7 +112,7 @@ class Popularity(Proposal):
         super().__init__()
         if not -100 <= exponent <= 100:
             raise ValueError(f"exponent must be a number such as 0.75, got {exponent!r}")
-        weights = _checked(item_counts).to(_precise(item_counts.device)).clamp(min=1).pow(exponent)
+        weights = _checked(item_counts).to(precise_dtype(item_counts.device)).clamp(min=1).pow(exponent)
         self.register_buffer("cumulative", weights.cumsum(0) / weights.sum(), persistent=False)  # (C,)
         self.register_buffer("log_q", (weights / weights.sum()).log(), persistent=False)  # (C,)
 
@@ -124,7 +121,7 @@ class Popularity(Proposal):
     ) -> Tensor:
         """See :meth:`Proposal.draw`."""
         check_size(self.cumulative, catalog_size)
-        u = draw(torch.rand, shape, device=device, generator=generator, dtype=_precise(device))
+        u = draw(torch.rand, shape, device=device, generator=generator, dtype=precise_dtype(device))
         # Invert the distribution function at uniform random numbers.
         return torch.searchsorted(self.cumulative.to(device), u, right=True).clamp(max=catalog_size - 1)
 
@@ -132,88 +129,6 @@ class Popularity(Proposal):
         """See :meth:`Proposal.log_probability`."""
         check_size(self.log_q, catalog_size)
         return self.log_q.to(items.device)[items]
-
-
-class InBatch(Proposal):
-    """The targets of other positions of the batch, drawn without replacement: at most as many as there are.
-
-    They follow the popularity of the training data, so with ``item_counts`` Q is that popularity, over all batches.
-    Without, Q is the frequency within the batch, and the estimate is of the sum over the batch's items only. At one
-    position its own draw can never count, so ``k`` is the number drawn times ``(N - 1) / N``.
-    """
-
-    def __init__(self, item_counts: Tensor | None = None) -> None:
-        super().__init__()
-        self.popularity = None if item_counts is None else Popularity(item_counts, 1.0)
-
-    def negatives(
-        self,
-        labels: Tensor,
-        valid: Tensor,
-        n_negatives: int,
-        shared: bool,
-        catalog_size: int,
-        generator: torch.Generator | None,
-    ) -> Negatives:
-        """Targets ``(k,)`` of up to ``n_negatives`` different positions."""
-        if not shared:
-            self.check_own()
-        n_valid = valid.sum()
-        keys = draw(torch.rand, labels.shape, device=labels.device, generator=generator)
-        keys = keys.masked_fill(~valid, -1.0)  # last, so taken only when nothing else is left
-        positions = keys.topk(min(n_negatives, len(labels))).indices
-        items, usable = labels[positions], valid[positions]
-        n_drawn = usable.sum().to(_precise(labels.device))
-        if self.popularity is not None:
-            others = n_drawn * (n_valid - 1) / n_valid.clamp(min=1)  # the draw of one's own target never counts
-            log_expected = others.clamp(min=1e-9).log() + self.popularity.log_probability(items, catalog_size)
-        else:
-            batch = labels.masked_fill(~valid, -1).sort().values
-            count = torch.searchsorted(batch, items, right=True) - torch.searchsorted(batch, items)
-            log_expected = (n_drawn * count / n_valid.clamp(min=1)).clamp(min=1e-9).log()
-        return Negatives(items, log_expected, usable)
-
-    def check_own(self) -> None:
-        """Refused: there is one batch only."""
-        raise ValueError('shared_negatives=False does not go with sampling="in_batch": it has one batch only')
-
-    def given(self, items: Tensor, catalog_size: int) -> Negatives:
-        """Refused: they come from the batch."""
-        raise ValueError('negatives do not go with sampling="in_batch", which takes them from the batch')
-
-
-def make_proposal(sampling: str | Proposal, item_counts: Tensor | None = None, exponent: float = 0.75) -> Proposal:
-    """The proposal of this name in :data:`SAMPLINGS`; one that is prepared from counts is kept as long as they are.
-
-    Raises:
-        ValueError: an unknown name, counts that are missing, or values that make no distribution.
-    """
-    if isinstance(sampling, Proposal):
-        return sampling
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, or a Proposal, got {sampling!r}")
-    if sampling == "uniform":
-        return Uniform()
-    if item_counts is None:
-        if sampling == "in_batch":
-            return InBatch()
-        raise ValueError(f"sampling={sampling!r} needs item_counts, the training count of each item")
-    make = {
-        "log_uniform": lambda: LogUniform(item_counts),
-        "popularity": lambda: Popularity(item_counts, exponent),
-        "in_batch": lambda: InBatch(item_counts),
-    }[sampling]
-    if torch.compiler.is_compiling():
-        return make()
-    kept = _prepared.setdefault(item_counts, {})
-    key = sampling, exponent, item_counts._version
-    if key not in kept:
-        kept.clear()
-        kept[key] = make()
-    return kept[key]
-
-
-_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _checked(item_counts: Tensor) -> Tensor:
@@ -238,6 +153,6 @@ def check_size(of_each_item: Tensor, catalog_size: int) -> None:
         )
 
 
-def _precise(device: torch.device) -> torch.dtype:
+def precise_dtype(device: torch.device) -> torch.dtype:
     """float64, where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -5,17 +5,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .engine import How, Problem, softmax_loss, softmax_losses
+from .engine import Blocks, Combine, How, Problem, softmax_loss, softmax_losses
+from .inputs import Inputs, accumulation_dtype
 
 Reduction = Literal["none", "mean", "sum"]
 
 
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 for the half precisions, the dtype itself otherwise: losses are never summed in 16 bits."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
-
-
-def reduce_losses(losses: Tensor, counted: Tensor, shape: torch.Size, reduction: str) -> Tensor:
+def reduce_losses(
+    losses: Tensor, counted: Tensor, shape: torch.Size, reduction: str, weights: Tensor | None = None
+) -> Tensor:
     """Reduce per-position ``losses (N,)``; only positions ``counted (N,)`` enter, and no position at all is 0.
 
     Args:
@@ -23,21 +21,50 @@ def reduce_losses(losses: Tensor, counted: Tensor, shape: torch.Size, reduction:
         counted: bool, which positions the loss is about.
         shape: shape of the target, which ``reduction="none"`` restores.
         reduction: ``"none"``, ``"mean"`` over the counted positions, or ``"sum"``.
+        weights: ``(N,)``, already in the losses; the mean is over what these sum up to.
     """
     losses = losses.where(counted, 0.0)
     if reduction == "none":
         return losses.reshape(shape)
-    return losses.sum() if reduction == "sum" else losses.sum() / _at_least_one(counted)
+    return losses.sum() if reduction == "sum" else losses.sum() / _total(counted, weights)
 
 
-def reduced_softmax(problem: Problem, how: How, shape: torch.Size, reduction: str) -> Tensor:
-    """The engine's loss of one block of all positions, reduced likewise."""
+def block_losses(
+    inputs: Inputs, linear_weight: Tensor, blocks: Blocks, how: How, combine: Combine = "max"
+) -> tuple[Tensor, Tensor]:
+    """The engine's losses ``(N,)`` of these blocks, and slots ``(N,)``, -1 for a position in none."""
+    problem, target_bias = _asked(inputs, linear_weight, blocks)
+    return softmax_losses(problem, how, combine, target_bias)
+
+
+def reduced_softmax(
+    inputs: Inputs,
+    linear_weight: Tensor,
+    blocks: Blocks,
+    how: How,
+    shape: torch.Size,
+    reduction: str,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """The engine's loss of blocks that hold each position once, weighted ``(N,)`` and reduced likewise."""
     if reduction == "none":
-        losses, _ = softmax_losses(problem, how)
-        return losses.reshape(shape)
-    weights = problem.valid.to(accumulation_dtype(problem.outputs.dtype))
-    return softmax_loss(problem, weights if reduction == "sum" else weights / _at_least_one(problem.valid), how)
+        losses, _ = block_losses(inputs, linear_weight, blocks, how)
+        return (losses if weights is None else losses * weights).reshape(shape)
+    problem, target_bias = _asked(inputs, linear_weight, blocks)
+    weight = inputs.valid.to(accumulation_dtype(inputs.outputs.dtype)) if weights is None else weights
+    weight = weight if reduction == "sum" else weight / _total(inputs.valid, weights)
+    return softmax_loss(problem, weight, how, target_bias)
 
 
-def _at_least_one(counted: Tensor) -> Tensor:
-    return counted.sum().clamp(min=1)  # nothing counted: 0 / 1, not 0 / 0
+def _asked(inputs: Inputs, linear_weight: Tensor, blocks: Blocks) -> tuple[Problem, Tensor | None]:
+    outputs, labels, valid, bias = inputs
+    problem = Problem(outputs, linear_weight, labels, valid, blocks.plus(bias))
+    return problem, None if bias is None else bias[labels]
+
+
+def _total(counted: Tensor, weights: Tensor | None) -> Tensor:
+    """What a mean divides by; where nothing counts it is 0 / 1, not 0 / 0."""
+    if weights is None:
+        return counted.sum().clamp(min=1)
+    total = weights.sum()
+    return total.where(total > 0, 1.0)

@@ -5,17 +5,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engine import Blocks, How, Problem, without_autocast, workspace_or_default
+from .engine import Blocks, How, without_autocast, workspace_or_default
 from .inputs import (
+    accumulation_dtype,
     check_positive,
     check_reduction,
+    check_scale,
     check_sparse_grad,
     flatten_inputs,
     flatten_negatives,
 )
 from .module import LossModule
-from .proposals import Negatives, Proposal, check_size, make_proposal
-from .reduction import accumulation_dtype, reduced_softmax
+from .proposals import Negatives, Proposal, check_size
+from .reduction import block_losses, reduce_losses, reduced_softmax
+from .samplings import make_proposal
+from .sequences import Pieces, cut_sequences
 
 
 def sampled_softmax(
@@ -23,13 +27,18 @@ def sampled_softmax(
     linear_weight: Tensor,
     target: Tensor,
     *,
+    linear_bias: Tensor | None = None,
+    lengths: Tensor | None = None,
     n_negatives: int = 256,
     sampling: str | Proposal = "uniform",
     item_counts: Tensor | None = None,
     exponent: float = 0.75,
-    shared_negatives: bool = True,
+    uniform_share: float = 0.5,
+    shared_negatives: bool | str = True,
     logq_correction: bool = True,
+    positive_in_denominator: bool = True,
     negatives: Tensor | None = None,
+    logit_scale: float | Tensor = 1.0,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
@@ -48,28 +57,46 @@ def sampled_softmax(
     is then expected ``k Q(i)`` times, so dividing its ``exp`` by ``k Q(i)`` makes the inner sum an unbiased estimate
     of the sum over all items but the target. The target itself is always there and is not corrected. The
     logarithm of an unbiased estimate lies a little low, by O(1 / k): as k grows the loss converges to cross-entropy.
-    Without the correction the loss is a softmax over the drawn items as they come.
+    Without the correction the loss is a softmax over the drawn items as they come: CE-.
 
-    The proposals Q: ``"uniform"``, ``"log_uniform"``, ``"popularity"``, ``"in_batch"``, or an object, see
-    :mod:`sce_lab.losses.proposals`.
+    With ``positive_in_denominator=False`` it is the corrected correction of Khrylchenko et al.: the target leaves the
+    denominator, and each position is weighed by how unsure it is, a number without a gradient:
 
-    In the matrix of logits shared negatives are k columns with a bias of ``-log k Q``, one's own are k cells a row.
+    .. math:: \ell_n = \mathrm{sg}(1 - p_t) \Big( -x_n \cdot w_t
+              + \log \sum_{j=1}^{k} [i_j \ne t] \, e^{x_n \cdot w_{i_j} - \log k Q(i_j)} \Big)
+
+    with p the softmax above. The value differs, the gradient does not: both are ``sum_j p_j w_j - (1 - p_t) w_t``. What
+    that paper mends is a correction of the target's own logit, which was never done here.
+
+    The proposals Q: ``"uniform"``, ``"log_uniform"``, ``"popularity"``, ``"in_batch"``, ``"mixed"``, or an object, see
+    :mod:`sce_lab.losses.proposals` and :mod:`sce_lab.losses.in_batch`.
+
+    In the matrix of logits shared negatives are k columns with a bias of ``-log k Q``, one's own are k cells a row,
+    those of a sequence k cells for up to 16 rows at a time.
 
     Memory beyond inputs and gradients: ``workspace_bytes`` for a tile of logits, which are never held whole, and some
     numbers a position and a draw. Draws of one's own are ``N * n_negatives`` numbers, sorted and weighed: some 50 bytes
-    each.
+    each; of S sequences ``S * n_negatives``, and once more some 16 bytes for each piece of up to 16 positions.
 
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``.
         target: the true next items, ``(N,)`` or ``(B, L)``.
-        n_negatives: draws, k; for each position anew when they are not shared.
+        linear_bias: ``(C,)``, added to the logits of each item.
+        lengths: ``(S,)`` positions of each sequence, where sequences stand one behind the other; by default they are
+            the rows of a target ``(B, L)``. Only ``shared_negatives="sequence"`` asks for them.
+        n_negatives: draws, k; for each position or sequence anew when they are not shared.
         sampling: the proposal Q, by its name or as an object.
         item_counts: ``(C,)`` training count of each item, for a proposal by name.
         exponent: flattens the popularity (``"popularity"`` only): 0 is uniform, 1 the popularity itself.
-        shared_negatives: one set of negatives for the whole batch, or one for each position.
+        uniform_share: share of uniform draws (``"mixed"`` only).
+        shared_negatives: one set of negatives for the whole batch (True), one for each ``"sequence"``, or one for each
+            position (False).
         logq_correction: subtract ``log k Q(i)`` from the logits of negatives.
-        negatives: use these items, ``(k,)`` or ``(..., k)`` after the shape of ``target``, as if drawn from Q.
+        positive_in_denominator: False: see above.
+        negatives: use these items, ``(k,)`` or ``(..., k)`` after the shape of ``target``, as if drawn from Q;
+            ``(S, k)`` for sequences.
+        logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
         ignore_index: target value of positions that have no target; None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
@@ -87,37 +114,57 @@ def sampled_softmax(
 
     Source: Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic
     language model", 2008 (importance sampling of the partition function); Yi et al., "Sampling-bias-corrected
-    neural modeling for large corpus item recommendations", RecSys 2019 (in-batch).
+    neural modeling for large corpus item recommendations", RecSys 2019 (in-batch); Khrylchenko et al., "Correcting the
+    LogQ correction: Revisiting sampled softmax for large-scale retrieval", RecSys 2025, arXiv 2507.09331. CE- by that
+    name: arXiv 2509.09682.
     """
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index)
-    proposal, catalog_size = make_proposal(sampling, item_counts, exponent), len(linear_weight)
+    check_sharing(shared_negatives)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
+    proposal, catalog_size = make_proposal(sampling, item_counts, exponent, uniform_share), len(linear_weight)
+    if shared_negatives is not True:
+        proposal.check_own()
+    by_sequence = shared_negatives == "sequence"
+    pieces = cut_sequences(lengths, target.shape, input.device) if by_sequence else None
+    n_sequences = pieces.n_sequences if by_sequence else None
     if item_counts is not None:
         check_size(item_counts, catalog_size)
     if negatives is None:
         k = check_positive("n_negatives", n_negatives)
-        drawn = proposal.negatives(inputs.labels, inputs.valid, k, shared_negatives, catalog_size, generator)
+        n_sets = n_sequences if by_sequence else None if shared_negatives else len(inputs.labels)
+        drawn = proposal.negatives(inputs.labels, inputs.valid, k, n_sets, catalog_size, generator)
     else:
-        drawn = proposal.given(flatten_negatives(negatives, target.shape, catalog_size), catalog_size)
+        drawn = proposal.given(flatten_negatives(negatives, target.shape, catalog_size, n_sequences), catalog_size)
 
     with without_autocast(input):
-        dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
-        problem = Problem(
-            inputs.outputs, linear_weight, inputs.labels, inputs.valid, _blocks(drawn, logq_correction, dtype)
-        )
+        blocks = _blocks(drawn, logq_correction, accumulation_dtype(input.dtype, linear_weight.dtype), pieces)
         how = How(workspace_or_default(workspace_bytes, input), sparse_grad, deterministic, backend)
-        return reduced_softmax(problem, how, target.shape, reduction)
+        if positive_in_denominator:
+            return reduced_softmax(inputs, linear_weight, blocks, how, target.shape, reduction)
+        losses, _ = block_losses(inputs, linear_weight, blocks, how)
+        unsure = -torch.expm1(-losses.detach())  # 1 - p_t
+        value = unsure * losses.detach() + torch.special.xlogy(unsure, unsure)  # the log-odds, weighed
+        return reduce_losses(losses + (value - losses.detach()), inputs.valid, target.shape, reduction)
 
 
-def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype) -> Blocks:
-    """One block of k columns for all positions, or one of k cells for each."""
+def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, pieces: Pieces | None) -> Blocks:
+    """One block of k columns for all positions, one of k cells for each, or one for each piece of a sequence."""
     bias = -drawn.log_expected.to(dtype) if logq_correction else torch.zeros_like(drawn.items, dtype=dtype)
     if drawn.usable is not None:
         bias = bias.masked_fill(~drawn.usable, -torch.inf)
     if drawn.items.dim() == 1:
         return Blocks.of(None, drawn.items.unsqueeze(0), bias.unsqueeze(0))
-    return Blocks.of(torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
+    if pieces is None:
+        return Blocks.of(torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
+    _, items, bias = Blocks.of(None, drawn.items, bias)
+    return Blocks(pieces.rows, items[pieces.sequence], bias[pieces.sequence])
+
+
+def check_sharing(shared_negatives: bool | str) -> None:
+    """A ValueError unless it is one of three."""
+    if not isinstance(shared_negatives, bool) and shared_negatives != "sequence":
+        raise ValueError(f'shared_negatives must be True, "sequence" or False, got {shared_negatives!r}')
 
 
 def _check(
@@ -125,14 +172,41 @@ def _check(
     sampling: str | Proposal,
     item_counts: Tensor | None,
     exponent: float,
-    shared_negatives: bool,
+    uniform_share: float,
+    shared_negatives: bool | str,
+    logit_scale: float | Tensor,
     **_: Any,
 ) -> None:
     check_positive("n_negatives", n_negatives)
-    proposal = make_proposal(sampling, item_counts, exponent)
-    if not shared_negatives:
+    check_scale(logit_scale)
+    check_sharing(shared_negatives)
+    proposal = make_proposal(sampling, item_counts, exponent, uniform_share)
+    if shared_negatives is not True:
         proposal.check_own()
 
 
-class SampledSoftmaxLoss(LossModule, function=sampled_softmax, label="Sampled softmax", check=_check):
+class SampledSoftmaxLoss(
+    LossModule,
+    function=sampled_softmax,
+    label="Sampled softmax",
+    says="Scores a few random items and corrects for how often each is expected.",
+    dials=("n_negatives", "sampling"),
+    check=_check,
+):
     """Module around :func:`sampled_softmax`."""
+
+
+class CEMinusLoss(
+    LossModule,
+    function=sampled_softmax,
+    label="CE-",
+    says="Scores a few random items, drawn evenly, as if there were no others.",
+    dials=("n_negatives",),
+    check=_check,
+    sampling="uniform",
+    item_counts=None,
+    exponent=0.75,
+    uniform_share=0.5,
+    logq_correction=False,
+):
+    """Module around :func:`sampled_softmax`: uniform negatives as they come, without a correction."""

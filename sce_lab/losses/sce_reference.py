@@ -5,8 +5,8 @@ from torch import Tensor
 
 from .buckets import BucketSizes, checked_centers, draw_centers
 from .engine import without_autocast
-from .inputs import check_reduction, flatten_inputs
-from .reduction import accumulation_dtype, reduce_losses
+from .inputs import accumulation_dtype, check_reduction, flatten_inputs
+from .reduction import reduce_losses
 
 
 def scalable_cross_entropy_reference(
@@ -23,7 +23,7 @@ def scalable_cross_entropy_reference(
     reduction: str = "mean",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Scalable Cross-Entropy, step by step. Same arguments, values and gradients as ``scalable_cross_entropy``.
+    r"""Scalable Cross-Entropy, step by step. Values and gradients of ``scalable_cross_entropy`` with these arguments.
 
     Cross-entropy needs every logit, but its gradient is made by few: the large ones. SCE finds them without
     computing the rest. Random directions (centres) collect, each into its bucket, the positions and the items that

@@ -87,7 +87,7 @@ def _cce(config: TrainingConfig, C: int, N: int) -> Formula:
 
 
 def _sampled(config: TrainingConfig, C: int, N: int) -> Formula:
-    loss = make_loss("sampled", **config.loss_settings)
+    loss = make_loss(config.loss, **config.loss_settings)
     k, D, plan = loss.n_negatives, config.hidden_size, _plan(loss.workspace_bytes)
     note = "No C: the catalog may grow as it likes."
     if not loss.shared_negatives:
@@ -158,4 +158,24 @@ def _sce(config: TrainingConfig, C: int, N: int) -> Formula:
     )
 
 
-_FORMULAS = {"ce": _ce, "cce": _cce, "sampled": _sampled, "sce": _sce}
+def _rece(config: TrainingConfig, C: int, N: int) -> Formula:
+    loss = make_loss("rece", **config.loss_settings)
+    n_r, near, D, plan = loss.n_rounds, 2 * loss.n_extra_chunks + 1, config.hidden_size, _plan(loss.workspace_bytes)
+    n_c = min(loss.n_buckets or BucketSizes.paper_rule(N, C).n_buckets, N, C)
+    c_x, c_y = -(-N // n_c), min(-(-near * C // n_c), C)
+    n_x, n_y, bytes_per_chunk = tile_shape(c_x, c_y, D, plan)
+    n_t = min(n_r * n_c, -(-plan.tile_bytes // bytes_per_chunk))
+    sorting = (
+        ("32 n_r (2 n_ec + 1) C", "the items of the chunks, while they are sorted", 32.0 * n_r * n_c * c_y),
+        ("8 n_r C", "the items in the order of their hashes", 8.0 * n_r * C),
+    )
+    computing = (
+        ("12 n_r (2 n_ec + 1) C", "the items of the chunks and their bias, kept", 12.0 * n_r * n_c * c_y),
+        ("4 n_t c_x c_y", "logits of a tile of n_t chunks", 4.0 * n_t * n_x * n_y),
+        ("4 n_t (3 c_x + 2 c_y) D", "its outputs and items, and their gradients", 4.0 * n_t * (3 * n_x + 2 * n_y) * D),
+        (f"{_OF_A_POSITION} N", "some numbers of every position", float(_OF_A_POSITION * N)),
+    )
+    return Formula(_larger(sorting, computing), "C, but not multiplied by the positions: every item is in some chunks.")
+
+
+_FORMULAS = {"ce": _ce, "cce": _cce, "ce_minus": _sampled, "sampled": _sampled, "rece": _rece, "sce": _sce}

@@ -24,7 +24,7 @@ from sce_lab.memory.live import LiveBytes, largest_workspace
 from sce_lab.memory.measure import measured_step, resident_tensors
 from sce_lab.memory.shapes import shapes_only
 from sce_lab.memory.use import MemoryUse
-from sce_lab.training import TrainingConfig, make_model, make_optimizer, make_training_loss
+from sce_lab.training import TrainingConfig, loss_of_batch, make_model, make_optimizer, make_training_loss
 
 
 class ShapedStep(NamedTuple):
@@ -108,7 +108,7 @@ def _step_in_parts(config: TrainingConfig, catalog_size: int, *shape: int) -> Me
         head = torch.empty(encoder.head_shape, **like, requires_grad=True)
         counter.know([*resident_tensors(model, loss, optimizer), head])
         with counter:
-            value = loss(head, model.item_embedding, batch.targets)
+            value = loss_of_batch(loss, head, model.item_embedding, batch)
             value.backward()
             left, workspace = counter.live, largest_workspace(counter.log)
         model.item_embedding.grad = None

@@ -169,9 +169,12 @@ _NOT_SET_HERE = {
     "hold_logits",
     "ignore_index",
     "item_counts",
+    "lengths",
+    "linear_bias",
     "negatives",
     "reduction",
     "sparse_grad",
+    "weight",
 }
 
 

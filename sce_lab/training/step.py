@@ -57,7 +57,7 @@ def training_step(
         outputs = model(batch.inputs, embedded)  # (N, D)
         head = outputs.detach().requires_grad_()
     with phase("loss_forward"):
-        value = loss(head, table, batch.targets)
+        value = loss_of_batch(loss, head, table, batch)
     with phase("loss_backward"):
         value.backward()
     with phase("backward"):
@@ -67,6 +67,12 @@ def training_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return StepResult(value.detach())
+
+
+def loss_of_batch(loss: nn.Module, outputs: Tensor, table: Tensor, batch: Batch) -> Tensor:
+    """The loss at all positions of a batch; one that shares something within a sequence is told where they end."""
+    more = {"lengths": batch.inputs.lengths} if getattr(loss, "wants_lengths", False) else {}
+    return loss(outputs, table, batch.targets, **more)
 
 
 def looking_inside(step: StepFunction = training_step, every: int = 10) -> StepFunction:

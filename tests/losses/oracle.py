@@ -1,5 +1,7 @@
 """The losses in float64 with explicit loops and hand-made gradients. Shares nothing with the library."""
 
+import itertools
+
 import numpy as np
 
 
@@ -8,14 +10,16 @@ def log_sum_exp(values):
     return largest + np.log(sum(np.exp(value - largest) for value in values))
 
 
-def softmax_loss(x, weight, target, negatives, offsets=None):
+def softmax_loss(x, weight, target, negatives, offsets=None, bias=None):
     """Loss of one position, its gradient in x, and its gradient in the rows of weight as {row: gradient}.
 
     ``negatives`` are rows of weight, possibly repeated; those equal to the target do not count.
-    ``offsets`` are subtracted from their logits.
+    ``offsets`` are subtracted from their logits; ``bias``, one for each item, is added to all.
     """
+    bias = np.zeros(len(weight)) if bias is None else bias
     kept = [j for j, item in enumerate(negatives) if item != target]
-    logits = [x @ weight[target]] + [x @ weight[negatives[j]] - (0.0 if offsets is None else offsets[j]) for j in kept]
+    logits = [x @ weight[target] + bias[target]]
+    logits += [x @ weight[negatives[j]] + bias[negatives[j]] - (0.0 if offsets is None else offsets[j]) for j in kept]
     log_z = log_sum_exp(logits)
     grad_x, grad_rows = -weight[target].copy(), {target: -x.copy()}
     for item, logit in zip([target, *[negatives[j] for j in kept]], logits):
@@ -47,6 +51,7 @@ class Result:
     def __init__(self, outputs, weight):
         self.losses = np.zeros(len(outputs))
         self.counted = np.zeros(len(outputs), dtype=bool)
+        self.total = None  # what a mean divides by, if not the number of those that count
         self.grad_outputs, self.grad_weight = np.zeros_like(outputs), np.zeros_like(weight)
 
     def add(self, n, loss, grad_x, grad_rows):
@@ -59,7 +64,8 @@ class Result:
         """Loss and the gradients of its sum."""
         if reduction == "none":
             return self.losses, self.grad_outputs, self.grad_weight
-        scale = 1.0 / max(self.counted.sum(), 1) if reduction == "mean" else 1.0
+        total = self.counted.sum() if self.total is None else self.total
+        scale = 1.0 / (total or 1) if reduction == "mean" else 1.0
         return self.losses.sum() * scale, self.grad_outputs * scale, self.grad_weight * scale
 
 
@@ -128,4 +134,99 @@ def binary_cross_entropy(outputs, weight, target, negatives, beta, ignore_index=
             grad_x = grad_x + slope * weight[item]
             grad_rows[item] = grad_rows.get(item, 0.0) + slope * x
         result.add(n, loss, grad_x, grad_rows)
+    return result
+
+
+def smoothed_cross_entropy(outputs, weight, target, class_weights, smoothing, ignore_index=-100):
+    """As ``torch.nn.functional.cross_entropy`` defines it; the mean is over the class weights of the targets."""
+    result, n_items = Result(outputs, weight), len(weight)
+    result.total = sum(class_weights[t] for t in target if t != ignore_index)
+    for n, t in enumerate(target):
+        if t == ignore_index:
+            continue
+        logits = [outputs[n] @ w for w in weight]
+        log_z = log_sum_exp(logits)
+        ask = [smoothing * u / n_items for u in class_weights]  # how much of each item's log-probability
+        ask[t] += (1 - smoothing) * class_weights[t]
+        loss = sum(a * (log_z - s) for a, s in zip(ask, logits))
+        in_logits = [np.exp(s - log_z) * sum(ask) - a for a, s in zip(ask, logits)]
+        grad_x = sum(g * w for g, w in zip(in_logits, weight))
+        result.add(n, loss, grad_x, {i: g * outputs[n] for i, g in enumerate(in_logits)})
+    return result
+
+
+def unsure_sampled_softmax(outputs, weight, target, negatives, offsets, ignore_index=-100):
+    """The target is not in the denominator; a factor 1 - p of the target, without a gradient, is before the loss."""
+    result = Result(outputs, weight)
+    for n, t in enumerate(target):
+        if t == ignore_index:
+            continue
+        x, kept = outputs[n], [j for j, item in enumerate(negatives[n]) if item != t]
+        if not kept:
+            result.add(n, 0.0, np.zeros_like(x), {})
+            continue
+        logits = [x @ weight[negatives[n][j]] - offsets[n][j] for j in kept]
+        log_others, own = log_sum_exp(logits), x @ weight[t]
+        unsure = 1 - 1 / (1 + np.exp(log_others - own))
+        grad_x, grad_rows = -unsure * weight[t], {t: -unsure * x}
+        for j, logit in zip(kept, logits):
+            q, item = unsure * np.exp(logit - log_others), negatives[n][j]
+            grad_x = grad_x + q * weight[item]
+            grad_rows[item] = grad_rows.get(item, 0.0) + q * x
+        result.add(n, unsure * (log_others - own), grad_x, grad_rows)
+    return result
+
+
+def union_of_buckets(outputs, weight, target, rows, items, drawn=(), for_all=False, ignore_index=-100):
+    """Softmax over the distinct items of a position's buckets, and over ``drawn`` ones that stand for all others."""
+    result, offset = Result(outputs, weight), np.log(max(len(drawn), 1) / len(weight))
+    for n, t in enumerate(target):
+        if t == ignore_index:
+            continue
+        mine = [b for b in range(len(rows)) if n in set(rows[b])]
+        near = sorted({i for b in mine for i in items[b]})
+        others = [i for i in drawn if i not in near] if for_all or not mine else []
+        if mine or len(drawn):
+            offsets = [0.0] * len(near) + [offset] * len(others)
+            result.add(n, *softmax_loss(outputs[n], weight, t, near + others, offsets))
+    return result
+
+
+def moved_centers(outputs, valid, centers, steps):
+    """Spherical k-means from these centres."""
+    centers = [c / np.sqrt(c @ c) for c in centers]
+    for _ in range(steps):
+        members = [[] for _ in centers]
+        for n, x in enumerate(outputs):
+            if valid[n]:
+                members[int(np.argmax([x @ c for c in centers]))].append(x / np.sqrt(x @ x))
+        for b, mine in enumerate(members):
+            if mine and np.any(sum(mine) != 0):
+                centers[b] = sum(mine) / np.sqrt(sum(mine) @ sum(mine))
+    return centers
+
+
+def chunks(n_chunks, order):
+    """Consecutive parts of a list, as equal as can be."""
+    bounds = [(2 * c * len(order) + n_chunks) // (2 * n_chunks) for c in range(n_chunks + 1)]
+    return [order[begin:end] for begin, end in itertools.pairwise(bounds)]
+
+
+def reduced_cross_entropy(outputs, weight, target, centers, n_extra, ignore_index=-100):
+    """``centers``: of each round the directions."""
+    near = [set() for _ in target]
+    for directions in centers:
+        best = [
+            sorted(range(len(vectors)), key=lambda n, v=vectors: (int(np.argmax([v[n] @ c for c in directions])), n))
+            for vectors in (outputs, weight)
+        ]
+        positions = chunks(len(directions), [n for n in best[0] if target[n] != ignore_index])
+        items = chunks(len(directions), best[1])
+        for c, mine in enumerate(positions):
+            for n in mine:
+                near[n] |= {i for part in items[max(c - n_extra, 0) : c + n_extra + 1] for i in part}
+    result = Result(outputs, weight)
+    for n, t in enumerate(target):
+        if t != ignore_index:
+            result.add(n, *softmax_loss(outputs[n], weight, t, sorted(near[n])))
     return result

@@ -120,3 +120,11 @@ def test_kernels_are_imported_when_they_first_serve():
         "sys.exit(any(m.startswith(k.__name__ + '.') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_only_pytorch_computes_it_computes_by_any_name():
+    arguments = torch.zeros(3, 4), torch.zeros(9, 4), Plan(torch.float32, 2**20, False)
+    for name in ("auto", "torch", "triton"):
+        assert choose(name, *arguments, special=True).name == "torch"
+    with pytest.raises(ValueError, match="backend must be one of auto, triton, torch, got 'cuda'"):
+        choose("cuda", *arguments, special=True)

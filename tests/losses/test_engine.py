@@ -1,5 +1,6 @@
 """The engine under the losses, against loops: any blocks, any way to put them together, any tile."""
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_the_paths_are_what_they_are_called(path, monkeypatch):
 # --------------------------------------------------------------------------------------------------- blocks
 
 
-def added_up(problem, valid, rows, blocks, biases, combine, upstream):
+def added_up(problem, valid, rows, blocks, biases, combine, upstream, item_bias=None):
     """Loops over ``rows``, ``blocks`` (lists of items) and ``biases``, weighed by ``upstream``."""
     outputs, weight, target = problem.flat
     result = oracle.Result(outputs, weight)
@@ -56,11 +57,17 @@ def added_up(problem, valid, rows, blocks, biases, combine, upstream):
         mine = [b for b, positions in enumerate(rows) if n in positions]
         if not valid[n] or not mine:
             continue
-        if combine == "logsumexp":
-            items, bias = ([x for b in mine for x in lists[b]] for lists in (blocks, biases))
-            found = oracle.softmax_loss(outputs[n], weight, t, items, [-x for x in bias])
+        if combine != "max":
+            cells = [(x, -y) for b in mine for x, y in zip(blocks[b], biases[b])]
+            if combine == "union":  # of a repeated item the cells of the first block that has it
+                first = {x: b for b in reversed(mine) for x, y in zip(blocks[b], biases[b]) if y > -np.inf}
+                cells = [(x, -y) for b in mine for x, y in zip(blocks[b], biases[b]) if first.get(x) == b]
+            items, offsets = [x for x, _ in cells], [y for _, y in cells]
+            found = oracle.softmax_loss(outputs[n], weight, t, items, offsets, item_bias)
         else:
-            each = [oracle.softmax_loss(outputs[n], weight, t, blocks[b], [-x for x in biases[b]]) for b in mine]
+            each = [
+                oracle.softmax_loss(outputs[n], weight, t, blocks[b], [-x for x in biases[b]], item_bias) for b in mine
+            ]
             found = max(each, key=lambda slot: slot[0])
         loss, grad_x, grad_rows = found
         result.add(n, loss, upstream[n] * grad_x, {item: upstream[n] * g for item, g in grad_rows.items()})
@@ -68,8 +75,8 @@ def added_up(problem, valid, rows, blocks, biases, combine, upstream):
 
 
 @quick
-@given(st.sampled_from(["max", "logsumexp"]), st.sampled_from(TILES), st.booleans(), st.booleans(), st.data())
-def test_blocks_equal_the_loops(combine, tile_bytes, with_bias, one_for_all, data):
+@given(st.sampled_from(["max", "logsumexp", "union"]), st.sampled_from(TILES), *[st.booleans()] * 3, st.data())
+def test_blocks_equal_the_loops(combine, tile_bytes, with_bias, one_for_all, biased_items, data):
     n, c, d = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))
     dtype = data.draw(st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
     seed = data.draw(st.integers(0, 10**6))
@@ -79,6 +86,8 @@ def test_blocks_equal_the_loops(combine, tile_bytes, with_bias, one_for_all, dat
     n_blocks = 1 if one_for_all else data.draw(st.integers(1, 4))
     n_x, n_y = n if one_for_all else data.draw(st.integers(1, n)), data.draw(st.integers(1, c))
     rows = torch.stack([torch.randperm(n, generator=generator)[:n_x] for _ in range(n_blocks)])
+    if not one_for_all and data.draw(st.booleans()):  # empty slots
+        rows[torch.rand(rows.shape, generator=generator) < 0.4] = -1
     if with_bias:  # the same item several times, and some that are not there
         items = torch.randint(c, (n_blocks, 2 * n_y), generator=generator)
         bias = torch.randn(items.shape, generator=generator, dtype=torch.float64).to(torch.float32)
@@ -90,12 +99,30 @@ def test_blocks_equal_the_loops(combine, tile_bytes, with_bias, one_for_all, dat
 
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     blocks = Blocks.of(None if one_for_all else rows, items, None if bias is None else bias.to(kind))
-    losses, slot = softmax_losses(engine.Problem(*problem.arguments, valid, blocks), How(tile_bytes), combine)
+    item_bias = None
+    if biased_items:
+        item_bias = torch.randn(c, generator=generator, dtype=torch.float64).to(kind).requires_grad_()
+    losses, slot = softmax_losses(
+        engine.Problem(*problem.arguments, valid, blocks.plus(item_bias)),
+        How(tile_bytes),
+        combine,
+        None if item_bias is None else item_bias[problem.target],
+    )
     actual = losses.detach(), *problem.backward(losses * upstream.to(kind))[1:]
     biases = (torch.zeros(items.shape) if bias is None else bias).tolist()
-    expected = added_up(problem, valid, rows.tolist(), items.tolist(), biases, combine, upstream.numpy())
+    asked_for = rows.tolist(), items.tolist(), biases, combine, upstream.numpy()
+    expected = added_up(problem, valid, *asked_for, None if item_bias is None else item_bias.detach().double().numpy())
     assert_matches(actual, expected, problem, "none")
     assert (slot >= 0).tolist() == expected.counted.tolist()
+    if biased_items:  # the gradient of an item's bias is that of its row, with an output of 1
+        wide = torch.cat([problem.input.detach().double(), torch.ones(n, 1)], dim=1)
+        rows_and_bias = torch.cat(
+            [problem.linear_weight.detach().double(), item_bias.detach().double()[:, None]], dim=1
+        )
+        whole = Problem(wide, rows_and_bias, problem.target)
+        by_rows = added_up(whole, valid, *asked_for).grad_weight[:, -1]
+        tolerance = 1e-10 if kind == torch.float64 else 1e-4
+        torch.testing.assert_close(item_bias.grad.double(), torch.from_numpy(by_rows), rtol=tolerance, atol=tolerance)
 
 
 def test_equal_items_of_a_block_become_one_and_their_weights_add_up():

@@ -38,6 +38,33 @@ WRONG = [
     ("sampled", {"sampling": "popularity", "item_counts": torch.ones(5, 10)}, r"item_counts .*\(5, 10\)"),
     ("bce", {"calibration": NAN}, "calibration .*nan"),
     *((loss, {"reduction": "median"}, "reduction .*'median'") for loss in LOSSES),
+    *(
+        (loss, {"logit_scale": value}, f"logit_scale must be a positive number such as 1 or 20, got {value!r}")
+        for loss in LOSSES
+        for value in (NAN, INF, 0, -2.0, True, "2")
+    ),
+    *(
+        (loss, {"shared_negatives": "user"}, 'shared_negatives must be True, "sequence" or False, got .user')
+        for loss in ("sampled", "ce_minus", "bce")
+    ),
+    ("ce", {"label_smoothing": 2}, "label_smoothing must lie between 0 and 1, got 2"),
+    ("cce", {"weight": torch.ones(5, 10)}, r"weight must be \(C,\), .*got shape \(5, 10\)"),
+    ("sampled", {"sampling": "mixed", "uniform_share": 1.5}, "uniform_share must lie between 0 and 1, got 1.5"),
+    (
+        "sampled",
+        {"sampling": "mixed", "shared_negatives": "sequence"},
+        'shared_negatives must be True with sampling="m',
+    ),
+    ("sampled", {"sampling": "in_batch", "shared_negatives": False}, 'shared_negatives must be True with sampling="in'),
+    ("sce", {"kmeans_steps": -1}, "kmeans_steps must be a whole number, 0 for none, got -1"),
+    ("sce", {"n_negatives": 2.5}, "n_negatives must be a whole number, 0 for none, got 2.5"),
+    ("sce", {"combine": "sum"}, "combine must be one of max, logsumexp, union, got 'sum'"),
+    ("sce", {"items_near": "target"}, "items_near must be one of center, positions, got 'target'"),
+    ("sce", {"negatives_for": "some"}, "negatives_for must be one of uncovered, all, got 'some'"),
+    ("sce", {"n_negatives": 9, "negatives_for": "all"}, 'it takes combine="union", got combine=.max'),
+    ("rece", {"n_buckets": 0}, "n_buckets must be a positive whole number, got 0"),
+    ("rece", {"n_rounds": 0}, "n_rounds must be a positive whole number, got 0"),
+    ("rece", {"n_extra_chunks": -1}, "n_extra_chunks must be a whole number, 0 for none, got -1"),
 ]
 
 
@@ -76,7 +103,27 @@ WRONG_FOR_THESE_INPUTS = [
     *((loss, {"backend": "cuda"}, "backend must be one of .*'cuda'") for loss in ("cce", "sampled", "sce")),
     ("sampled", {"sampling": "popularity", "item_counts": torch.ones(51)}, r"item_counts .*\(50,\).*\(51,\)"),
     ("sampled", {"sampling": "in_batch", "item_counts": torch.ones(49)}, r"item_counts .*\(50,\).*\(49,\)"),
+    ("cce", {"weight": torch.ones(49)}, r"weight must be one number for each of the 50 items, got shape \(49,\)"),
+    ("rece", {"n_buckets": 4, "centers": torch.ones(2, 4, 8)}, r"centers must be .* = \(1, 4, 8\), got \(2, 4, 8\)"),
+    ("ce_minus", {"shared_negatives": "sequence"}, r"give lengths, .* or a target \(B, L\); got a target .*\(30,\)"),
+    ("bce", {"shared_negatives": "sequence"}, r"give lengths, .* or a target \(B, L\); got a target .*\(30,\)"),
 ]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("bias", [torch.ones(49), torch.ones(50, 1), torch.ones(50, dtype=torch.int64)])
+def test_a_bias_that_does_not_fit_is_refused(loss, bias):
+    with pytest.raises(ValueError, match="linear_bias must be one floating point number for each of the 50 items, got"):
+        make_loss(loss)(*make_problem().arguments, linear_bias=bias)
+
+
+@pytest.mark.parametrize("lengths", [torch.tensor([3, 20]), torch.tensor([30.0]), torch.tensor([[30]])])
+def test_lengths_that_do_not_add_up_are_refused(lengths):
+    loss = make_loss("ce_minus", shared_negatives="sequence")
+    with pytest.raises(ValueError, match=r"lengths must be .* add up to the 30 positions, got"):
+        loss(*make_problem().arguments, lengths=lengths)
+    with pytest.raises(ValueError, match=r"negatives must be \(2, 'k'\) .*got shape \(3, 4\)"):
+        loss(*make_problem().arguments, lengths=torch.tensor([10, 20]), negatives=torch.zeros(3, 4, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(("loss", "settings", "message"), WRONG_FOR_THESE_INPUTS, ids=str)
@@ -101,7 +148,7 @@ def test_fixed_settings_are_no_settings():
 def test_ignore_index_none_ignores_none(loss):
     problem = make_problem()
     problem.target[3] = -100
-    settings = {"n_negatives": 3} if loss in ("sampled", "bce") else SIZES if loss == "sce" else {}
+    settings = {"n_negatives": 3} if "n_negatives" in LOSSES[loss].dials else SIZES if loss == "sce" else {}
     with pytest.raises(ValueError, match="target -100 is outside the catalog"):
         make_loss(loss, **settings, ignore_index=None)(*problem.arguments)
     problem.target[3] = 0

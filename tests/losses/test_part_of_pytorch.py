@@ -8,7 +8,13 @@ from torch.utils.checkpoint import checkpoint
 
 from sce_lab.losses import LOSSES, cross_entropy, make_loss, scalable_cross_entropy
 from sce_lab.losses.engine import Blocks
-from sce_lab.losses.engine.operators import block_gradients, block_losses, losses_and_gradients, topk
+from sce_lab.losses.engine.operators import (
+    best_direction,
+    block_gradients,
+    block_losses,
+    losses_and_gradients,
+    topk,
+)
 
 SIZES = {"n_buckets": 4, "bucket_size_x": 8, "bucket_size_y": 10}
 COUNTS = torch.arange(50) % 7 + 1
@@ -23,6 +29,12 @@ EVERY = {
     "sampled in_batch": ("sampled", {"n_negatives": 8, "sampling": "in_batch"}),
     "sce": ("sce", SIZES),
     "sce mix": ("sce", SIZES | {"mix_x": True}),
+    "sce union": ("sce", SIZES | {"combine": "union", "n_negatives": 9, "negatives_for": "all"}),
+    "sce uncovered": ("sce", SIZES | {"n_negatives": 9, "kmeans_steps": 1, "items_near": "positions"}),
+    "ce_minus": ("ce_minus", {"n_negatives": 20}),
+    "sampled unsure": ("sampled", {"n_negatives": 20, "positive_in_denominator": False}),
+    "sampled mixed": ("sampled", {"n_negatives": 20, "sampling": "mixed"}),
+    "rece": ("rece", {"n_buckets": 5, "n_rounds": 2}),
     "bce": ("bce", {"n_negatives": 3}),
 }
 ENGINE = [name for name in EVERY if name.split()[0] not in ("ce", "bce")]
@@ -67,7 +79,7 @@ def assert_compiles(name, backend, sizes, **settings):
             torch.testing.assert_close(ours, eager, rtol=2e-4, atol=1e-6)
 
 
-RARE = ("cce in two passes", "sampled own", "sampled log_uniform")
+RARE = ("cce in two passes", "sampled own", "sampled log_uniform", "sampled unsure", "sampled mixed", "sce uncovered")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in RARE else n for n in EVERY])
@@ -205,17 +217,28 @@ def asked(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "combine"), [("catalog", "max"), ("columns", "max"), ("blocks", "max"), ("blocks", "logsumexp")]
+    ("kind", "combine"),
+    [("catalog", "max"), ("columns", "max"), ("blocks", "max"), ("blocks", "logsumexp"), ("blocks", "union")],
 )
-def test_operators_are_what_they_say(kind, combine):
+@pytest.mark.parametrize("biased", [False, True])
+def test_operators_are_what_they_say(kind, combine, biased):
     how = 2**20, False, "auto"
     problem = asked(kind)
-    torch.library.opcheck(block_losses, (*problem, combine, *how))
-    found = block_losses(*problem, combine, *how)
-    needs = [kind != "columns", True]
-    torch.library.opcheck(block_gradients, (torch.ones(12), *problem, *found, combine, needs, False, *how))
-    if kind != "blocks":
+    if biased:
+        outputs, table, labels, valid, *blocks = problem
+        problem = outputs, table, labels, valid, *Blocks(*blocks).plus(torch.linspace(-1, 1, 20))
+    asked_for = *problem, torch.ones(12) if biased else None, combine
+    torch.library.opcheck(block_losses, (*asked_for, *how))
+    found = block_losses(*asked_for, *how)
+    needs = [kind != "columns", True, biased]
+    arguments = torch.ones(12), *asked_for[:-1], *found, combine, needs, False, *how
+    torch.library.opcheck(block_gradients, arguments)
+    if kind != "blocks" and not biased:
         torch.library.opcheck(losses_and_gradients, (torch.ones(12), *problem, needs, False, *how))
+
+
+def test_the_hash_is_what_it_says():
+    torch.library.opcheck(best_direction, (torch.randn(9, 3), torch.randn(2, 5, 3), 100))
 
 
 def test_the_search_is_what_it_says():

@@ -11,7 +11,7 @@ from problems import assert_matches, make_problem, problems, quick
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sce_lab.losses import SampledSoftmaxLoss, cross_entropy, make_proposal, sampled_softmax
-from sce_lab.losses.proposals import SAMPLINGS
+from sce_lab.losses.samplings import SAMPLINGS
 
 DRAWN = ("uniform", "log_uniform", "popularity")
 

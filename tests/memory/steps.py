@@ -31,7 +31,8 @@ def measure(config, catalog_size):
 
 def data_decide(config):
     """Whether the work of a step depends on its data: then what is predicted is the most there can be."""
-    return config.loss == "sce" or config.sparse_gradients or config.dtype != "float32"
+    by_sequence = config.loss_settings.get("shared_negatives") == "sequence"
+    return config.loss in ("sce", "rece") or by_sequence or config.sparse_gradients or config.dtype != "float32"
 
 
 def assert_predicted(config, catalog_size, measured, within=None):

@@ -7,7 +7,7 @@ import pytest
 from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
 from papermill import PapermillExecutionError
 
-from sce_lab.figures import LOOKS
+from sce_lab.figures import LOOKS, TAUGHT
 from sce_lab.reproduce import read_baselines, read_records, results_table
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(3 * LIMIT_SECONDS)]
@@ -54,7 +54,7 @@ def test_start_here(tmp_path):
     peaks = {(row["loss"], row["catalog_size"]): row["peak"] for row in done.results["peaks"]}
     assert peaks["ce", 1_000_000] > 5 * peaks["sce", 1_000_000]
     race = done.results["race"]
-    assert list(race["losses"]) == list(LOOKS)
+    assert list(race["losses"]) == list(TAUGHT)
     for reached in race["losses"].values():
         assert reached["state"] == "finished"
         assert reached["loss_last"] < reached["loss_first"]

@@ -6,16 +6,18 @@ Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how 
 """
 
 from .autograd import How, softmax_loss, softmax_losses
-from .operators import IMPLEMENTATIONS, topk
-from .problem import Blocks, Problem
+from .operators import IMPLEMENTATIONS, best_direction, topk
+from .problem import Blocks, Combine, Problem
 from .tiles import DEFAULT_WORKSPACE_BYTES, is_fake, without_autocast, workspace_or_default
 
 __all__ = [
     "DEFAULT_WORKSPACE_BYTES",
     "IMPLEMENTATIONS",
     "Blocks",
+    "Combine",
     "How",
     "Problem",
+    "best_direction",
     "is_fake",
     "softmax_loss",
     "softmax_losses",

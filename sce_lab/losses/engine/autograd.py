@@ -20,7 +20,9 @@ class How(NamedTuple):
     backend: str = "auto"
 
 
-def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tuple[Tensor, Tensor]:
+def softmax_losses(
+    problem: Problem, how: How, combine: Combine = "max", target_bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     r"""Softmax cross-entropy of each position over its blocks, and where it comes from.
 
     .. math:: \ell_n = \log \Big( e^{x_n \cdot w_t} + \sum_{i \in I_n, i \ne t} e^{x_n \cdot w_i + b_i} \Big)
@@ -38,31 +40,35 @@ def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tupl
     Args:
         problem: outputs, table, targets and blocks.
         how: how to compute.
-        combine: of a position's blocks take that with the largest loss, or the sum over all of them.
+        combine: of a position's blocks take that with the largest loss, or the sum over all of them; in a union what is
+            in several of them counts once.
+        target_bias: ``(N,)``, added to the logit of each target. Where a block is the whole catalog its bias has the
+            targets' gradients, and this has none.
 
     Returns:
         Losses ``(N,)``, 0 for a position without a target or in no block, and slots ``(N,)`` (a slot is a position in a
         block, counted through all blocks), -1 for none.
     """
-    losses, slot, _ = _Softmax.apply(*_flat(problem), combine, how)
+    losses, slot, _ = _Softmax.apply(*_flat(problem), target_bias, combine, how)
     return losses, slot
 
 
-def softmax_loss(problem: Problem, weights: Tensor, how: How) -> Tensor:
+def softmax_loss(problem: Problem, weights: Tensor, how: How, target_bias: Tensor | None = None) -> Tensor:
     """``sum_n weights_n loss_n`` for one block of all positions; weights ``(N,)`` have no gradient.
 
     Since the weights are known, losses and gradients can be computed in one go while the logits are there, if a tile
-    has room for all of a position's. That is three products in place of four.
+    has room for all of a position's. That is three products in place of four; with a bias of the targets it is four.
     """
     outputs, table = problem.outputs, problem.table
     with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
     plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
     # In float16 small gradients are lost if they are rounded before a factor from outside (a GradScaler's) comes in.
     in_range = torch.float16 not in (outputs.dtype, table.dtype)
-    if with_gradient and in_range and not torch.compiler.is_compiling() and fits_at_once(problem, plan):
-        needs = [outputs.requires_grad, table.requires_grad]
+    able = in_range and target_bias is None and not torch.compiler.is_compiling()
+    if with_gradient and able and fits_at_once(problem, plan):
+        needs = [outputs.requires_grad, table.requires_grad, False]
         return _SoftmaxAtOnce.apply(*_flat(problem), weights, needs, how)[0]
-    losses, _ = softmax_losses(problem, how)
+    losses, _ = softmax_losses(problem, how, target_bias=target_bias)
     return (losses * weights).sum()
 
 
@@ -89,10 +95,16 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_losses: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_losses is None:
-            return (None,) * 9
+            return (None,) * 10
         saved = ctx.saved_tensors  # once: under torch.utils.checkpoint they are made for the asking
-        grads = _gradients(grad_losses, saved, ctx.combine, ctx.needs_input_grad, ctx.how)
-        return *_differentiable_once(grads, saved), *(None,) * 7
+        needs = ctx.needs_input_grad
+        grads = _gradients(grad_losses, saved, ctx.combine, (needs[0], needs[1], needs[6]), ctx.how)
+        of_targets = None
+        if needs[7] and saved[5] is not None:
+            losses, slot = saved[8:10]
+            of_targets = (grad_losses.to(losses.dtype) * torch.expm1(-losses)).where(slot >= 0, 0.0)
+        outputs, table, bias, of_targets = _differentiable_once((*grads, of_targets), saved)
+        return outputs, table, *(None,) * 4, bias, of_targets, None, None
 
 
 class _SoftmaxAtOnce(torch.autograd.Function):
@@ -118,8 +130,9 @@ class _SoftmaxAtOnce(torch.autograd.Function):
             return (None,) * 10
         *problem, weights = ctx.saved_tensors
         if ctx.grads is None:  # the graph was retained, and these went with the first backward pass
-            found = block_losses(*problem, "max", ctx.how.tile_bytes, ctx.how.deterministic, ctx.how.backend)
-            grads = _gradients(grad_loss * weights, (*problem, *found), "max", ctx.needs_input_grad, ctx.how)
+            found = block_losses(*problem, None, "max", ctx.how.tile_bytes, ctx.how.deterministic, ctx.how.backend)
+            needs = (*ctx.needs_input_grad[:2], False)
+            grads = _gradients(grad_loss * weights, (*problem, None, *found), "max", needs, ctx.how)[:2]
         else:
             grad_outputs, rows, touched = ctx.grads
             if torch.is_grad_enabled():
@@ -132,12 +145,13 @@ class _SoftmaxAtOnce(torch.autograd.Function):
 
 
 def _gradients(
-    grad_losses: Tensor, saved: tuple[Tensor, ...], combine: Combine, needs: tuple[bool, ...], how: How
-) -> tuple[Tensor | None, Tensor | None]:
-    grads = block_gradients(
-        grad_losses, *saved, combine, list(needs[:2]), how.sparse_grad, how.tile_bytes, how.deterministic, how.backend
+    grad_losses: Tensor, saved: tuple[Tensor | None, ...], combine: Combine, needs: tuple[bool, ...], how: How
+) -> tuple[Tensor | None, ...]:
+    """Of outputs, table and bias."""
+    *grads, bias = block_gradients(
+        grad_losses, *saved, combine, list(needs), how.sparse_grad, how.tile_bytes, how.deterministic, how.backend
     )
-    return _as_gradients(*grads, saved[1], needs, how)
+    return *_as_gradients(*grads, saved[1], needs, how), bias if needs[2] else None
 
 
 def _as_gradients(
@@ -176,4 +190,5 @@ def _differentiable_once(
     """Under ``create_graph=True`` the gradients depend on the inputs. Not to say so would be wrong in silence."""
     if not torch.is_grad_enabled():
         return grads
-    return tuple(None if grad is None else _Once.apply(grad, *saved[:2]) for grad in grads)
+    inputs = [saved[i] for i in (0, 1, 6) if saved[i] is not None]  # outputs, table, bias
+    return tuple(None if grad is None else _Once.apply(grad, *inputs) for grad in grads)

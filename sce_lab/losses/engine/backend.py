@@ -33,16 +33,24 @@ class Backend(Protocol):
     def target_logits(self, problem: Problem, plan: Plan) -> Tensor:
         """Inner product of each position with its own target, ``(N,)``."""
 
-    def log_negatives(self, problem: Problem, plan: Plan) -> Tensor:
+    def log_negatives(self, problem: Problem, plan: Plan, distinct: bool = False) -> Tensor:
         """Log-sum-exp of every slot's logits (plus bias) over the items of its block, its target left out.
 
-        ``(n_blocks, n_x)``, or ``(N,)`` for one block of all positions; -inf where nothing is left.
+        With ``distinct``, items in an earlier block of the position are left out, too. ``(n_blocks, n_x)``, or ``(N,)``
+        for one block of all positions; -inf where nothing is left.
         """
 
     def gradients(
-        self, problem: Problem, slots: Slots | None, at: PositionGradients, plan: Plan, needs: list[bool], sparse: bool
+        self,
+        problem: Problem,
+        slots: Slots | None,
+        at: PositionGradients,
+        plan: Plan,
+        needs: list[bool],
+        sparse: bool,
+        distinct: bool = False,
     ) -> Gradients:
-        """Gradients of outputs and table, of those that are needed, through these slots (None: one for each position).
+        """Gradients of outputs, table and bias, of those that are needed, through these slots (None: all positions').
 
         With ``sparse``, rows of the table that have one, and which they are.
         """
@@ -56,17 +64,22 @@ class Backend(Protocol):
 BACKENDS: dict[str, Backend] = {"triton": TritonBackend(), "torch": TorchBackend()}
 
 
-def choose(name: str, outputs: Tensor, table: Tensor, plan: Plan) -> Backend:
+def choose(name: str, outputs: Tensor, table: Tensor, plan: Plan, *, special: bool = False) -> Backend:
     """The backend of this name, or of "auto" the first that serves.
+
+    A ``special`` problem, one with distinct items, empty slots beside them, or a bias that has a gradient, is PyTorch's
+    whatever the name: no other backend has kernels for it yet. They need know nothing of ``distinct`` and ``needs[2]``.
 
     Raises:
         ValueError: no such backend, or it does not serve such tensors here.
     """
-    if name == "auto":
+    if name == "auto" and not special:
         found = (one for one in BACKENDS.values() if one.pays(outputs) and one.serves(outputs, table, plan))
         return next(found)
-    if name not in BACKENDS:
+    if name not in (*BACKENDS, "auto"):
         raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
+    if special:
+        return BACKENDS["torch"]
     if not BACKENDS[name].serves(outputs, table, plan):
         raise ValueError(
             f"backend={name!r} does not serve {outputs.dtype} with {outputs.shape[1]} dimensions on {outputs.device} "

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .backend import Backend, choose
-from .problem import Blocks, Gradients, PositionGradients, Problem, Slots
-from .tiles import Plan, without_autocast
+from .problem import Blocks, PositionGradients, Problem, Slots
+from .tiles import Plan, chunks, without_autocast
 from .torch_parts import softplus
 
 #: What each operator runs.
@@ -61,12 +61,30 @@ def topk(
     return choose(backend, queries, table, plan).topk(queries, table, k, allowed, workspace_bytes)
 
 
+@_operator(
+    "best_direction(Tensor vectors, Tensor directions, SymInt workspace_bytes) -> Tensor",
+    lambda vectors, directions, *_: vectors.new_empty((directions.shape[0], vectors.shape[0]), dtype=torch.int64),
+)
+def best_direction(vectors: Tensor, directions: Tensor, workspace_bytes: int) -> Tensor:
+    """For each of the ``vectors (N, D)`` the one of ``directions (S, n, D)`` with the largest product: a hash.
+
+    ``(S, N)`` int64; of equals the first. No gradient: it is a choice.
+    """
+    n_sets, n, dim = directions.shape
+    found = torch.empty(n_sets, len(vectors), dtype=torch.int64, device=vectors.device)
+    for part in chunks(len(vectors), workspace_bytes // (directions.element_size() * (n_sets * n + dim)), vectors):
+        found[:, part] = (directions @ vectors[part].to(directions.dtype).T).argmax(dim=1)
+    return found
+
+
 def _like_losses(outputs: Tensor, table: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     losses = outputs.new_empty((outputs.shape[0],), dtype=compute_dtype(outputs, table))
     return losses, torch.empty_like(losses, dtype=torch.int64), torch.empty_like(losses)
 
 
-@_operator(f"block_losses({_PROBLEM}, str combine, {_HOW}) -> (Tensor, Tensor, Tensor)", _like_losses)
+@_operator(
+    f"block_losses({_PROBLEM}, Tensor? target_bias, str combine, {_HOW}) -> (Tensor, Tensor, Tensor)", _like_losses
+)
 def block_losses(
     outputs: Tensor,
     table: Tensor,
@@ -75,15 +93,20 @@ def block_losses(
     rows: Tensor | None,
     items: Tensor | None,
     bias: Tensor | None,
+    target_bias: Tensor | None,
     combine: str,
     tile_bytes: int,
     deterministic: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each position ``(N,)``: its loss, 0 for none; the slot it comes from, -1 for none; and its log-sum-exp."""
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
-    log_negatives = engine.log_negatives(problem, plan)  # (n_blocks, n_x) or (N,)
+    special, distinct = _special(target_bias, combine)
+    how = tile_bytes, deterministic, backend
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, *how, special=special)
+    log_negatives = engine.log_negatives(problem, plan, *distinct)  # (n_blocks, n_x) or (N,)
     positive = engine.target_logits(problem, plan)  # (N,)
+    if target_bias is not None:
+        positive = positive + target_bias
     if rows is None:
         slot = valid.long() - 1
     else:
@@ -103,8 +126,8 @@ def keep_largest(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Te
         win.
     """
     n_positions, n_slots = len(valid), rows.numel()
-    rows, log_negatives = rows.flatten(), log_negatives.flatten()  # (n_slots,)
-    usable = valid[rows]
+    usable = _usable(rows, valid).flatten()
+    rows, log_negatives = rows.clamp(min=0).flatten(), log_negatives.flatten()  # (n_slots,)
     log_negatives = log_negatives.masked_fill(~usable, -torch.inf)
     largest = log_negatives.new_full((n_positions,), -torch.inf)
     largest = largest.scatter_reduce(0, rows, log_negatives, "amax")  # (N,)
@@ -117,20 +140,26 @@ def keep_largest(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Te
 
 
 def add_up(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """A position in several blocks takes its softmax over all of them: an item in two of them counts twice.
+    """A position in several blocks takes its softmax over all of them: what is in two of them counts twice.
 
     Returns:
         As :func:`keep_largest`; the slot is any of the position's.
     """
+    log_negatives = log_negatives.masked_fill(~_usable(rows, valid), -torch.inf)
     largest, slot = keep_largest(log_negatives, rows, valid)
-    shift = largest.clamp(min=torch.finfo(largest.dtype).min)
+    shift, rows = largest.clamp(min=torch.finfo(largest.dtype).min), rows.clamp(min=0)
     weight = (log_negatives - shift[rows]).exp().flatten()
     total = torch.zeros_like(largest).scatter_add(0, rows.flatten(), weight)
     return shift + total.log(), slot
 
 
-def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    needs, sparse = others[-5], others[-4]
+def _usable(rows: Tensor, valid: Tensor) -> Tensor:
+    """Slots that hold a position with a target."""
+    return valid[rows.clamp(min=0)] & (rows >= 0)
+
+
+def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    bias, needs, sparse = others[4], others[-5], others[-4]
     if sparse:
         raise NotImplementedError(
             "sparse_grad=True does not go with torch.compile: how many rows there are, data decide"
@@ -140,12 +169,13 @@ def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others
         torch.empty_like(outputs, memory_format=torch.contiguous_format) if needs[0] else empty,
         torch.empty_like(table, memory_format=torch.contiguous_format) if needs[1] else empty.clone(),
         empty.clone(),
+        torch.empty_like(bias, memory_format=torch.contiguous_format) if needs[2] else empty.clone(),
     )
 
 
 @_operator(
-    f"block_gradients(Tensor grad_losses, {_PROBLEM}, Tensor losses, Tensor slot, Tensor log_z, str combine, "
-    f"bool[] needs, bool sparse, {_HOW}) -> (Tensor, Tensor, Tensor)",
+    f"block_gradients(Tensor grad_losses, {_PROBLEM}, Tensor? target_bias, Tensor losses, Tensor slot, "
+    f"Tensor log_z, str combine, bool[] needs, bool sparse, {_HOW}) -> (Tensor, Tensor, Tensor, Tensor)",
     _like_gradients,
 )
 def block_gradients(
@@ -157,6 +187,7 @@ def block_gradients(
     rows: Tensor | None,
     items: Tensor | None,
     bias: Tensor | None,
+    target_bias: Tensor | None,
     losses: Tensor,
     slot: Tensor,
     log_z: Tensor,
@@ -166,16 +197,18 @@ def block_gradients(
     tile_bytes: int,
     deterministic: bool,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of outputs and table, given those of the losses ``(N,)`` and what :func:`block_losses` found."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of outputs, table and bias, given those of the losses ``(N,)`` and what :func:`block_losses` found."""
     counted = slot >= 0
     if items is not None:  # the row of a target that does not count is not to be touched
         labels = labels.where(counted, items.flatten()[:1])
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
+    special, distinct = _special(target_bias, combine)
+    how = tile_bytes, deterministic, backend
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, *how, special=special)
     g = grad_losses.to(losses.dtype).where(counted, 0.0)
     at = PositionGradients(g, torch.expm1(-losses), log_z)  # p_t - 1, exact where p_t is nearly 1, too
     slots = None if rows is None else _slots_with_gradient(rows, slot, valid, combine)
-    return _without_none(engine.gradients(problem, slots, at, plan, needs, sparse), outputs)
+    return _without_none(engine.gradients(problem, slots, at, plan, needs, sparse, *distinct), outputs)
 
 
 def _slots_with_gradient(rows: Tensor, slot: Tensor, valid: Tensor, combine: str) -> Slots:
@@ -184,9 +217,8 @@ def _slots_with_gradient(rows: Tensor, slot: Tensor, valid: Tensor, combine: str
     if combine == "max":
         block = slot.div(max(size_x, 1), rounding_mode="floor")  # -1 stays -1
         return Slots(block, torch.arange(len(slot), device=slot.device), most=min(size_x, len(slot)), once=True)
-    position = rows.flatten()
-    block = torch.arange(n_blocks, device=rows.device).repeat_interleave(size_x)
-    return Slots(block.where(valid[position], -1), position, most=size_x, once=False)
+    block = torch.arange(n_blocks, device=rows.device).unsqueeze(1).where(_usable(rows, valid), -1)
+    return Slots(block.flatten(), rows.clamp(min=0).flatten(), most=size_x, once=False)
 
 
 @_operator(
@@ -194,7 +226,7 @@ def _slots_with_gradient(rows: Tensor, slot: Tensor, valid: Tensor, combine: str
     "-> (Tensor, Tensor, Tensor, Tensor)",
     lambda weights, outputs, *others: (
         _like_losses(outputs, others[0])[0],
-        *_like_gradients(weights, outputs, *others),
+        *_like_gradients(weights, outputs, *others)[:3],
     ),
 )
 def losses_and_gradients(
@@ -218,7 +250,7 @@ def losses_and_gradients(
     problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
     weights = weights.where(valid, 0.0)
     losses, gradients = engine.losses_and_gradients(problem, weights, plan, needs, sparse)
-    return losses, *_without_none(gradients, outputs)
+    return losses, *_without_none(gradients[:3], outputs)
 
 
 def compute_dtype(outputs: Tensor, table: Tensor) -> torch.dtype:
@@ -226,13 +258,21 @@ def compute_dtype(outputs: Tensor, table: Tensor) -> torch.dtype:
     return torch.float64 if torch.float64 in (outputs.dtype, table.dtype) else torch.float32
 
 
-def _asked(*args: Any) -> tuple[Problem, Plan, Backend]:
+def _asked(*args: Any, special: bool = False) -> tuple[Problem, Plan, Backend]:
     *inputs, rows, items, bias, tile_bytes, deterministic, backend = args
+    if rows is not None and not special:  # a backend that knows of no empty slots finds somebody in them
+        rows = rows.clamp(min=0)
     problem = Problem(*inputs, Blocks(rows, items, bias))
     plan = Plan(compute_dtype(problem.outputs, problem.table), tile_bytes, deterministic)
-    return problem, plan, choose(backend, problem.outputs, problem.table, plan)
+    return problem, plan, choose(backend, problem.outputs, problem.table, plan, special=special)
 
 
-def _without_none(gradients: Gradients, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _special(target_bias: Tensor | None, combine: str) -> tuple[bool, tuple[bool, ...]]:
+    """Whether :func:`.backend.choose` is to be told, and what more a backend is then given."""
+    distinct = combine == "union"
+    return distinct or target_bias is not None, (True,) if distinct else ()
+
+
+def _without_none(gradients: tuple[Tensor | None, ...], like: Tensor) -> tuple[Tensor, ...]:
     """An operator returns tensors: an empty one stands for none."""
     return tuple(like.new_empty(0) if one is None else one for one in gradients)

@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-#: How the blocks of a position are put together: the block with the largest loss, or the sum over all of them.
-Combine = Literal["max", "logsumexp"]
+#: How the blocks of a position are put together: the block with the largest loss, the sum over all of them, or the sum
+#: over the distinct items of all of them.
+Combine = Literal["max", "logsumexp", "union"]
 
 
 class Blocks(NamedTuple):
@@ -18,13 +19,15 @@ class Blocks(NamedTuple):
     cross-entropy         all                             all
     shared negatives      all                             k columns, with a bias of ``-log k Q``
     own negatives         one row a position              k cells each, with a bias
+    a sequence's own      up to m rows of a sequence      its k cells, with a bias
     SCE                   ``(n_buckets, bucket_size_x)``  ``(n_buckets, bucket_size_y)``, the largest counts
+    SCE, union; RECE      buckets; chunks                 the distinct items of a position's blocks
     ====================  ==============================  =================================================
 
     Attributes:
-        rows: ``(n_blocks, n_x)`` positions of each block; None for one block that holds all of them.
+        rows: ``(n_blocks, n_x)`` positions of each block, -1 where there is none; None for one block of all positions.
         items: ``(n_blocks, n_y)`` items of each block, in ascending order; None for one block that holds all.
-        bias: ``(n_blocks, n_y)``, added to the logits; an item at -inf is not there.
+        bias: ``(n_blocks, n_y)``, added to the logits; an item at -inf is not there. It may have a gradient.
     """
 
     rows: Tensor | None = None
@@ -50,6 +53,13 @@ class Blocks(NamedTuple):
         weight = (bias.flatten() - shift[first]).exp()
         total = torch.zeros_like(weight).scatter_add(0, first, weight)
         return cls(rows, items, (shift + total.log()).view(n_blocks, n_y))
+
+    def plus(self, item_bias: Tensor | None) -> "Blocks":
+        """With a bias of each item ``(C,)``, which has its gradient, added to that of the blocks."""
+        if item_bias is None:
+            return self
+        of_items = item_bias.unsqueeze(0) if self.items is None else item_bias[self.items]
+        return self._replace(bias=of_items if self.bias is None else self.bias + of_items)
 
 
 class Problem(NamedTuple):
@@ -80,8 +90,9 @@ class PositionGradients(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Gradients of a problem's outputs and table; None for what was not asked for."""
+    """Gradients of a problem's outputs, table and bias; None for what was not asked for."""
 
     outputs: Tensor | None  # (N, D)
     rows: Tensor | None  # (C, D), or (T, D) for the touched rows of the table
     touched: Tensor | None  # (T,) in ascending order; None: rows are those of the whole table
+    bias: Tensor | None = None  # (n_blocks, n_y); in a block of the whole catalog with what the targets give

@@ -36,23 +36,34 @@ class TorchBackend:
             positive[part] = (x * take(problem.table, problem.labels[part], plan)).sum(dim=1)
         return positive
 
-    def log_negatives(self, problem: Problem, plan: Plan) -> Tensor:
+    def log_negatives(self, problem: Problem, plan: Plan, distinct: bool = False) -> Tensor:
         """Tile by tile."""
-        return (torch_whole if problem.blocks.rows is None else torch_buckets).log_negatives(problem, plan)
+        if problem.blocks.rows is None:
+            return torch_whole.log_negatives(problem, plan)
+        return torch_buckets.log_negatives(problem, plan, distinct)
 
     def gradients(
-        self, problem: Problem, slots: Slots | None, at: PositionGradients, plan: Plan, needs: list[bool], sparse: bool
+        self,
+        problem: Problem,
+        slots: Slots | None,
+        at: PositionGradients,
+        plan: Plan,
+        needs: list[bool],
+        sparse: bool,
+        distinct: bool = False,
     ) -> Gradients:
         """Tile by tile, with logits computed again."""
         grad_outputs = _zeros_for_outputs(problem, plan) if needs[0] else None
         grad_table = TableGradient(problem, plan, sparse) if needs[1] else None
+        grad_bias = torch.zeros_like(problem.blocks.bias, dtype=plan.dtype) if needs[2] else None
+        to = grad_outputs, grad_table, grad_bias
         if slots is None:
-            torch_whole.add_gradients(problem, at, plan, grad_outputs, grad_table)
+            torch_whole.add_gradients(problem, at, plan, *to)
         else:
-            torch_buckets.add_negative_gradients(problem, slots, at, plan, grad_outputs, grad_table)
+            torch_buckets.add_negative_gradients(problem, slots, at, plan, *to, distinct)
         if problem.blocks.items is not None:
             _add_target_gradients(problem, at, plan, grad_outputs, grad_table)
-        return _finished(problem, grad_outputs, grad_table)
+        return _finished(problem, grad_outputs, grad_table)._replace(bias=grad_bias)
 
     def losses_and_gradients(
         self, problem: Problem, g: Tensor, plan: Plan, needs: list[bool], sparse: bool

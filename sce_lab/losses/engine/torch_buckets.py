@@ -10,14 +10,20 @@ import torch
 from torch import Tensor
 
 from .problem import PositionGradients, Problem, Slots
+from .repeats import Repeats
 from .table_gradient import TableGradient
 from .tiles import Plan, chunks, is_fake, tile_bytes, tile_shape
 from .torch_parts import add_rows, log_sum_exp_inplace, set_at_targets, take
 
 
-def log_negatives(problem: Problem, plan: Plan) -> Tensor:
-    """Log-sum-exp of every slot's logits over the items of its block, its target left out: ``(n_blocks, n_x)``."""
+def log_negatives(problem: Problem, plan: Plan, distinct: bool = False) -> Tensor:
+    """Log-sum-exp of every slot's logits over the items of its block, its target left out: ``(n_blocks, n_x)``.
+
+    With ``distinct``, items that are in an earlier block of the position, too, are left out as well.
+    """
     outputs, _, labels, _, (rows, items, _) = problem
+    plan, repeats = _seen_before(problem, plan, distinct)
+    rows = rows.clamp(min=0)  # anybody stands in where there is no position
     (n_blocks, size_x), size_y = rows.shape, items.shape[1]
     n_x, n_y, bytes_per_block = tile_shape(size_x, size_y, outputs.shape[1], plan)
     result = outputs.new_full((n_blocks, size_x), -torch.inf, dtype=plan.dtype)
@@ -28,6 +34,8 @@ def log_negatives(problem: Problem, plan: Plan) -> Tensor:
             for part in chunks(size_y, n_y, outputs):
                 negatives, _, logits = _logits(problem, x, blocks, part, plan)
                 set_at_targets(logits, targets, negatives, -torch.inf)  # the target comes in elsewhere, once
+                if repeats is not None:
+                    repeats.fill(logits, blocks, positions, negatives, -torch.inf)
                 torch.logaddexp(so_far, log_sum_exp_inplace(logits), out=so_far)
                 del negatives, _, logits  # before the next tile is made beside them
             del positions, x, targets
@@ -41,13 +49,16 @@ def add_negative_gradients(
     plan: Plan,
     grad_outputs: Tensor | None,
     grad_table: TableGradient | None,
+    grad_bias: Tensor | None = None,
+    distinct: bool = False,
 ) -> None:
     """Add what the items of the blocks, but for the targets, give to the gradients, through these slots.
 
     With p the share of an item in the softmax of its slot, and g the gradient of the position's loss, that is
-    ``g p w`` to the position's output and ``g p x`` to the item.
+    ``g p w`` to the position's output, ``g p x`` to the item and ``g p`` to its bias.
     """
     outputs, _, labels, _, (_, items, _) = problem
+    plan, repeats = _seen_before(problem, plan, distinct)
     size_y, dim = items.shape[1], outputs.shape[1]
     n_x, n_y, _ = tile_shape(slots.most, size_y, dim, plan)
     for blocks, positions, padding in _tiles(slots, len(items), n_x, n_y, dim, plan):
@@ -58,14 +69,25 @@ def add_negative_gradients(
             negatives, w, p = _logits(problem, x, blocks, part, plan)
             p.sub_(log_z).clamp_(max=0.0).exp_()  # (n_b, n_x, n_y); large logits are not twice rounded alike
             set_at_targets(p, targets, negatives, 0.0)
+            if repeats is not None:
+                repeats.fill(p, blocks, positions, negatives, 0.0)
             if grad_outputs is not None:
                 grad_x.baddbmm_(p, w)
+            if grad_bias is not None:
+                grad_bias[blocks, part] += torch.bmm(p.mT, g).squeeze(2)
             if grad_table is not None:
                 grad_table.add(negatives.flatten(), torch.bmm(p.mT, weighted).flatten(0, 1))
             del negatives, w, p  # before the next tile is made beside them
         if grad_outputs is not None:
             add_rows(grad_outputs, positions.flatten(), grad_x.mul_(g).flatten(0, 1), plan)
         del positions, padding, x, targets, log_z, g, weighted, grad_x
+
+
+def _seen_before(problem: Problem, plan: Plan, distinct: bool) -> tuple[Plan, Repeats | None]:
+    """What knows the cells that are in an earlier block, and a plan with room for it."""
+    if not distinct:
+        return plan, None
+    return plan._replace(tile_bytes=max(plan.tile_bytes // 4, 1)), Repeats(problem)
 
 
 def _logits(

@@ -33,7 +33,12 @@ def log_negatives(problem: Problem, plan: Plan) -> Tensor:
 
 
 def add_gradients(
-    problem: Problem, at: PositionGradients, plan: Plan, grad_outputs: Tensor | None, grad_table: TableGradient | None
+    problem: Problem,
+    at: PositionGradients,
+    plan: Plan,
+    grad_outputs: Tensor | None,
+    grad_table: TableGradient | None,
+    grad_bias: Tensor | None = None,
 ) -> None:
     """Add what the items give to the gradients; of the targets only if the block is the whole catalog.
 
@@ -53,6 +58,8 @@ def add_gradients(
             _set_at_targets(p, labels[index], items, at.target[index] if columns is None else 0.0)
             if grad_outputs is not None:
                 grad_outputs.index_add_(0, index, torch.mm(p, w).mul_(g).to(grad_outputs.dtype))
+            if grad_bias is not None:
+                grad_bias[0, part].addmv_(p.T, g.squeeze(1))
             if grad_w is not None:
                 grad_w.addmm_(p.T, x.mul_(g))
         if grad_w is not None:
@@ -134,7 +141,7 @@ def _columns(problem: Problem, part: slice, plan: Plan) -> tuple[Tensor, Tensor,
     _, items, bias = problem.blocks
     if items is None:
         every = torch.arange(part.start, part.stop, device=problem.table.device)
-        return every, problem.table[part].to(plan.dtype), None
+        return every, problem.table[part].to(plan.dtype), None if bias is None else bias[0, part]
     chosen = items[0, part]
     return chosen, take(problem.table, chosen, plan), None if bias is None else bias[0, part]
 

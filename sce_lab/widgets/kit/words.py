@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def capitalised(sentence: str) -> str:
     """The sentence with a capital at its beginning, unless it begins with a name: of a setting, of a file."""
     first = sentence.split(maxsplit=1)[0] if sentence.strip() else ""
     return sentence[0].upper() + sentence[1:] if first.rstrip(",:").isalpha() else sentence
+
+
+def listed(names: Sequence[str]) -> str:
+    """``A``, ``A and B``, ``A, B and C``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def counted(n: int, what: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from sce_lab.data import open_split
-from sce_lab.figures import LOOKS, METRICS, label, training_spec
+from sce_lab.figures import METRICS, TAUGHT, label, training_spec
 from sce_lab.memory import guarded_train, measuring
 from sce_lab.training import Evaluated, Event, TrainingConfig
 from sce_lab.widgets.kit.legend import LOSS_KEY
@@ -136,7 +136,7 @@ class Race:
     def _spec(self) -> dict[str, Any]:
         curves = {loss: shot.curves for loss, shot in self.snapshots.items()}
         milliseconds = {loss: shot.milliseconds for loss, shot in self.snapshots.items() if shot.milliseconds}
-        return training_spec(curves, milliseconds, ceiling=self.ceiling)
+        return training_spec(curves, milliseconds, ceiling=self.ceiling, losses=tuple(self.configs))
 
     def _show_status(self) -> None:
         active = self.active
@@ -157,10 +157,10 @@ class Race:
 
 
 def default_configs() -> dict[str, TrainingConfig]:
-    """One small training for each loss; everything but the loss is the same."""
+    """One small training for each loss that the course is about; everything but the loss is the same."""
     settings = {
         "sampled": {"n_negatives": 128},
         "sce": {"n_buckets": 64, "bucket_size_x": 64, "bucket_size_y": 128, "mix_x": True},
     }
     shared = {"batch_size": 32, "max_epochs": 1000, "patience": 1000}  # the clock ends it
-    return {loss: TrainingConfig(loss=loss, loss_settings=settings.get(loss, {}), **shared) for loss in LOOKS}
+    return {loss: TrainingConfig(loss=loss, loss_settings=settings.get(loss, {}), **shared) for loss in TAUGHT}

@@ -15,7 +15,7 @@ from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_spli
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, format_count, predict_memory, tables
-from sce_lab.widgets.kit.words import capitalised, counted
+from sce_lab.widgets.kit.words import capitalised, counted, listed
 from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
 
@@ -194,7 +194,7 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
     needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
     advice = f"Try {'fewer items' if settings.dataset == SYNTHETIC else 'smaller data'} or a smaller batch."
     others = [loss for loss, need in needs.items() if need <= free]
-    if names := " and ".join(label(loss) for loss in others if loss != "cce"):
+    if names := listed([label(loss) for loss in others if loss != "cce"]):
         advice = f"{names} would fit."
     if "cce" in others:  # the same loss
         advice = f"Its logits never held, it would fit{f'; and so would {names}' if names else ''}."
@@ -208,13 +208,19 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
 def count_scores(settings: Settings, loss: str, n_positions: int, catalog_size: int) -> int:
     """Inner products of an output with an item that a step takes, or of either with a bucket's centre."""
     match loss:
-        case "ce" | "cce":
-            return n_positions * catalog_size
-        case "sampled":
+        case "sampled" | "ce_minus":
             return n_positions * (settings.n_negatives + 1)
-        case _:
+        case "bce":
+            return n_positions * 2
+        case "rece":
+            n_chunks = min(settings.n_buckets, n_positions, catalog_size)
+            near = min(3 * catalog_size // n_chunks, catalog_size)
+            return n_chunks * (n_positions + catalog_size) + n_positions * near
+        case "sce":
             x, y = min(settings.bucket_size_x, n_positions), min(settings.bucket_size_y, catalog_size)
             return settings.n_buckets * (n_positions + catalog_size + x * y)
+        case _:  # cross-entropy, and what is not known to look at less
+            return n_positions * catalog_size
 
 
 # The cards have room for two lines of about thirty characters.

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import traitlets
 
 from sce_lab.figures import LOOKS, brief_label
+from sce_lab.losses import LOSSES
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
 
@@ -34,7 +35,10 @@ class LossPicker(widgets.VBox):
 
     def __init__(self, value: Sequence[str] | str, tooltip: str) -> None:
         self._own, self._lock = OwnMoves(), threading.Lock()
-        self.toggles = {loss: widgets.ToggleButton(description=brief_label(loss), tooltip=tooltip) for loss in LOOKS}
+        self.toggles = {
+            loss: widgets.ToggleButton(description=brief_label(loss), tooltip=LOSSES[loss].says or tooltip)
+            for loss in LOOKS
+        }
         super().__init__(children=list(self.toggles.values()))
         self.add_class("sce-losses")
         self.value = value
@@ -104,7 +108,7 @@ _ALL = (
         "n_negatives",
         "Negatives",
         "",
-        "for sampled softmax: how many random items every target competes with in a step.",
+        "for sampled softmax and CE-: how many random items every target competes with in a step.",
     ),
     Control(
         "sampling",
@@ -122,7 +126,7 @@ _ALL = (
         "n_buckets",
         "Buckets",
         'n<span class="sce-sub">b</span>',
-        "for SCE: how many random directions are drawn. Each gathers the positions and items that point its way.",
+        "for SCE and RECE: how many random directions are drawn. Each gathers positions and items that point its way.",
     ),
     Control(
         "bucket_size_x",
@@ -199,6 +203,7 @@ SAMPLINGS = (
     ("By rank of popularity", "log_uniform"),
     ("By popularity", "popularity"),
     ("The batch's targets", "in_batch"),
+    ("Half evenly, half the batch's", "mixed"),
 )
 #: Cards: title, and the names of their controls.
 CARDS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from sce_lab.losses import LOSSES
 from sce_lab.widgets.kit.progress import PAUSED, RUNNING
 from sce_lab.widgets.kit.speech import Speech
 from sce_lab.widgets.kit.stage import text
@@ -16,8 +17,12 @@ from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
 from sce_lab.widgets.playground.settings import OWN_FILE, Settings
 
-#: Which loss a control belongs to, if to one only.
-_OWNERS = {"n_negatives": "sampled", "sampling": "sampled", **dict.fromkeys(CARDS["sce"][1], "sce")}
+
+def _has_a_say(name: str, losses: Collection[str]) -> bool:
+    """Whether a control does something to one of the ``losses``."""
+    name = "n_buckets" if name == "paper_rule" else name
+    of_losses = {dial for loss in LOSSES.values() for dial in loss.dials}
+    return name not in of_losses or any(name in LOSSES[loss].dials for loss in losses)
 
 
 class Deck:
@@ -54,7 +59,7 @@ class Deck:
         for name in ("n_buckets", "bucket_size_x"):
             self._controls[name].disabled = settings.paper_rule
         for name, box in self.boxes.items():
-            aside = name in _OWNERS and _OWNERS[name] not in settings.losses
+            aside = not _has_a_say(name, settings.losses)
             for css, given in (("sce-aside", aside), ("sce-later", name in later)):
                 (box.add_class if given else box.remove_class)(css)
 

@@ -50,15 +50,12 @@ def command(settings: Settings, loss: str) -> str:
     for name in ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate"):
         if getattr(config, name) != getattr(_DEFAULTS, name):
             options[name.replace("_", "-")] = getattr(config, name)
-    if loss == "sampled":
-        options |= {"n-negatives": settings.n_negatives}
-        options |= {"sampling": settings.sampling} if settings.sampling != "uniform" else {}
-    if loss == "sce":
-        sizes = ("n_buckets", "bucket_size_x", "bucket_size_y")
-        options |= {name.replace("_", "-"): getattr(settings, name) for name in sizes}
+    for name, value in config.loss_settings.items():
+        if name != "mix_x" and (name, value) != ("sampling", "uniform"):
+            options[name.replace("_", "-")] = value
     options["seed"] = config.seed
     words = ["sce-lab", "train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
-    if loss == "sce" and settings.mix_x:
+    if config.loss_settings.get("mix_x"):
         words.append("--mix")
     return shlex.join(words)
 

@@ -15,7 +15,7 @@ from sce_lab.widgets.playground.assessment import Assessment, open_data
 from sce_lab.widgets.playground.controls import CONTROLS
 from sce_lab.widgets.playground.dials import Undo
 from sce_lab.widgets.playground.records import RunRecord, restore
-from sce_lab.widgets.playground.settings import LIVE, Settings
+from sce_lab.widgets.playground.settings import Settings, live_dials
 
 
 class Session:
@@ -122,7 +122,7 @@ class Session:
         if not self.active or not self.group:
             return set()
         trained = self.group[0].settings
-        live = {name for record in self.group for name in LIVE.get(record.loss, ())} | {"paper_rule"}
+        live = {name for record in self.group for name in live_dials(record.loss)} | {"paper_rule"}
         return {name for name in CONTROLS if name not in live and getattr(trained, name) != getattr(settings, name)}
 
     def measured(self, settings: Settings) -> dict[str, int]:
@@ -162,7 +162,7 @@ class Session:
             return {}  # the rule follows a batch that this run does not have
         return {
             name: value
-            for name in LIVE.get(record.loss, ())
+            for name in live_dials(record.loss)
             if (value := getattr(settings, name)) != record.live.get(name)
         }
 

@@ -11,14 +11,26 @@ from typing import Any
 
 from sce_lab.data import SYNTHETIC
 from sce_lab.figures import LOOKS, label
+from sce_lab.losses import LOSSES
 from sce_lab.losses.buckets import BucketSizes
 from sce_lab.training import TrainingConfig
 
 OWN_FILE = "file"
 #: The synthetic world is the same whatever the training seed is, so that runs stay comparable.
 WORLD_SEED = 0
-#: Settings of a loss that a run takes over while it goes on.
-LIVE = {"sampled": ("n_negatives",), "sce": ("n_buckets", "bucket_size_x", "bucket_size_y", "mix_x")}
+#: Dials of a loss that a run does not take over while it goes on.
+_FIXED = ("sampling",)
+
+
+def live_dials(loss: str) -> tuple[str, ...]:
+    """Settings of a loss that a run takes over while it goes on."""
+    return tuple(name for name in dials(loss) if name not in _FIXED)
+
+
+def dials(loss: str) -> tuple[str, ...]:
+    """Settings of a loss that have a control here."""
+    controls = {each.name for each in dataclasses.fields(Settings)}
+    return tuple(name for name in LOSSES[loss].dials if name in controls)
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,7 @@ class Settings:
 
     def loss_settings(self, loss: str) -> dict[str, Any]:
         """Those of the settings that ``loss`` takes."""
-        names = (*LIVE.get(loss, ()), *(("sampling",) if loss == "sampled" else ()))
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in dials(loss)}
 
     def as_in_the_paper(self, n_positions: int, catalog_size: int) -> Settings:
         """With ``paper_rule``, the bucket count and size that the paper takes for ``n_positions`` in a step."""

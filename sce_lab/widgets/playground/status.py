@@ -25,12 +25,14 @@ def loss_words(record: RunRecord) -> str:
     """The settings of the loss that a run has now."""
     live = record.live
     match record.loss:
-        case "sampled":
+        case "sampled" | "ce_minus":
             how = "" if live.get("sampling", "uniform") == "uniform" else f", {live['sampling'].replace('_', ' ')}"
             return f"{live['n_negatives']:,} negatives{how}"
         case "sce":
             size = f"{live['bucket_size_x']:,} × {live['bucket_size_y']:,}"
             return f"{live['n_buckets']:,} buckets of {size}" + (", Mix" if live["mix_x"] else "")
+        case "rece":
+            return f"{live['n_buckets']:,} chunks"
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from sce_lab.figures import LOOKS, memory_spec
+from sce_lab.figures import LOOKS, Spec, memory_spec
 from sce_lab.widgets.kit.legend import LOSS_KEY, MEMORY_KEY
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 from sce_lab.widgets.playground.assessment import Assessment
@@ -44,7 +44,7 @@ class View:
         free: Callable[[], int],
     ) -> None:
         self.transport, self.deck = Transport(actions), Deck(controls)
-        self.memory = Canvas(memory_spec(_NO_MEMORY, free=free(), work=_NO_WORK))
+        self.memory = Canvas(_empty_memory(free()))
         self.charts, self.compare, self.challenges = Charts(), Compare(page.remove), Challenges()
         self.guesses = Guesses(lambda: page.settings, free, lambda: page.runs)
         self.fits, self.numbers, self.static = text(""), text(""), StaticView()
@@ -80,7 +80,7 @@ class View:
     ) -> None:
         """Predicted memory, the outline of what it was before, and peaks that were measured."""
         if assessment.memory.empty:  # as long as nothing is known, nothing is shown
-            self.memory.show(memory_spec(_NO_MEMORY, free=free, work=_NO_WORK))
+            self.memory.show(_empty_memory(free))
             return
         outline = None if before is None or before.equals(assessment.memory) else before
         options = {"before": outline, "measured": measured, "free": free, "work": assessment.work}
@@ -107,12 +107,11 @@ class View:
         self.numbers.value = numbers(assessment, runs)
 
 
-#: Nothing is known yet: a bar of no length for each loss.
-_NO_MEMORY = pd.DataFrame(
-    [
-        {"loss": loss}
-        | dict.fromkeys(("parameters", "gradients", "optimizer_state", "activations", "loss_workspace", "peak"), 0)
-        for loss in LOOKS
-    ]
-)
-_NO_WORK = pd.DataFrame([{"loss": loss, "operations": 0.0, "seconds": 0.0} for loss in LOOKS])
+def _empty_memory(free: float) -> Spec:
+    """Nothing is known yet: a bar of no length for each loss."""
+    parts = dict.fromkeys(("parameters", "gradients", "optimizer_state", "activations", "loss_workspace", "peak"), 0)
+    memory, work = (
+        pd.DataFrame([{"loss": loss} | columns for loss in LOOKS])
+        for columns in (parts, {"operations": 0.0, "seconds": 0.0})
+    )
+    return memory_spec(memory, free=free, work=work)

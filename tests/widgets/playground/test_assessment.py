@@ -60,7 +60,10 @@ def test_too_large_is_a_problem_that_says_what_would_fit():
     settings = changed(losses="ce", catalog_size=1_000_000)
     answer = assess(settings, 2**31)
     assert answer.problem.startswith("Cross-entropy over 1,000,000 items needs ")
-    assert "free. Its logits never held, it would fit; and so would Sampled softmax and SCE." in answer.problem
+    assert (
+        "free. Its logits never held, it would fit; and so would CE-, Sampled softmax, RECE, SCE and BCE."
+        in answer.problem
+    )
     assert answer.notes["loss"].level == "problem"
     assert assess(dataclasses.replace(settings, losses="sce"), 2**31).problem == ""
     assert "Try fewer items or a smaller batch" in assess(settings, 2**20).problem

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sce_lab.figures import LOOKS
 from sce_lab.runs import Ranks, Run, compare_runs, list_runs
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground.numbers import numbers
@@ -57,7 +58,8 @@ def test_runs_come_back_in_a_new_kernel_as_they_were(trained, page, runs_folder)
     after = again.results()["runs"]
     assert [without_clock(run) for run in after] == [without_clock(run) for run in before]
     assert after[0]["measured_memory"]["peak"] == before[0]["measured_memory"]["peak"]
-    assert [len(trace.x) for trace in again.view.charts.training.widget.data[2:4]] == [94, 94]
+    lines = dict(zip(LOOKS, again.view.charts.training.widget.data))
+    assert [len(lines[loss].x) for loss in ("sampled", "sce")] == [94, 94]
     again.controls["losses"].value = "ce"
     again.start()
     again.wait(60)
@@ -157,7 +159,7 @@ def test_the_page_opens_whatever_stands_in_a_folder_and_says_which_it_passes_ove
     said = html.unescape(page.view.compare._said.value)
     assert (folder in shown) != (folder.name in said)
     if damage == "unknown loss":
-        assert f"{folder.name} cannot be read (ValueError: losses are ce, cce, sampled, sce, got 'bpr')" in said
+        assert f"{folder.name} cannot be read (ValueError: losses are {', '.join(LOOKS)}, got 'bpr')" in said
     page.reset()
 
 
@@ -269,7 +271,7 @@ def test_of_two_picked_runs_it_is_said_whether_they_are_told_apart(page):
 
 def test_the_pareto_chart_holds_every_run_and_its_frontier(page):
     data = page.view.compare.pareto.widget.data
-    frontier, points = data[0], {trace.name: trace for trace in data[1:5]}
+    frontier, points = data[0], {trace.name: trace for trace in data[1 : 1 + len(LOOKS)]}
     for record, name in zip(page.runs, ("Sampled softmax", "SCE")):
         assert points[name].y[0] == record.metrics[0]["NDCG@10"]
         assert points[name].x[0] == record.snapshot.memory.peak

@@ -39,7 +39,7 @@ def test_what_a_line_does_not_name_stays():
         ('{"dropout": "x"}', "dropout takes a number"),
         ('{"dropout": NaN}', "dropout takes a number"),
         ('{"path": 3}', "path takes text"),
-        ('{"losses": ["cee"]}', "losses are ce, cce, sampled, sce, got 'cee'"),
+        ('{"losses": ["cee"]}', "losses are ce, cce, ce_minus, sampled, rece, sce, bce, got 'cee'"),
         ('{"losses": 3}', "losses takes text"),
     ],
 )

@@ -66,6 +66,7 @@ LOSSES = {
         "ℓ<sub>n</sub> = −x<sub>n</sub>·w<sub>t</sub> + <b>log</b> Σ<sub>i ∈ chunks c−1, c, c+1</sub> "
         "<b>exp</b>(x<sub>n</sub>·w<sub>i</sub>)",
         "logits (n_buckets, N / n_buckets, 3 C / n_buckets)",
+        call="reduced_cross_entropy(outputs, items, target, n_buckets=n_b)",
     ),
 }
 

@@ -11,10 +11,12 @@ import traitlets
 
 from sce_lab.losses import (
     cross_entropy,
+    reduced_cross_entropy,
     sampled_softmax,
     scalable_cross_entropy_reference,
     scalable_cross_entropy_statistics,
 )
+from sce_lab.losses.rece import chunk_blocks
 from sce_lab.widgets.lessons.loss_blocks import draws
 from sce_lab.widgets.lessons.loss_blocks.steps import LOSSES, STEPS, texts
 from sce_lab.widgets.lessons.loss_blocks.world import World
@@ -98,13 +100,9 @@ class LossBlocks(anywidget.AnyWidget):
             self.bucket = -1
 
     def evaluate(self) -> dict[str, float]:
-        """Loss, coverage and captured mass of the shown settings, by the library itself. RECE is not in it.
-
-        Raises:
-            ValueError: the loss is RECE.
-        """
+        """Loss, coverage and captured mass of the shown settings, by the library itself."""
         x, w, target = (torch.from_numpy(a) for a in (self._world.positions, self._world.items, self._world.targets))
-        looked_at = torch.arange(len(w))
+        looked_at, centers = torch.arange(len(w)), self._centers()
         match self.loss:
             case "ce":
                 value = cross_entropy(x, w, target)
@@ -115,14 +113,24 @@ class LossBlocks(anywidget.AnyWidget):
                 looked_at = target
                 value = sampled_softmax(x, w, target, sampling="in_batch", n_negatives=len(x))
             case "sce":
-                centers = draws.centers(self._world.positions, self.n_buckets, self.mix_x, self.seed)
                 settings = {name: getattr(self, name) for name in ("n_buckets", "bucket_size_x", "bucket_size_y")}
-                settings["centers"] = torch.from_numpy(centers)
+                settings["centers"] = centers
                 value = scalable_cross_entropy_reference(x, w, target, **settings)
                 statistics = scalable_cross_entropy_statistics(x, w, target, **settings)
                 shares = {name: float(getattr(statistics, name)) for name in ("coverage", "captured_mass")}
                 return {"loss": float(value), **shares}
             case _:
-                raise ValueError(f"the library has no loss {self.loss!r} to evaluate")
+                directions = centers.unsqueeze(0)
+                value = reduced_cross_entropy(x, w, target, n_buckets=self.n_buckets, centers=directions)
+                everywhere = torch.ones(len(x), dtype=torch.bool)
+                rows, near, bias = chunk_blocks(x, w, everywhere, directions, 1, 2**20)
+                looked_at = torch.zeros(len(x), len(w), dtype=torch.bool)
+                for chunk, items, there in zip(rows, near, bias > -torch.inf):
+                    looked_at[chunk[chunk >= 0].unsqueeze(1), items[there]] = True
+                mass = (x @ w.T).softmax(dim=1)[looked_at].sum() / len(x)
+                return {"loss": float(value), "coverage": 1.0, "captured_mass": float(mass)}
         mass = (x @ w.T).softmax(dim=1)[:, looked_at.unique()].sum(dim=1).mean()
         return {"loss": float(value), "coverage": 1.0, "captured_mass": float(mass)}
+
+    def _centers(self) -> torch.Tensor:
+        return torch.from_numpy(draws.centers(self._world.positions, self.n_buckets, self.mix_x, self.seed))
