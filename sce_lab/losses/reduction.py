@@ -35,8 +35,7 @@ def reduced_softmax(problem: Problem, how: How, shape: torch.Size, reduction: st
     if reduction == "none":
         losses, _ = softmax_losses(problem, how)
         return losses.reshape(shape)
-    weights = problem.valid.to(accumulation_dtype(problem.outputs.dtype))
-    return softmax_loss(problem, weights if reduction == "sum" else weights / _at_least_one(problem.valid), how)
+    return softmax_loss(problem, how, reduction)
 
 
 def _at_least_one(counted: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engine import Blocks, How, Problem, without_autocast, workspace_or_default
+from .engine import Blocks, How, Problem, blocks_for, resolved, without_autocast, workspace_or_default
 from .inputs import (
     check_positive,
     check_reduction,
@@ -74,7 +74,8 @@ def sampled_softmax(
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
         sparse_grad: give ``linear_weight`` a row-sparse gradient: a row for each item drawn and each target.
-        workspace_bytes: bytes for temporary tensors, by default about what a cache holds.
+        workspace_bytes: bytes for temporary tensors. By default 4 MiB on a CPU, about its cache; on a GPU 128 MiB with
+            Triton, and without it a sixteenth of what is free (128 MiB to 2 GiB).
         deterministic: on CUDA, add up gradients in a fixed order. On a CPU the order is always the same.
         backend: who computes, "auto", "torch" or "triton".
 
@@ -103,21 +104,21 @@ def sampled_softmax(
 
     with without_autocast(input):
         dtype = accumulation_dtype(torch.promote_types(input.dtype, linear_weight.dtype))
-        problem = Problem(
-            inputs.outputs, linear_weight, inputs.labels, inputs.valid, _blocks(drawn, logq_correction, dtype)
-        )
-        how = How(workspace_or_default(workspace_bytes, input), sparse_grad, deterministic, backend)
+        backend = resolved(backend, inputs.outputs, linear_weight, deterministic)
+        blocks = _blocks(drawn, logq_correction, dtype, backend)
+        problem = Problem(inputs.outputs, linear_weight, inputs.labels, inputs.valid, blocks)
+        how = How(workspace_or_default(workspace_bytes, input, backend), sparse_grad, deterministic, backend)
         return reduced_softmax(problem, how, target.shape, reduction)
 
 
-def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype) -> Blocks:
+def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, backend: str) -> Blocks:
     """One block of k columns for all positions, or one of k cells for each."""
     bias = -drawn.log_expected.to(dtype) if logq_correction else torch.zeros_like(drawn.items, dtype=dtype)
     if drawn.usable is not None:
         bias = bias.masked_fill(~drawn.usable, -torch.inf)
     if drawn.items.dim() == 1:
-        return Blocks.of(None, drawn.items.unsqueeze(0), bias.unsqueeze(0))
-    return Blocks.of(torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
+        return blocks_for(backend, None, drawn.items.unsqueeze(0), bias.unsqueeze(0))
+    return blocks_for(backend, torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
 
 
 def _check(

@@ -5,10 +5,11 @@ Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how 
 ``autograd``.
 """
 
-from .autograd import How, softmax_loss, softmax_losses
+from .autograd import mean_loss, softmax_loss, softmax_losses
+from .backend import blocks_for, resolved
 from .operators import IMPLEMENTATIONS, topk
 from .problem import Blocks, Problem
-from .tiles import DEFAULT_WORKSPACE_BYTES, is_fake, without_autocast, workspace_or_default
+from .tiles import DEFAULT_WORKSPACE_BYTES, How, is_fake, without_autocast, workspace_or_default
 
 __all__ = [
     "DEFAULT_WORKSPACE_BYTES",
@@ -16,7 +17,10 @@ __all__ = [
     "Blocks",
     "How",
     "Problem",
+    "blocks_for",
     "is_fake",
+    "mean_loss",
+    "resolved",
     "softmax_loss",
     "softmax_losses",
     "topk",

@@ -1,23 +1,14 @@
 """The engine's front door: losses of blocks that autograd can differentiate, once."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .operators import block_gradients, block_losses, compute_dtype, losses_and_gradients
+from .backend import choose
+from .operators import block_gradients, block_losses, losses_and_gradients, mean_of_counted
 from .problem import Combine, Problem
-from .tiles import Plan
-from .torch_whole import fits_at_once
-
-
-class How(NamedTuple):
-    """How a loss is computed, which does not change what is computed."""
-
-    tile_bytes: int  # for the temporary tensors of one tile
-    sparse_grad: bool = False  # the gradient of the item table is a row-sparse tensor
-    deterministic: bool = False  # add gradients in a fixed order on CUDA, too
-    backend: str = "auto"
+from .tiles import How, Plan, compute_dtype
 
 
 def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tuple[Tensor, Tensor]:
@@ -48,22 +39,31 @@ def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tupl
     return losses, slot
 
 
-def softmax_loss(problem: Problem, weights: Tensor, how: How) -> Tensor:
-    """``sum_n weights_n loss_n`` for one block of all positions; weights ``(N,)`` have no gradient.
+def softmax_loss(problem: Problem, how: How, reduction: str) -> Tensor:
+    """The ``"mean"`` or ``"sum"`` of the losses of one block of all positions.
 
-    Since the weights are known, losses and gradients can be computed in one go while the logits are there, if a tile
-    has room for all of a position's. That is three products in place of four.
+    How much each counts is then known, and losses and gradients can be computed in one go while the logits are there,
+    if a tile has room for all of a position's. That is three products in place of four.
     """
     outputs, table = problem.outputs, problem.table
     with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
-    plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
     # In float16 small gradients are lost if they are rounded before a factor from outside (a GradScaler's) comes in.
     in_range = torch.float16 not in (outputs.dtype, table.dtype)
-    if with_gradient and in_range and not torch.compiler.is_compiling() and fits_at_once(problem, plan):
-        needs = [outputs.requires_grad, table.requires_grad]
-        return _SoftmaxAtOnce.apply(*_flat(problem), weights, needs, how)[0]
-    losses, _ = softmax_losses(problem, how)
-    return (losses * weights).sum()
+    if with_gradient and in_range and not torch.compiler.is_compiling():
+        plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
+        if choose(how.backend, outputs, table, plan).fits_at_once(problem, plan):
+            weights = problem.valid.to(plan.dtype)
+            if reduction == "mean":
+                weights = weights / problem.valid.sum().clamp(min=1)
+            needs = [outputs.requires_grad, table.requires_grad]
+            return _SoftmaxAtOnce.apply(*_flat(problem), weights, needs, how)[0]
+    losses, slot = softmax_losses(problem, how)
+    return mean_loss(losses, slot, how) if reduction == "mean" else losses.sum()
+
+
+def mean_loss(losses: Tensor, slot: Tensor, how: How) -> Tensor:
+    """Mean of what :func:`softmax_losses` returned, over the positions that have a loss; 0 if none has one."""
+    return _Mean.apply(losses, slot, how)[0]
 
 
 def _flat(problem: Problem) -> tuple[Tensor | None, ...]:
@@ -80,7 +80,8 @@ class _Softmax(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         *problem, ctx.combine, ctx.how = inputs
         _, slot, log_z = output
-        if ctx.combine == "max" and problem[4] is not None:  # of the rows only the shape: slots say who won where
+        # Of the rows PyTorch needs the shape only: slots say who won where.
+        if ctx.combine == "max" and problem[4] is not None and ctx.how.backend == "torch":
             problem[4] = problem[4].new_zeros(()).expand(problem[4].shape)
         ctx.save_for_backward(*problem, *output)
         ctx.mark_non_differentiable(slot, log_z)
@@ -93,6 +94,23 @@ class _Softmax(torch.autograd.Function):
         saved = ctx.saved_tensors  # once: under torch.utils.checkpoint they are made for the asking
         grads = _gradients(grad_losses, saved, ctx.combine, ctx.needs_input_grad, ctx.how)
         return *_differentiable_once(grads, saved), *(None,) * 7
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(losses: Tensor, slot: Tensor, how: How) -> tuple[Tensor, Tensor]:
+        return mean_of_counted(losses, slot, how.backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1])
+        ctx.n_positions = len(inputs[0])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad_mean: Tensor, _: None) -> tuple[Tensor, None, None]:
+        # one number for all: the engine has no use for the gradient of a loss that has no slot
+        return (grad_mean / ctx.saved_tensors[0]).expand(ctx.n_positions), None, None
 
 
 class _SoftmaxAtOnce(torch.autograd.Function):

@@ -5,10 +5,11 @@ A third backend is one more file with such a class, and one more line in :data:`
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from .problem import Gradients, PositionGradients, Problem, Slots
-from .tiles import Plan
+from .problem import Blocks, Combine, Found, Gradients, Problem
+from .tiles import Plan, compute_dtype
 from .torch_backend import TorchBackend
 from .triton_backend import TritonBackend
 
@@ -24,28 +25,38 @@ class Backend(Protocol):
     def pays(self, outputs: Tensor) -> bool:
         """Whether it is to be preferred to those after it in :data:`BACKENDS`, where it serves."""
 
+    def blocks(self, rows: Tensor | None, items: Tensor, bias: Tensor | None) -> Blocks:
+        """Blocks of items in any order and, with a bias, with repetitions: as this backend wants them."""
+
     def topk(self, queries: Tensor, table: Tensor, k: int, allowed: Tensor | None, workspace_bytes: int) -> Tensor:
         """Rows of ``table (C, D)`` with the k largest products with each of the ``queries (Q, D)``: ``(Q, k)`` int64.
 
         In any order, ties broken either way; rows that are not ``allowed (C,)`` are taken when no others are left.
         """
 
-    def target_logits(self, problem: Problem, plan: Plan) -> Tensor:
-        """Inner product of each position with its own target, ``(N,)``."""
+    def losses(self, problem: Problem, combine: Combine, plan: Plan) -> Found:
+        """The loss of each position over its blocks, and what its gradient follows from."""
 
-    def log_negatives(self, problem: Problem, plan: Plan) -> Tensor:
-        """Log-sum-exp of every slot's logits (plus bias) over the items of its block, its target left out.
-
-        ``(n_blocks, n_x)``, or ``(N,)`` for one block of all positions; -inf where nothing is left.
-        """
+    def mean(self, losses: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of those losses that have a slot, 0 if none has one; and of how many, at least 1; both 0-d."""
 
     def gradients(
-        self, problem: Problem, slots: Slots | None, at: PositionGradients, plan: Plan, needs: list[bool], sparse: bool
+        self,
+        problem: Problem,
+        found: Found,
+        grad_losses: Tensor,
+        combine: Combine,
+        plan: Plan,
+        needs: list[bool],
+        sparse: bool,
     ) -> Gradients:
-        """Gradients of outputs and table, of those that are needed, through these slots (None: one for each position).
+        """Gradients of outputs and table, of those that are needed, given those of the losses ``(N,)``.
 
         With ``sparse``, rows of the table that have one, and which they are.
         """
+
+    def fits_at_once(self, problem: Problem, plan: Plan) -> bool:
+        """Whether :meth:`losses_and_gradients` serves, and is quicker than one after the other."""
 
     def losses_and_gradients(
         self, problem: Problem, g: Tensor, plan: Plan, needs: list[bool], sparse: bool
@@ -73,3 +84,15 @@ def choose(name: str, outputs: Tensor, table: Tensor, plan: Plan) -> Backend:
             'here; backend="auto" takes one that does'
         )
     return BACKENDS[name]
+
+
+def resolved(name: str, outputs: Tensor, table: Tensor, deterministic: bool) -> str:
+    """The name of the backend that :func:`choose` takes; one that is compiled chooses when it runs."""
+    if torch.compiler.is_compiling():
+        return name
+    return choose(name, outputs, table, Plan(compute_dtype(outputs, table), 1, deterministic)).name
+
+
+def blocks_for(how_backend: str, rows: Tensor | None, items: Tensor, bias: Tensor | None = None) -> Blocks:
+    """Blocks as the backend of this name wants them; those of "auto" suit every backend."""
+    return BACKENDS["torch" if how_backend == "auto" else how_backend].blocks(rows, items, bias)

@@ -62,6 +62,14 @@ class Problem(NamedTuple):
     blocks: Blocks
 
 
+class Found(NamedTuple):
+    """What the forward pass found of each position; each is ``(N,)``."""
+
+    losses: Tensor  # 0 for a position without a target or in no block
+    slot: Tensor  # where the loss comes from: a position in a block, counted through all blocks; -1 for none
+    log_z: Tensor  # log-sum-exp over all that the position looks at, its target included
+
+
 class Slots(NamedTuple):
     """The slots that have a gradient: which block each is in, and whose it is; a *slot* is one position in a block."""
 
