@@ -52,7 +52,7 @@ def flatten_inputs(input: Tensor, linear_weight: Tensor, target: Tensor, ignore_
     outputs = input.reshape(-1, input.shape[-1])  # (N, D)
     target = target.reshape(-1).long()  # (N,)
     valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index  # (N,)
-    labels = target.masked_fill(~valid, 0)
+    labels = target * valid  # 0 where there is none, in one operation
     check_items("target", labels, len(linear_weight), "mark positions without a target with ignore_index")
     return Inputs(outputs, labels, valid)
 

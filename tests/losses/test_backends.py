@@ -35,7 +35,7 @@ def choice(name="triton", n=5, d=8, dtype=torch.float32, deterministic=False):
 
 def test_it_serves_when_asked_for_by_name(interpreter):
     assert choice() == "triton"
-    assert choice(d=256) == "triton"
+    assert choice(d=4096) == "triton"
 
 
 def test_auto_takes_it_on_a_gpu_only(interpreter):
@@ -51,7 +51,7 @@ def test_on_a_gpu_auto_takes_it_where_it_serves(interpreter, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "unfit", [{"n": 0}, {"d": 0}, {"d": 257}, {"dtype": torch.float64}, {"deterministic": True}], ids=str
+    "unfit", [{"n": 0}, {"d": 0}, {"d": 4097}, {"dtype": torch.float64}, {"deterministic": True}], ids=str
 )
 def test_what_it_cannot_serve_is_refused_by_name_and_left_to_pytorch_by_auto(interpreter, unfit):
     with pytest.raises(ValueError, match=r"backend='triton' does not serve .*backend=\"auto\""):

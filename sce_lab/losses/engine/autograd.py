@@ -106,9 +106,12 @@ class _Mean(torch.autograd.Function):
         ctx.save_for_backward(output[1])
         ctx.n_positions = len(inputs[0])
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad_mean: Tensor, _: None) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_mean: Tensor | None, _: None) -> tuple[Tensor | None, None, None]:
+        if grad_mean is None:
+            return None, None, None
         # one number for all: the engine has no use for the gradient of a loss that has no slot
         return (grad_mean / ctx.saved_tensors[0]).expand(ctx.n_positions), None, None
 

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..problem import Found, Gradients, Problem
-from .launch import launch
+from .launch import kernel, launch
 from .rows import load_rows, products
 from .settings import LARGEST_DIM_AT_ONCE, dot_settings, tile
 from .table_sum import TableSum
@@ -57,7 +57,7 @@ def block_gradients(problem: Problem, found: Found, grad_losses: Tensor, needs: 
     return Gradients(grad_outputs, *total.finish())
 
 
-@triton.jit
+@kernel
 def winners_kernel(rows, slots, winners, counts, size_x, BLOCK: tl.constexpr):
     """The positions of one block whose loss comes from it, side by side, and how many there are."""
     block = tl.program_id(0).to(tl.int64)
@@ -92,7 +92,7 @@ def shares_of(logits, bias, z, place, with_position, with_item, target, item):
     return tl.where(counts, tl.exp(tl.where(larger > 0, 0.0, larger)), 0.0)
 
 
-@triton.jit
+@kernel
 def outputs_gradient_kernel(
     outputs,
     table,
@@ -123,7 +123,7 @@ def outputs_gradient_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Some winners of one block, some dimensions: ``sum_i p_i w_i - (1 - p_t) w_t``; ``(p_t - 1) x`` to their targets."""
+    """Some winners, some dimensions: ``sum_i p_i w_i - (1 - p_t) w_t``; and ``(p_t - 1) x`` for their targets."""
     block = (tl.program_id(0) // n_x).to(tl.int64)
     start = (tl.program_id(0) % n_x) * BLOCK_X
     count = tl.load(counts + block)
@@ -159,7 +159,7 @@ def outputs_gradient_kernel(
             tl.store(grad_outputs + position[:, None] * dim + columns[None, :], grad_x, mask=here)
 
 
-@triton.jit
+@kernel
 def items_gradient_kernel(
     outputs,
     table,

@@ -44,7 +44,9 @@ def products(
 
 
 @triton.jit
-def dot_of_rows(outputs, table, x_rows, w_rows, there, dim, x_stride, x_column, w_stride, w_column, BLOCK_D: tl.constexpr):
+def dot_of_rows(
+    outputs, table, x_rows, w_rows, there, dim, x_stride, x_column, w_stride, w_column, BLOCK_D: tl.constexpr
+):
     """Inner products of pairs of rows, one pair a line; ``x_rows`` may be a single one for all."""
     result = tl.sum(tl.zeros((w_rows.shape[0], BLOCK_D), tl.float32), axis=1)
     for first in range(0, dim, BLOCK_D):

@@ -16,9 +16,7 @@ LARGEST_GROUP = 64
 
 
 @torch.no_grad()
-def largest_products(
-    queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None, workspace_bytes: int
-) -> Tensor:
+def largest_products(queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None, workspace_bytes: int) -> Tensor:
     """What :func:`..torch_search.streaming_topk` finds. Where all scores fit, they are written down, and the k largest
     of each row taken: two launches. Otherwise five:
 
@@ -110,7 +108,8 @@ def _from_groups(queries: Tensor, table: Tensor, allowed: Tensor | None, chosen:
     of_table = torch.empty(1, dtype=torch.float32, device=device)  # its scale
     numbers = n_items, dim, *table.stride()
     block_d = min(triton.next_power_of_2(max(dim, 16)), 64)
-    launch(round_kernel, (n_queries,), queries, table, rounded, of_query, of_table, n_queries, *numbers, BLOCK_D=block_d)
+    common = of_query, of_table, n_queries, *numbers
+    launch(round_kernel, (n_queries,), queries, table, rounded, *common, BLOCK_D=block_d)
 
     block = tile("maxima", dim, queries)
     n_tiles = triton.cdiv(n_items, block.y)
@@ -119,8 +118,8 @@ def _from_groups(queries: Tensor, table: Tensor, allowed: Tensor | None, chosen:
     launch(
         maxima_kernel, (triton.cdiv(n_queries, block.x), triton.cdiv(n_tiles, tiles)),
         rounded, of_query, of_table, table, allowed, maxima, n_queries, how.n_groups, tiles, *numbers,
-        BLOCK_C=block.y, BLOCK_Q=block.x, BLOCK_D=min(triton.next_power_of_2(max(dim, 16)), 128),
-        ONCE=dim <= 128, GROUP=how.size, num_warps=block.warps, num_stages=block.stages,
+        BLOCK_C=block.y, BLOCK_Q=block.x, BLOCK_D=block_d, ONCE=dim <= block_d, GROUP=how.size,
+        num_warps=block.warps, num_stages=block.stages,
     )  # fmt: skip
 
     groups = torch.empty(n_queries, how.n_taken, dtype=torch.int32, device=device)

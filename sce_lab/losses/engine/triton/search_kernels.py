@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .launch import kernel
 from .order import number, rounded_up, sortable
 from .rows import dot_of_rows, load_rows, products
 
@@ -19,7 +20,7 @@ def _power_of_two(largest, exponent: tl.constexpr):
     return tl.where((its_exponent == 0) | (its_exponent == 255), 1.0, factor)
 
 
-@triton.jit
+@kernel
 def round_kernel(
     queries,
     table,
@@ -71,6 +72,15 @@ def round_kernel(
 
 
 @triton.jit
+def _rounded_rows(table, items, there, first, dim, row_stride, column_stride, scale, BLOCK_D: tl.constexpr):
+    """Some columns of rows, scaled, in float16 ``(C, D)``; the sums of their squares, and of those of what is lost."""
+    w = load_rows(table, items, there, first, dim, row_stride, column_stride, BLOCK_D).to(tl.float32) * scale
+    half = w.to(tl.float16)
+    lost = w - half.to(tl.float32)
+    return half, tl.sum(w * w, axis=1), tl.sum(lost * lost, axis=1)
+
+
+@kernel
 def maxima_kernel(
     rounded,
     of_query,
@@ -97,23 +107,29 @@ def maxima_kernel(
     q_norm = tl.load(of_query + query, mask=asked, other=0.0)
     q_lost = tl.load(of_query + n_queries + query, mask=asked, other=0.0)
     scale = tl.load(of_table)
-    q = tl.trans(load_rows(rounded, query, asked, 0, dim, dim, 1, BLOCK_D))  # (D, Q)
+    if ONCE:
+        q = tl.trans(load_rows(rounded, query, asked, 0, dim, dim, 1, BLOCK_D))  # (D, Q)
     first_tile = tl.program_id(1) * tiles
     for tile in range(first_tile, min(first_tile + tiles, tl.cdiv(n_items, BLOCK_C))):
         item = tile * BLOCK_C + tl.arange(0, BLOCK_C)
         there = item < n_items
-        scores = tl.zeros((BLOCK_C, BLOCK_Q), tl.float32)
-        squares = tl.zeros((BLOCK_C,), tl.float32)
-        squares_lost = tl.zeros((BLOCK_C,), tl.float32)
-        for first in range(0, dim, BLOCK_D):
-            if not ONCE:
-                q = tl.trans(load_rows(rounded, query, asked, first, dim, dim, 1, BLOCK_D))
-            w = load_rows(table, item, there, first, dim, row_stride, column_stride, BLOCK_D).to(tl.float32) * scale
-            half = w.to(tl.float16)
-            scores = tl.dot(half, q, scores)
-            lost = w - half.to(tl.float32)
-            squares += tl.sum(w * w, axis=1)
-            squares_lost += tl.sum(lost * lost, axis=1)
+        if ONCE:
+            half, squares, squares_lost = _rounded_rows(
+                table, item, there, 0, dim, row_stride, column_stride, scale, BLOCK_D
+            )
+            scores = tl.dot(half, q)
+        else:
+            scores = tl.zeros((BLOCK_C, BLOCK_Q), tl.float32)
+            squares = tl.zeros((BLOCK_C,), tl.float32)
+            squares_lost = tl.zeros((BLOCK_C,), tl.float32)
+            for first in range(0, dim, BLOCK_D):
+                half, more, more_lost = _rounded_rows(
+                    table, item, there, first, dim, row_stride, column_stride, scale, BLOCK_D
+                )
+                part = tl.trans(load_rows(rounded, query, asked, first, dim, dim, 1, BLOCK_D))
+                scores = tl.dot(half, part, scores)
+                squares += more
+                squares_lost += more_lost
         if allowed is not None:
             there &= tl.load(allowed + item, mask=there, other=0) != 0
         scores = tl.where(there[:, None], scores, float("-inf"))
@@ -129,7 +145,7 @@ def maxima_kernel(
         tl.store(maxima + place, rounded_up(largest + error), mask=asked[None, :] & (group < n_groups)[:, None])
 
 
-@triton.jit
+@kernel
 def scores_kernel(
     queries,
     table,
@@ -175,7 +191,7 @@ def _key_of(
     return tl.where(there, sortable(score), LEAST)
 
 
-@triton.jit
+@kernel
 def candidates_kernel(
     queries,
     table,
@@ -235,7 +251,7 @@ def _keys(
     return key
 
 
-@triton.jit
+@kernel
 def select_kernel(
     keys,
     chosen,

@@ -21,23 +21,31 @@ class Tile(NamedTuple):
 
 #: By capability: the tile of each kernel, for rows of up to 64, 128 and more dimensions.
 #:
-#: 9.0: log_negatives, outputs_gradient and items_gradient at 64 dimensions are the quickest of those measured on an H200
-#: (PyTorch 2.11, Triton 3.6, case L, float32 as three TF32 products): .216 ms against .288 for 64 x 64 and .679 for
-#: 64 x 64 in IEEE arithmetic; .167 against .391; .140 against .345. Eight warps were slower, and so were 64 dimensions at
-#: a time. The others, and wider rows, are argued and not measured: accumulators of at most 64 registers a thread,
-#: and shared memory for two programs on a multiprocessor.
-#: 8.0 and what is not named: as 9.0; the kernels compile for 8.0 without spilling (benchmarks/kernels.py).
+#: 9.0: log_negatives, outputs_gradient and items_gradient at 64 dimensions are the quickest of those measured on an
+#: H200 (PyTorch 2.11, Triton 3.6, case L, float32 as three TF32 products, the version before): .216 ms against .288
+#: for 64 x 64 and .679 for 64 x 64 in IEEE arithmetic; .167 against .391; .140 against .345. Eight warps were slower,
+#: and so were 64 dimensions at a time. All others are argued and not measured: the largest that compile to at most a
+#: few spilled bytes a thread, and to shared memory for two programs on a multiprocessor
+#: (benchmarks/results/kernels.json).
+#: 8.0 and what is not named: the same argument, with the registers that mma.sync takes there.
 TILES: dict[tuple[int, int], dict[str, tuple[Tile, Tile, Tile]]] = {
     (8, 0): {
-        "log_negatives": (Tile(64, 128), Tile(64, 128), Tile(64, 128)),
+        "log_negatives": (Tile(64, 128, 8),) * 3,
+        "outputs_gradient": (Tile(64, 32, 8),) * 3,
+        "items_gradient": (Tile(32, 64, 8),) * 3,
+        "shares": (Tile(64, 128, 8),) * 3,
+        "scores": (Tile(64, 64),) * 3,
+        "maxima": (Tile(128, 64, 8),) * 3,
+    },
+    (9, 0): {
+        "log_negatives": (Tile(64, 128),) * 3,
         "outputs_gradient": (Tile(64, 64), Tile(64, 64, 8), Tile(64, 32, 8)),
         "items_gradient": (Tile(64, 64), Tile(64, 64, 8), Tile(32, 64, 8)),
-        "shares": (Tile(64, 128), Tile(64, 128), Tile(64, 128)),
-        "scores": (Tile(64, 64), Tile(64, 64), Tile(64, 64)),
-        "maxima": (Tile(128, 64), Tile(128, 64), Tile(128, 64)),
+        "shares": (Tile(64, 128),) * 3,
+        "scores": (Tile(64, 64),) * 3,
+        "maxima": (Tile(128, 64, 8),) * 3,
     },
 }
-TILES[9, 0] = TILES[8, 0]
 
 LARGEST_DIM_AT_ONCE = 256  # columns of a gradient that a program adds up; with more, several share them
 

@@ -6,13 +6,13 @@ import triton.language as tl
 from torch import Tensor
 
 from ..problem import Found, Problem
-from ..tiles import is_fake
-from .launch import launch
+from .launch import kernel, launch
 from .order import number, sortable
 from .rows import dot_of_rows, products
 from .settings import dot_settings, tile
 
-NO_SLOT = tl.constexpr(-(2**63))  # less than every key
+NOTHING = -(2**63)  # less than every key
+NO_SLOT = tl.constexpr(NOTHING)
 PROGRAMS = 512  # about as many as fill a large GPU
 
 
@@ -37,7 +37,7 @@ def losses(problem: Problem) -> Found:
         per_part = triton.cdiv(n_tiles, n_parts) * block.y
         parts = torch.empty(triton.cdiv(size_y, per_part), n_positions, dtype=torch.float32, device=outputs.device)
     else:
-        best = torch.full((n_positions,), NO_SLOT.value, dtype=torch.int64, device=outputs.device)
+        best = torch.full((n_positions,), NOTHING, dtype=torch.int64, device=outputs.device)
     common = {"num_warps": block.warps, "num_stages": block.stages}
     launch(
         log_negatives_kernel, (n_blocks * n_x, 1 if parts is None else len(parts)),
@@ -63,12 +63,11 @@ def losses(problem: Problem) -> Found:
 def mean(losses: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of the losses that have a slot; and of how many, at least 1."""
     result, n = losses.new_empty(()), slot.new_empty(())
-    if not is_fake(losses):
-        launch(mean_kernel, (1,), losses, slot, result, n, len(losses), BLOCK=4096, num_warps=8)
+    launch(mean_kernel, (1,), losses, slot, result, n, len(losses), BLOCK=4096, num_warps=8)
     return result, n
 
 
-@triton.jit
+@kernel
 def log_negatives_kernel(
     outputs,
     table,
@@ -101,10 +100,7 @@ def log_negatives_kernel(
     nth = (tl.program_id(0) % n_x) * BLOCK_X + tl.arange(0, BLOCK_X)
     with_position = nth < size_x
     slot = block * size_x + nth
-    if rows is None:
-        position = slot
-    else:
-        position = tl.load(rows + slot, mask=with_position, other=0)
+    position = slot if rows is None else tl.load(rows + slot, mask=with_position, other=0)
     target = tl.load(labels + position, mask=with_position, other=0)
 
     largest = tl.full((BLOCK_X,), LOWEST, tl.float32)  # the largest logit so far: finite, also where there is none
@@ -113,16 +109,14 @@ def log_negatives_kernel(
     for first in range(start, min(start + per_part, size_y), BLOCK_Y):
         column = first + tl.arange(0, BLOCK_Y)
         with_item = column < size_y
-        if items is None:
-            item = column.to(tl.int64)
-        else:
-            item = tl.load(items + block * size_y + column, mask=with_item, other=0)
+        column_of_all = block * size_y + column
+        item = column_of_all if items is None else tl.load(items + column_of_all, mask=with_item, other=0)
         logits = products(
             outputs, table, position, item, with_position, with_item, dim, x_stride, x_column, w_stride, w_column,
             BLOCK_X, BLOCK_Y, STEP_D, DOT, PRECISION,
         )  # fmt: skip
         if bias is not None:
-            logits += tl.load(bias + block * size_y + column, mask=with_item, other=0.0)[None, :]
+            logits += tl.load(bias + column_of_all, mask=with_item, other=0.0)[None, :]
         counts = with_item[None, :] & (item[None, :] != target[:, None])
         logits = tl.where(counts, logits, float("-inf"))
         before = largest
@@ -137,7 +131,7 @@ def log_negatives_kernel(
         tl.atomic_max(best + position, key, mask=usable, sem="relaxed")
 
 
-@triton.jit
+@kernel
 def finish_kernel(
     outputs,
     table,
@@ -169,8 +163,10 @@ def finish_kernel(
     else:
         largest = tl.full((BLOCK_N,), -3.4028234663852886e38, tl.float32)
         total = tl.zeros((BLOCK_N,), tl.float32)
-        for part in range(0, n_parts):
-            value = tl.load(parts + part.to(tl.int64) * n_positions + position, mask=there, other=float("-inf"))
+        line = parts + position
+        for _ in range(0, n_parts):
+            value = tl.load(line, mask=there, other=float("-inf"))
+            line += n_positions
             before = largest
             largest = tl.maximum(before, value)
             total = total * tl.exp(before - largest) + tl.exp(value - largest)
@@ -178,7 +174,9 @@ def finish_kernel(
         counted = tl.load(valid + position, mask=there, other=0) != 0
         slot = tl.where(counted, position * 0, -1)
     target = tl.load(labels + position, mask=there, other=0)
-    positive = dot_of_rows(outputs, table, position, target, there, dim, x_stride, x_column, w_stride, w_column, BLOCK_D)
+    positive = dot_of_rows(
+        outputs, table, position, target, there, dim, x_stride, x_column, w_stride, w_column, BLOCK_D
+    )
     # log(e^t + sum of e^negatives) - t, exact also where the target far outweighs the rest
     odds = negatives - positive
     e = tl.exp(-tl.abs(odds))
@@ -191,7 +189,7 @@ def finish_kernel(
     tl.store(log_zs + position, positive + loss, mask=there)
 
 
-@triton.jit
+@kernel
 def mean_kernel(losses, slots, result, n, n_positions, BLOCK: tl.constexpr):
     """One program for all: in the same order every time."""
     total = tl.zeros((BLOCK,), tl.float32)

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..problem import Problem
-from .launch import launch
+from .launch import kernel, launch
 
 
 class TableSum:
@@ -59,7 +59,7 @@ class TableSum:
         return grad, None
 
 
-@triton.jit
+@kernel
 def place_kernel(rows, first, grad, n_rows, n_items, dim, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr):
     """Some items: the sum that stands at their first place, or 0."""
     item = tl.program_id(0).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)

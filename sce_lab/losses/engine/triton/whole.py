@@ -6,9 +6,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ..problem import Found, Gradients, Problem
-from ..tiles import Plan, chunks
+from ..tiles import Plan, chunks, is_fake
 from .gradients import minus_other_share, shares_of
-from .launch import launch
+from .launch import kernel, launch
 from .rows import load_rows, products
 from .settings import dot_settings, tile
 from .table_sum import TableSum
@@ -47,7 +47,7 @@ def whole_gradients(
         if grad_outputs is not None:
             w = (table[part] if items is None else table[items[0, part]]).to(dtype)
             if halves:
-                grad_outputs += torch.mm(shares, w, out_dtype=torch.float32)
+                grad_outputs += _in_float32(shares, w)
             else:
                 grad_outputs.addmm_(shares, w)
             del w
@@ -57,7 +57,7 @@ def whole_gradients(
             else:
                 grad_table[part] = torch.mm(shares.T, x)
         elif total is not None:
-            rows = torch.mm(shares.T, x, out_dtype=torch.float32) if halves else torch.mm(shares.T, x)
+            rows = _in_float32(shares.T, x) if halves else torch.mm(shares.T, x)
             total.rows.index_add_(0, total.of_items.flatten()[part], rows)
             del rows
         del shares
@@ -73,7 +73,14 @@ def whole_gradients(
     return Gradients(None if grad_outputs is None else grad_outputs.to(outputs.dtype), rows, touched)
 
 
-@triton.jit
+def _in_float32(a: Tensor, b: Tensor) -> Tensor:
+    """The product of two matrices in bfloat16, added up and left in float32."""
+    if is_fake(a):
+        return a.new_empty(len(a), b.shape[1], dtype=torch.float32)
+    return torch.mm(a, b, out_dtype=torch.float32)
+
+
+@kernel
 def shares_kernel(
     outputs,
     table,
@@ -106,11 +113,8 @@ def shares_kernel(
     counted = tl.load(slots + position, mask=there, other=-1) >= 0
     nth = tl.program_id(1) * BLOCK_Y + tl.arange(0, BLOCK_Y)
     with_item = nth < n_y
-    column = first_item + nth
-    if items is None:
-        item = column.to(tl.int64)
-    else:
-        item = tl.load(items + column, mask=with_item, other=0)
+    column = (first_item + nth).to(tl.int64)
+    item = column if items is None else tl.load(items + column, mask=with_item, other=0)
     target = tl.load(labels + position, mask=there, other=0)
     grad = tl.load(grad_losses + position * g_stride, mask=counted, other=0.0).to(tl.float32)
     z = tl.load(log_zs + position, mask=there, other=0.0)
@@ -127,7 +131,7 @@ def shares_kernel(
     tl.store(shares + place, share, mask=there[:, None] & with_item[None, :])
 
 
-@triton.jit
+@kernel
 def targets_kernel(
     outputs,
     table,
