@@ -19,7 +19,7 @@ class Tile(NamedTuple):
     stages: int = 2
 
 
-#: By capability: the tile of each kernel, for rows of up to 64, 128 and more dimensions.
+#: By capability: the tile of each kernel, for rows of up to 64, 128 and more dimensions; and for halves of more than 256.
 #:
 #: 9.0: log_negatives, outputs_gradient and items_gradient at 64 dimensions are the quickest of those measured on an
 #: H200 (PyTorch 2.11, Triton 3.6, case L, float32 as three TF32 products, the version before): .216 ms against .288
@@ -28,22 +28,22 @@ class Tile(NamedTuple):
 #: few spilled bytes a thread, and to shared memory for two programs on a multiprocessor
 #: (benchmarks/results/kernels.json).
 #: 8.0 and what is not named: the same argument, with the registers that mma.sync takes there.
-TILES: dict[tuple[int, int], dict[str, tuple[Tile, Tile, Tile]]] = {
+TILES: dict[tuple[int, int], dict[str, tuple[Tile, Tile, Tile, Tile]]] = {
     (8, 0): {
-        "log_negatives": (Tile(64, 128, 8),) * 3,
-        "outputs_gradient": (Tile(64, 32, 8),) * 3,
-        "items_gradient": (Tile(32, 64, 8),) * 3,
-        "shares": (Tile(64, 128, 8),) * 3,
-        "scores": (Tile(64, 64),) * 3,
-        "maxima": (Tile(128, 64, 8),) * 3,
+        "log_negatives": (*(Tile(64, 128, 8),) * 3, Tile(128, 128, 8, 3)),
+        "outputs_gradient": (Tile(64, 32, 8),) * 4,
+        "items_gradient": (Tile(32, 64, 8),) * 4,
+        "shares": (*(Tile(64, 128, 8),) * 3, Tile(128, 128, 8, 3)),
+        "scores": (Tile(64, 64),) * 4,
+        "maxima": (Tile(128, 64, 8),) * 4,
     },
     (9, 0): {
-        "log_negatives": (Tile(64, 128),) * 3,
-        "outputs_gradient": (Tile(64, 64), Tile(64, 64, 8), Tile(64, 32, 8)),
-        "items_gradient": (Tile(64, 64), Tile(64, 64, 8), Tile(32, 64, 8)),
-        "shares": (Tile(64, 128),) * 3,
-        "scores": (Tile(64, 64),) * 3,
-        "maxima": (Tile(128, 64, 8),) * 3,
+        "log_negatives": (*(Tile(64, 128),) * 3, Tile(128, 128, 8, 3)),
+        "outputs_gradient": (Tile(64, 64), Tile(64, 64, 8), *(Tile(64, 32, 8),) * 2),
+        "items_gradient": (Tile(64, 64), Tile(64, 64, 8), *(Tile(32, 64, 8),) * 2),
+        "shares": (*(Tile(64, 128),) * 3, Tile(128, 128, 8, 3)),
+        "scores": (Tile(64, 64),) * 4,
+        "maxima": (Tile(128, 64, 8),) * 4,
     },
 }
 
@@ -53,7 +53,8 @@ LARGEST_DIM_AT_ONCE = 256  # columns of a gradient that a program adds up; with 
 def tile(kernel: str, dim: int, like: Tensor) -> Tile:
     """The tile of a kernel on the device of ``like``."""
     tiles = TILES.get(_capability(like.device), TILES[8, 0])[kernel]
-    return tiles[0 if dim <= 64 else 1 if dim <= 128 else 2]
+    wide_halves = dim > 256 and like.dtype in (torch.bfloat16, torch.float16)
+    return tiles[0 if dim <= 64 else 1 if dim <= 128 else 3 if wide_halves else 2]
 
 
 @functools.cache
