@@ -76,9 +76,7 @@ def main() -> None:
     values = _rows(out / "values.json", "values")
     if values:
         wrong = [row["what"] for row in values if not row["right"]]
-        print(
-            f"values: {len(values) - len(wrong)} of {len(values)} right {'; wrong: ' if wrong else ''}{', '.join(wrong)}"
-        )
+        print(f"values: {len(values) - len(wrong)} of {len(values)} right", *(f"; wrong: {what}" for what in wrong))
     for row in _rows(out / "launches.json", "steps"):
         if "graph_ms" in row:
             right = "right" if row["graph_is_right"] else "WRONG"

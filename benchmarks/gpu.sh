@@ -14,9 +14,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 python=${PYTHON:-python3}
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 2
-total=420
+total=${TOTAL_SECONDS:-420}
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 export TRITON_CACHE_DIR="$out/triton-cache"
+SECONDS=0
 device=cuda
 if [ "$mode" = --rehearse ]; then
     device=cpu
@@ -31,7 +32,7 @@ fi
 stage() {
     local name=$1 limit=$2 left=$((total - SECONDS)) began=$SECONDS said
     shift 2
-    if [ "$left" -lt 10 ]; then
+    if [ "$left" -lt 5 ]; then
         echo "$name: left out, the time is up" | tee -a "$out/stages.txt"
         return
     fi

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from plain import environment
 from rich.console import Console
 
 from sce_lab.data import open_split
+from sce_lab.files import write_text
 from sce_lab.memory import format_bytes, free_memory, measure_memory, measuring, predict_memory
-from sce_lab.runs import environment, write_text
 from sce_lab.training import StepDone, TrainingConfig, train, training_step
 
 RESULTS = Path(__file__).parent / "results"

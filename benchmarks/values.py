@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plain import RESULTS, environment, show, write
+from plain import RESULTS, environment, is_here, show, write
 from torch import Tensor
 
 from sce_lab.losses import cross_entropy, sampled_softmax, scalable_cross_entropy
@@ -91,6 +91,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=RESULTS / "values.json")
     args = parser.parse_args()
+    if not is_here("triton"):
+        sys.exit("Triton is not installed here: there are no kernels to compare")
     rows = losses(args.device) + searches(args.device, large=args.device == "cuda")
     for row in rows:
         row["right"] = row["off"] <= row["allowed"]

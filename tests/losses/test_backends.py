@@ -14,8 +14,9 @@ from sce_lab.losses import (
     sampled_softmax,
     scalable_cross_entropy,
     scalable_cross_entropy_statistics,
+    sce,
 )
-from sce_lab.losses.engine import triton
+from sce_lab.losses.engine import tiles, triton
 from sce_lab.losses.engine.backend import BACKENDS, choose
 from sce_lab.losses.engine.tiles import Plan
 
@@ -41,6 +42,13 @@ def test_it_serves_when_asked_for_by_name(interpreter):
 def test_auto_takes_it_on_a_gpu_only(interpreter):
     assert choice("auto") == "torch"
     assert not BACKENDS["triton"].pays(torch.zeros(1))
+
+
+def test_auto_takes_it_on_a_gpu_whatever_the_sizes(interpreter):
+    with FakeTensorMode():
+        for n, c, d in ((1, 1, 1), (6_100, 12_101, 64), (8_192, 256_000, 2_304)):
+            outputs, table = torch.empty(n, d, device="cuda"), torch.empty(c, d, device="cuda")
+            assert choose("auto", outputs, table, Plan(torch.float32, 2**20, False)).name == "triton"
 
 
 def test_on_a_gpu_auto_takes_it_where_it_serves(interpreter, monkeypatch):
@@ -120,3 +128,38 @@ def test_kernels_are_imported_when_they_first_serve():
         "sys.exit(any(m.startswith(k.__name__ + '.') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(GIB, 128 * 2**20), (16 * GIB, GIB), (130 * GIB, 2 * GIB)], ids=["little", "some", "much"]
+)
+def test_without_triton_a_gpu_takes_its_chunks_from_what_is_free(free, expected, monkeypatch):
+    monkeypatch.setattr(tiles, "free_on_cuda", lambda device: free)
+    with FakeTensorMode():
+        like = torch.empty(3, 4, device="cuda")
+    assert tiles.workspace_or_default(None, like, "torch") == expected
+    assert tiles.workspace_or_default(7, like, "torch") == 7
+    assert tiles.workspace_or_default(None, like, "triton") == 128 * 2**20
+    assert tiles.workspace_or_default(None, torch.empty(1), "torch") == 4 * 2**20
+
+
+def test_what_the_allocator_holds_without_use_is_free(monkeypatch):
+    for name, value in (("mem_get_info", (5, 80)), ("memory_reserved", 30), ("memory_allocated", 20)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert tiles.free_on_cuda(torch.device("cuda")) == 15
+
+
+def test_the_search_for_buckets_has_that_workspace(monkeypatch):
+    monkeypatch.setattr(tiles, "free_on_cuda", lambda device: 64 * GIB)
+    monkeypatch.setattr(triton, "INSTALLED", False)
+    asked = []
+    monkeypatch.setattr(sce, "topk", lambda *arguments: asked.append(arguments[4]) or 1 / 0)
+    with FakeTensorMode():
+        input, weight = torch.empty(30, 8, device="cuda"), torch.empty(50, 8, device="cuda")
+        target = torch.zeros(30, dtype=torch.int64, device="cuda")
+        with pytest.raises(ZeroDivisionError):
+            scalable_cross_entropy(input, weight, target, **SIZES)
+    assert asked == [2 * GIB]

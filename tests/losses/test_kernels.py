@@ -146,15 +146,15 @@ class TestSearch:
     def test_rounding_at_its_worst(self, good, mended):
         """Poor rows are all rounded up and good ones down. With more of them than groups are taken, it is mended."""
         unit = 2.0**-12  # of float16 between 1/4 and 1/2
-        poor = torch.full((100 - good, 16), 0.25 + 0.505 * unit, device=DEVICE)
+        poor = torch.full((80 - good, 16), 0.25 + 0.505 * unit, device=DEVICE)
         better = torch.full((good, 16), 0.25 + 0.495 * unit, device=DEVICE)
         better[:, 0] += unit
         assert better.sum(dim=1).min() > poor.sum(dim=1).max()
         assert better.half().double().sum(dim=1).max() < poor.half().double().sum(dim=1).min()
-        table = drawn(3_000, 16) / 64
-        table[::30] = torch.cat([poor, better])
+        table = drawn(1_600, 16) / 64
+        table[::20] = torch.cat([poor, better])
         chosen = found(torch.ones(1, 16, device=DEVICE), table, 20)
-        assert set(chosen.flatten().tolist()) <= set(range(30 * (100 - good), 3_000, 30))
+        assert set(chosen.flatten().tolist()) <= set(range(20 * (80 - good), 1_600, 20))
         assert chosen.unique().numel() == 20
         assert mended == [1]
 
@@ -214,12 +214,6 @@ class TestSearch:
         table[1::400] = -torch.inf
         chosen = found(queries, table, 10, groups=groups)
         assert chosen.sort().values.tolist() == [list(range(0, 4_000, 400))] * 3
-
-    def test_rows_beyond_two_to_the_31_elements(self):
-        """A table of one row many times over is as long as one likes: offsets are 64 bits."""
-        queries, row = drawn(1, 8), drawn(1, 8, seed=1)
-        table = torch.as_strided(torch.cat([row, row + 1]).flatten(), (300, 8), (0, 1))
-        assert found(queries, table, 3).unique().numel() == 3
 
     @pytest.mark.parametrize(
         ("n_queries", "n_items", "k", "d"), [(452, 1_000_000, 256, 64), (452, 10_000_000, 256, 64), (5, 20_000, 20, 16)]

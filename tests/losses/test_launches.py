@@ -5,6 +5,7 @@ import torch
 from launches import counted, triton_or_a_stand_in
 
 from sce_lab.losses import make_loss
+from sce_lab.memory import LiveBytes, largest_workspace
 
 S = {"n": 6_100, "c": 12_101, "d": 64}
 L = {"n": 51_200, "c": 1_000_000, "d": 64}
@@ -12,6 +13,7 @@ HEAD = {"n": 8_192, "c": 256_000, "d": 2_304, "dtype": torch.bfloat16}
 SCE = {
     "S": (S, {"n_buckets": 202, "bucket_size_x": 202}),
     "L": (L, {"n_buckets": 452, "bucket_size_x": 452}),
+    "XL": (L | {"c": 10_000_000}, {"n_buckets": 452, "bucket_size_x": 452}),
     "head": (HEAD, {"n_buckets": 181, "bucket_size_x": 181, "bucket_size_y": 512}),
 }
 
@@ -33,7 +35,7 @@ def step(loss, n, c, d, dtype=torch.float32):
 
 
 #: Launches of forward and backward together, random numbers and the gradient of 1 among them.
-MOST = {"S": 18, "L": 26, "head": 28}
+MOST = {"S": 18, "L": 26, "XL": 32, "head": 28}
 
 
 @pytest.mark.parametrize("case", SCE)
@@ -67,6 +69,23 @@ def test_the_other_losses_wait_for_nothing_either(name):
     launches = step(make_loss(loss, **settings, **backend), **S)
     assert launches.waits == []
     assert len(launches.kernels) <= most, launches.kernels
+
+
+@pytest.mark.parametrize(
+    ("case", "loss", "most"),
+    [("S", "sce", 48), ("L", "sce", 64), ("XL", "sce", 128), ("head", "sce", 1_100), ("head", "cce", 500)],
+)
+def test_the_workspace_is_small(case, loss, most):
+    """MiB beyond inputs and gradients; for half precision also float32 sums of the rows that have a gradient."""
+    shape, sizes = SCE[case]
+    n, c, d, dtype = shape["n"], shape["c"], shape["d"], shape.get("dtype", torch.float32)
+    outputs, table = (torch.empty(rows, d, dtype=dtype, device="meta", requires_grad=True) for rows in (n, c))
+    targets = torch.empty(n, dtype=torch.int64, device="meta")
+    settings = sizes if loss == "sce" else {}
+    with LiveBytes(granularity=512) as live:
+        live.know([outputs, table, targets])
+        make_loss(loss, **settings, backend="triton")(outputs, table, targets).backward()
+    assert 2**20 < largest_workspace(live.log) <= most * 2**20
 
 
 def test_a_wait_would_be_seen():

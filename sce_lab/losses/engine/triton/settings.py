@@ -19,7 +19,7 @@ class Tile(NamedTuple):
     stages: int = 2
 
 
-#: By capability: the tile of each kernel, for rows of up to 64, 128 and more dimensions; and for halves of more than 256.
+#: By capability: the tile of each kernel, for rows of up to 64, 128 and more dimensions; and for halves of over 256.
 #:
 #: 9.0: log_negatives, outputs_gradient and items_gradient at 64 dimensions are the quickest of those measured on an
 #: H200 (PyTorch 2.11, Triton 3.6, case L, float32 as three TF32 products, the version before): .216 ms against .288
