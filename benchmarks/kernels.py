@@ -59,10 +59,13 @@ def compiled_only(capability: int) -> Iterator[dict[str, Any]]:
         get_current_stream=lambda device: 0,
     )
     JITFunction.run = compile_only
+    tiles_of = settings._capability
+    settings._capability = lambda device: divmod(capability, 10)
     triton.runtime.driver.set_active(absent_gpu)
     try:
         yield found
     finally:
+        settings._capability = tiles_of
         JITFunction.run = run  # the driver stays: without a GPU there is none to go back to
 
 

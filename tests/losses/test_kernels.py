@@ -449,7 +449,7 @@ def test_compile_for_a_gpu_that_is_not_here(precision, tmp_path):
     environment["TRITON_CACHE_DIR"] = str(tmp_path / "cache")
     subprocess.run([*command, "--precision", precision, "--out", result], check=True, env=environment)
     compiled = {kernel.pop("kernel"): kernel for kernel in json.loads(result.read_text())["kernels"]}
-    assert len(compiled) == 16
+    assert len(compiled) == 15
     for name, kernel in compiled.items():
         assert kernel["spilled"] <= 64, name  # none with Triton 3.9, a few bytes with some versions before
         assert kernel["shared"] <= 99 * 1024, name  # what a program has on GPUs for desks

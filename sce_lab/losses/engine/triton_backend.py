@@ -42,7 +42,7 @@ class TritonBackend(TorchBackend):
 
     def blocks(self, rows: Tensor | None, items: Tensor, bias: Tensor | None) -> Blocks:
         """As they come: the kernels compare every item with the target."""
-        return Blocks(None if rows is None else rows.contiguous(), items.contiguous(), bias)
+        return Blocks(*(None if one is None else one.contiguous() for one in (rows, items, bias)))
 
     def topk(self, queries: Tensor, table: Tensor, k: int, allowed: Tensor | None, workspace_bytes: int) -> Tensor:
         """By all scores, or by groups and their maxima."""

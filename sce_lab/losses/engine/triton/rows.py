@@ -8,7 +8,8 @@ import triton.language as tl
 def load_rows(table, rows, there, first, dim, row_stride, column_stride, BLOCK_D: tl.constexpr):
     """``table[rows, first : first + BLOCK_D]``; 0 for rows that are not ``there``, and beyond column ``dim``."""
     columns = first + tl.arange(0, BLOCK_D)
-    places = rows.to(tl.int64)[:, None] * row_stride + columns[None, :] * column_stride
+    # 64 bits: a table may have more than 2 ** 31 elements, and lie in memory column by column
+    places = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     return tl.load(table + places, mask=there[:, None] & (columns < dim)[None, :], other=0.0)
 
 

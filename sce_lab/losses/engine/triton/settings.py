@@ -35,7 +35,7 @@ TILES: dict[tuple[int, int], dict[str, tuple[Tile, Tile, Tile, Tile]]] = {
         "items_gradient": (Tile(32, 64, 8),) * 4,
         "shares": (*(Tile(64, 128, 8),) * 3, Tile(128, 128, 8, 3)),
         "scores": (Tile(64, 64),) * 4,
-        "maxima": (Tile(128, 64, 8),) * 4,
+        "maxima": (Tile(128, 64), *(Tile(128, 64, 8),) * 3),
     },
     (9, 0): {
         "log_negatives": (*(Tile(64, 128),) * 3, Tile(128, 128, 8, 3)),
@@ -43,7 +43,7 @@ TILES: dict[tuple[int, int], dict[str, tuple[Tile, Tile, Tile, Tile]]] = {
         "items_gradient": (Tile(64, 64), Tile(64, 64, 8), *(Tile(32, 64, 8),) * 2),
         "shares": (*(Tile(64, 128),) * 3, Tile(128, 128, 8, 3)),
         "scores": (Tile(64, 64),) * 4,
-        "maxima": (Tile(128, 64, 8),) * 4,
+        "maxima": (Tile(128, 64), *(Tile(128, 64, 8),) * 3),
     },
 }
 
