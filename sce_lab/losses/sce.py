@@ -58,7 +58,7 @@ def scalable_cross_entropy(
     Memory beyond inputs and gradients, whatever C is:
 
     - ``workspace_bytes`` for the search of the buckets, plus ``40 * n_buckets * max(bucket_size_x, bucket_size_y)``;
-    - kept for backward: ``8 * n_buckets * bucket_size_y + 24 * N`` (with Triton also ``8 * n_buckets * bucket_size_x``);
+    - kept for backward: ``8 * n_buckets * bucket_size_y + 24 * N`` (Triton: and ``8 * n_buckets * bucket_size_x``);
     - in backward: a quarter of ``workspace_bytes``; and, for a table in half precision, ``4 * D`` for each item that
       gets a gradient, of which there are at most ``n_buckets * bucket_size_y + N``.
 
