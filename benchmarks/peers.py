@@ -84,7 +84,8 @@ class Peer:
     """An implementation under its name.
 
     ``computes`` is the value it should have: ``"sce"``, ``"ce"``, or ``""`` for an estimate. ``held(n, c, b, y, d)``
-    is about how many bytes it holds at once, to skip what would not fit.
+    is about how many bytes it holds at once, to skip what would not fit; with more than ``most_operations`` a step takes
+    many seconds.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Peer:
     run: Callable[[Problem], Tensor]
     held: Callable[[int, int, int, int, int], float]
     version: str
+    most_operations: float = math.inf
 
 
 def _module_of(distribution: str, ending: str) -> ModuleType:
@@ -199,7 +201,14 @@ def peers(device: str) -> tuple[list[Peer], dict[str, str]]:
             continue
         try:
             found.append(
-                Peer(name, computes, make(), held, f"{distribution} {importlib.metadata.version(distribution)}")
+                Peer(
+                    name,
+                    computes,
+                    make(),
+                    held,
+                    f"{distribution} {importlib.metadata.version(distribution)}",
+                    3e13 if name != "CE, Liger" else 3e12,
+                )
             )
         except (ImportError, AttributeError, StopIteration, importlib.metadata.PackageNotFoundError) as error:
             missing[name] = f"{distribution} cannot be used here: {error}"

@@ -83,6 +83,20 @@ def test_the_bars_are_read_from_what_the_stages_wrote(tmp_path):
     assert "CE at M failed: oh" in said
 
 
+def test_the_first_stages_need_pytorch_and_numpy_and_no_more():
+    """And no installed lab: a bare checkout."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(BENCHMARKS)!r}]
+for name in ("pandas", "scipy", "psutil", "plotly", "rich", "pyarrow", "pooch", "safetensors", "tqdm", "filelock"):
+    sys.modules[name] = None
+import plain, losses, launches, values, floor, bars
+assert plain.environment()["versions"]["torch"]
+assert not plain.is_here("pandas")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
 def test_rehearsal(tmp_path):
     status, _ = run(tmp_path / "out", "--rehearse", PYTHON=sys.executable)

@@ -36,7 +36,7 @@ WORKSPACE = 2**26
 pytestmark = pytest.mark.filterwarnings(
     "ignore:bucket_size", "ignore:TRITON_DEFAULT_FP_FUSION", "ignore::RuntimeWarning:triton"
 )
-some = settings(max_examples=30, deadline=None, derandomize=True)  # the interpreter takes its time
+some = settings(max_examples=20, deadline=None, derandomize=True)  # the interpreter takes its time
 
 
 def in_triton(*arguments, **settings):
