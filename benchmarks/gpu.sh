@@ -54,7 +54,7 @@ script() { # script NAME SECONDS FILE ARGUMENTS...
 
 script check 30 plain.py
 cat "$out/check.log"
-script values 70 values.py --device $device --out "$out/values.json"
+script values 90 values.py --device $device --out "$out/values.json"
 if [ $device = cuda ]; then
     script losses 130 losses.py --cases S,L,head,M,L-half,XL,M-half,L-256 --seconds 110 --out "$out/losses.json"
     script launches 70 launches.py --cases S,L,head,M,L-half --out "$out/launches.json"
@@ -70,10 +70,10 @@ fi
 if [ $device = cuda ]; then
     stage tests 60 "$python" -m pytest -q -p no:cacheprovider -m gpu "$root/tests/losses" "$root/tests/memory" \
         "$root/tests/test_metrics.py"
-    stage kernels 100 "$python" -m pytest -q -p no:cacheprovider -m "not gpu and not slow" \
-        "$root/tests/losses/test_kernels.py"
     script memory 60 memory.py --device cuda --out "$out/memory.json"
-    script floor 60 floor.py --cases L,S --rounds 5 --out "$out/floor.json"
+    script floor 45 floor.py --cases L,S --rounds 5 --out "$out/floor.json"
+    stage kernels 120 "$python" -m pytest -q -p no:cacheprovider -m "not gpu and not slow" \
+        "$root/tests/losses/test_kernels.py"
 else
     stage tests 60 "$python" -m pytest -q -p no:cacheprovider --collect-only -m gpu "$root/tests/losses"
     script memory 60 memory.py --device cpu --tiny --out "$out/memory.json"

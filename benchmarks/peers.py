@@ -84,8 +84,8 @@ class Peer:
     """An implementation under its name.
 
     ``computes`` is the value it should have: ``"sce"``, ``"ce"``, or ``""`` for an estimate. ``held(n, c, b, y, d)``
-    is about how many bytes it holds at once, to skip what would not fit; with more than ``most_operations`` a step takes
-    many seconds.
+    is about how many bytes it holds at once, to skip what would not fit; with more than ``most_operations`` a step
+    takes many seconds.
     """
 
     name: str
