@@ -289,18 +289,25 @@ def select_kernel(
         enough = sortable(tl.load(of_query + 3 * n_queries + query))
     if wanted:
         threshold = tl.full((), LEAST, tl.int32)  # the largest number that k keys reach
-        bit = threshold
-        for _ in range(BITS):
-            higher = threshold ^ bit
-            found = tl.zeros((BLOCK,), tl.int32)
+        high = threshold  # two bits at a time: what takes long is going through the keys
+        for _ in range(BITS // 2):
+            low = (high >> 1) & 0x7FFFFFFF
+            one, two, three = threshold ^ low, threshold ^ high, threshold ^ high ^ low
+            reach_one = tl.zeros((BLOCK,), tl.int32)
+            reach_two = tl.zeros((BLOCK,), tl.int32)
+            reach_three = tl.zeros((BLOCK,), tl.int32)
             for first in range(0, n, BLOCK):
                 key = _keys(
                     keys, queries, table, allowed, query, first + tl.arange(0, BLOCK), n, n_keys, enough, dim,
                     row_stride, column_stride, GROUP, MEND, BLOCK_D,
                 )  # fmt: skip
-                found += (key >= higher).to(tl.int32)
-            threshold = tl.where(tl.sum(found, axis=0) >= k, higher, threshold)
-            bit = (bit >> 1) & 0x7FFFFFFF
+                reach_one += (key >= one).to(tl.int32)
+                reach_two += (key >= two).to(tl.int32)
+                reach_three += (key >= three).to(tl.int32)
+            threshold = tl.where(tl.sum(reach_one, axis=0) >= k, one, threshold)
+            threshold = tl.where(tl.sum(reach_two, axis=0) >= k, two, threshold)
+            threshold = tl.where(tl.sum(reach_three, axis=0) >= k, three, threshold)
+            high = low >> 1
         found = tl.zeros((BLOCK,), tl.int32)
         for first in range(0, n, BLOCK):
             key = _keys(
