@@ -2,7 +2,7 @@
 
     python benchmarks/floor.py                   # the cases S, M, L, XL, on the GPU if there is one
     python benchmarks/floor.py --cases S,M --device cpu
-    python benchmarks/floor.py --precision tf32x3  # how Triton's kernels multiply float32 numbers, by default "ieee"
+    python benchmarks/floor.py --precision tf32x3  # how Triton's kernels multiply float32 numbers
 
 Counts the operations and bytes that a phase cannot do without, measures how many of each this machine does in a second,
 and divides. Results go to ``benchmarks/results/floor-<device>.json``.
@@ -11,33 +11,25 @@ and divides. Results go to ``benchmarks/results/floor-<device>.json``.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))  # runs as a script from anywhere
-
 import torch
-from losses import CASES, RESULTS, synchronise
+from losses import CASES, synchronise
 from peers import Problem
-from rich.console import Console
-from rich.table import Table
+from plain import RESULTS, environment, format_bytes, free_memory, show, write
 from torch import Tensor
 
-from sce_lab.losses.engine import Blocks, How, softmax_losses, topk
+from sce_lab.losses.engine import How, blocks_for, softmax_losses, topk, workspace_or_default
 from sce_lab.losses.engine import Problem as Asked
 from sce_lab.losses.sce import DEFAULT_WORKSPACE_BYTES, TILE_SHARE
-from sce_lab.memory import format_bytes, free_memory
-from sce_lab.runs import environment, write_text
 
 DIM = 64
 FLOAT, INDEX = 4, 8  # bytes
-console = Console(width=140)
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ def needs(problem: Problem, items: Tensor, winning_slot: Tensor, sparse_grad: bo
 def phases(problem: Problem, backend: str, sparse_grad: bool, rounds: int) -> tuple[dict[str, float], Tensor, Tensor]:
     """Median seconds of each phase; and the items and winners there were."""
     device = problem.outputs.device.type
-    workspace = DEFAULT_WORKSPACE_BYTES[device]
+    workspace = workspace_or_default(None, problem.outputs, backend, DEFAULT_WORKSPACE_BYTES)
     how = How(workspace // TILE_SHARE, sparse_grad, backend=backend)
     outputs, table, labels = problem.inputs
     centers, valid = problem.centers, torch.ones_like(labels, dtype=torch.bool)
@@ -141,7 +133,7 @@ def phases(problem: Problem, backend: str, sparse_grad: bool, rounds: int) -> tu
     rows, items = search(outputs, n_x, valid), search(table, problem.bucket_size_y)
 
     def losses() -> tuple[Tensor, Tensor]:
-        return softmax_losses(Asked(outputs, table, labels, valid, Blocks.of(rows, items)), how)
+        return softmax_losses(Asked(outputs, table, labels, valid, blocks_for(backend, rows, items)), how)
 
     values, winning_slot = losses()
     weights = torch.full_like(values, 1 / len(values))
@@ -156,10 +148,10 @@ def phases(problem: Problem, backend: str, sparse_grad: bool, rounds: int) -> tu
 
 def measure(name: str, ceilings: Ceilings, args: argparse.Namespace) -> list[dict[str, Any]]:
     """One case: a row for each phase, and one for all, of each implementation."""
-    n, c, b, y = CASES[name]
-    free = free_memory() if args.device == "cpu" else torch.cuda.mem_get_info()[0]
+    n, c, b, y = CASES[name].sizes
+    free = free_memory(args.device)
     if 4 * FLOAT * DIM * (n + c) > free:
-        console.print(f"{name} is skipped: it needs about {format_bytes(4 * FLOAT * DIM * (n + c))}")
+        print(f"{name} is skipped: it needs about {format_bytes(4 * FLOAT * DIM * (n + c))}")
         return []
     problem = Problem.random(n, c, b, y, dim=DIM, device=args.device)
     implementations = {"PyTorch": "torch"}
@@ -193,47 +185,46 @@ def measure(name: str, ceilings: Ceilings, args: argparse.Namespace) -> list[dic
     return rows
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def shown(rows: list[dict[str, Any]]) -> None:
     """One case as a table."""
-    table = Table(title="{case}: N = {0:,}, C = {1:,}, {2} buckets".format(*CASES[rows[0]["case"]], **rows[0]))
-    for column in ("", "phase", "Gop", "MiB", "measured ms", "floor ms", "times the floor", "bound by"):
-        table.add_column(column, justify="left" if column in ("", "phase", "bound by") else "right")
+    lines = []
     for row in rows:
         numbers = row["operations"] / 1e9, row["bytes"] / 2**20, 1e3 * row["seconds"], 1e3 * row["floor"]
-        table.add_row(
-            row["implementation"], row["phase"], *(f"{v:,.2f}" for v in numbers), f"{row['times_floor']:.1f}",
-            row["bound_by"],
-        )  # fmt: skip
-    console.print(table)
+        times = f"{row['times_floor']:.1f}"
+        lines.append([row["implementation"], row["phase"], *(f"{v:,.2f}" for v in numbers), times, row["bound_by"]])
+    title = "{case}: N = {0:,}, C = {1:,}, {2} buckets".format(*CASES[rows[0]["case"]], **rows[0])
+    show(title, ("", "phase", "Gop", "MiB", "measured ms", "floor ms", "times the floor", "bound by"), lines)
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=",".join(CASES), help="which of " + ", ".join(CASES))
+    parser.add_argument("--cases", default="S,M,L,XL", help="which of those of losses.py in float32")
     parser.add_argument("--rounds", type=int, default=7, help="timed repetitions of each phase; the median counts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sparse-grad", action="store_true", help="row-sparse gradient of the items")
-    parser.add_argument("--precision", default="ieee", choices=("ieee", "tf32x3"), help="of Triton's float32 products")
+    parser.add_argument(
+        "--precision", default="tf32x3", choices=("ieee", "tf32x3"), help="of Triton's float32 products"
+    )
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/floor-<device>.json")
     args = parser.parse_args()
     args.triton = False
     if args.device == "cuda":
         try:
-            from sce_lab.losses.engine.triton import softmax
+            from sce_lab.losses.engine.triton import settings
 
-            softmax.PRECISION = args.precision
+            settings.PRECISION = args.precision
             args.triton = True
         except ImportError as error:
-            console.print(f"without Triton: {error}")
+            print(f"without Triton: {error}")
     ceilings = Ceilings.measured(args.device)
     speeds = {k: f"{v / 1e12:.2f}" for k, v in vars(ceilings).items() if k != "bandwidth" and v}
-    console.print(f"Bandwidth {ceilings.bandwidth / 1e9:,.0f} GB/s; 10^12 operations a second: {speeds}")
+    print(f"Bandwidth {ceilings.bandwidth / 1e9:,.0f} GB/s; 10^12 operations a second: {speeds}")
     rows = []
     for case in args.cases.split(","):
         rows += (new := measure(case, ceilings, args))
         if new:
-            show(new)
+            shown(new)
     result = {
         "environment": environment(),
         "ceilings": vars(ceilings),
@@ -241,10 +232,7 @@ def main() -> None:
         "precision": args.precision,
         "phases": rows,
     }
-    out = args.out or RESULTS / f"floor-{args.device}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json.dumps(result, indent=1))
-    console.print(f"Written to {out}")
+    write(args.out or RESULTS / f"floor-{args.device}.json", result)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from sce_lab.losses.engine import Blocks, Problem
-from sce_lab.losses.engine.problem import PositionGradients, Slots
-from sce_lab.losses.engine.triton import interpreted, search, softmax
+from sce_lab.losses.engine.problem import Found
+from sce_lab.losses.engine.tiles import Plan
+from sce_lab.losses.engine.triton import gradients, interpreted, search, settings, softmax, whole
 from sce_lab.runs import environment, write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,7 +47,10 @@ def compiled_only(capability: int) -> Iterator[dict[str, Any]]:
     run = JITFunction.run
 
     def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        found[self.fn.__name__] = kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        name = self.fn.__name__ + "".join(f" {key.lower()}" for key in ("MEND",) if kwargs.get(key))
+        if kwargs.get("BITS") == 16:
+            name += " of halves"
+        found[name] = kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
         return kernel
 
     absent_gpu = SimpleNamespace(
@@ -55,26 +59,36 @@ def compiled_only(capability: int) -> Iterator[dict[str, Any]]:
         get_current_stream=lambda device: 0,
     )
     JITFunction.run = compile_only
+    tiles_of = settings._capability
+    settings._capability = lambda device: divmod(capability, 10)
     triton.runtime.driver.set_active(absent_gpu)
     try:
         yield found
     finally:
+        settings._capability = tiles_of
         JITFunction.run = run  # the driver stays: without a GPU there is none to go back to
 
 
-def launch_all(dtype: torch.dtype, dim: int, sparse_grad: bool = False) -> None:
-    """Launch every kernel once, as a loss of these inputs would."""
-    outputs, table = torch.zeros(64, dim, dtype=dtype), torch.zeros(20_000, dim, dtype=dtype)
-    searching = search._Search(torch.zeros(16, dim), table, allowed=torch.ones(20_000, dtype=torch.bool))
-    bounds = searching.bounds(k=16, sampled=8, group=16)
-    counts, candidates = searching.candidates(bounds, capacity=512)
-    searching.scores(candidates, counts, n_slots=256)
-
-    rows, items = torch.zeros(4, 16).long(), torch.zeros(4, 32).long()
-    problem = Problem(outputs, table, torch.zeros(64).long(), torch.ones(64, dtype=torch.bool), Blocks(rows, items))
-    softmax.log_negatives(problem)
-    slots = Slots(torch.zeros(64).long(), torch.arange(64), most=16, once=True)
-    softmax.winner_gradients(problem, slots, PositionGradients(*torch.ones(3, 64)), sparse_grad)
+def launch_all(dtype: torch.dtype, dim: int) -> None:
+    """Launch every kernel, as losses of such inputs would."""
+    n, c = 64, 20_000
+    outputs, table = torch.zeros(n, dim, dtype=dtype), torch.zeros(c, dim, dtype=dtype)
+    labels, valid = torch.zeros(n).long(), torch.ones(n, dtype=torch.bool)
+    queries, plan = torch.zeros(16, dim), Plan(torch.float32, 2**20, False)
+    for workspace_bytes in (2**30, 2**19):  # all scores, and groups
+        search.largest_products(queries, table, 16, allowed=valid.expand(c // n, n), workspace_bytes=workspace_bytes)
+    columns = torch.zeros(1, 100).long()
+    in_blocks = Blocks(torch.zeros(4, 64).long(), torch.zeros(4, 100).long())
+    for blocks in (Blocks(), Blocks(None, columns, torch.zeros(1, 100)), in_blocks):
+        problem = Problem(outputs, table, labels, valid, blocks)
+        found = softmax.losses(problem)
+        softmax.mean(found.losses, found.slot)
+        problem = problem._replace(labels=torch.zeros(n).long())
+        found = Found(torch.zeros(n), torch.zeros(n).long(), torch.zeros(n))
+        if blocks.rows is None:
+            whole.whole_gradients(problem, found, torch.zeros(n), plan, [True, True], False)
+        else:
+            gradients.block_gradients(problem, found, torch.zeros(n), [True, True], False)
 
 
 def resources(kernel: Any) -> dict[str, int]:
@@ -100,14 +114,14 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capabilities", default="80,90", help="compute capabilities, times ten")
-    parser.add_argument("--dims", default="64,128,256")
+    parser.add_argument("--dims", default="64,128,256,2304")
     parser.add_argument("--dtypes", default="float32,bfloat16")
-    parser.add_argument("--precision", default=softmax.PRECISION, help="how float32 is multiplied: ieee or tf32x3")
+    parser.add_argument("--precision", default=settings.PRECISION, help="how float32 is multiplied: ieee or tf32x3")
     parser.add_argument("--out", type=Path, default=RESULTS / "kernels.json")
     args = parser.parse_args()
     if interpreted():
         sys.exit("TRITON_INTERPRET=1 is set: then kernels are interpreted and not compiled. Unset it.")
-    softmax.PRECISION = args.precision
+    settings.PRECISION = args.precision
     rows = []
     for capability in map(int, args.capabilities.split(",")):
         for dtype in args.dtypes.split(","):
@@ -115,7 +129,7 @@ def main() -> None:
                 with compiled_only(capability) as found:
                     launch_all(DTYPES[dtype], dim)
                 for name, kernel in found.items():
-                    case = {"kernel": name.strip("_"), "capability": capability / 10, "dtype": dtype, "dim": dim}
+                    case = {"kernel": name, "capability": capability / 10, "dtype": dtype, "dim": dim}
                     rows.append(case | resources(kernel))
     table = Table(*[name.replace("_", " ") for name in rows[0]])
     for row in rows:

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from plain import environment
 from rich.console import Console
 
 from sce_lab.data import open_split
+from sce_lab.files import write_text
 from sce_lab.memory import format_bytes, free_memory, measure_memory, measuring, predict_memory
-from sce_lab.runs import environment, write_text
 from sce_lab.training import StepDone, TrainingConfig, train, training_step
 
 RESULTS = Path(__file__).parent / "results"
@@ -44,10 +45,11 @@ SHAPES = ((32, 10, 32), (128, 17, 64), (128, 50, 64))  # sequences, length, hidd
 console = Console(width=140)
 
 
-def agreement(device: str) -> dict[str, Any]:
+def agreement(device: str, tiny: bool = False) -> dict[str, Any]:
     """Predicted against measured peak and workspace over a grid; what would not fit, or take minutes, is left out."""
     rows = []
-    for (loss, options), items, (n, length, width) in itertools.product(LOSSES, CATALOGS, SHAPES):
+    catalogs, shapes = (CATALOGS[:1], SHAPES[:1]) if tiny else (CATALOGS, SHAPES)
+    for (loss, options), items, (n, length, width) in itertools.product(LOSSES, catalogs, shapes):
         shape = {"batch_size": n, "max_length": length, "hidden_size": width}
         config = TrainingConfig(loss=loss, device=device, **shape, **options)
         bound = predict_memory(config, items)
@@ -193,16 +195,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--browser", action="store_true", help="only the response to a slider, in a browser")
+    parser.add_argument("--tiny", action="store_true", help="only whether it runs")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/memory-<device>.json")
     arguments = parser.parse_args()
     if arguments.browser:
         found: dict[str, Any] = {"slider to peaks": in_browser()}
         path = RESULTS / "memory-browser.json"
     else:
-        found = {"latency": latency(), "agreement": agreement(arguments.device)}
-        if arguments.device == "cpu":
+        found = {"agreement": agreement(arguments.device, arguments.tiny)}
+        if arguments.device == "cpu" and not arguments.tiny:
+            found["latency"] = latency()
             found["overhead"] = overhead()
         path = RESULTS / f"memory-{torch.device(arguments.device).type}.json"
-    RESULTS.mkdir(exist_ok=True)
+    path = arguments.out or path
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"environment": environment(), **found}, indent=2))
     console.print({k: v for k, v in found.items() if k != "agreement"})
     if "agreement" in found:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import plain  # noqa: F401 - before the lab: it makes a bare checkout importable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,13 +33,23 @@ class Problem:
     seed: int = 0
 
     @classmethod
-    def random(cls, n: int, c: int, n_buckets: int, bucket_size_y: int, dim: int = 64, device: str = "cpu") -> Problem:
+    def random(
+        cls,
+        n: int,
+        c: int,
+        n_buckets: int,
+        bucket_size_y: int,
+        dim: int = 64,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Problem:
         """Outputs that lean towards their targets, as those of a model that has begun to learn."""
         generator = torch.Generator(device).manual_seed(0)
         draw = {"generator": generator, "device": device}
-        table = torch.randn(c, dim, **draw) / dim**0.5
+        table = torch.randn(c, dim, **draw).div_(dim**0.5)
         targets = torch.randint(c, (n,), **draw)
         outputs = torch.randn(n, dim, **draw) + 2 * table[targets]
+        outputs, table = outputs.to(dtype), table.to(dtype)
         return cls(outputs.requires_grad_(), table.requires_grad_(), targets, n_buckets, bucket_size_y)
 
     def to(self, dtype: torch.dtype) -> Problem:
@@ -72,15 +83,17 @@ class Problem:
 class Peer:
     """An implementation under its name.
 
-    ``computes`` is the value it should have: ``"sce"``, ``"ce"``, or ``""`` for an estimate. ``held(n, c, b, y)`` is
-    about how many bytes it holds at once, to skip what would not fit.
+    ``computes`` is the value it should have: ``"sce"``, ``"ce"``, or ``""`` for an estimate. ``held(n, c, b, y, d)``
+    is about how many bytes it holds at once, to skip what would not fit; with more than ``most_operations`` a step
+    takes many seconds.
     """
 
     name: str
     computes: str
     run: Callable[[Problem], Tensor]
-    held: Callable[[int, int, int, int], float]
+    held: Callable[[int, int, int, int, int], float]
     version: str
+    most_operations: float = math.inf
 
 
 def _module_of(distribution: str, ending: str) -> ModuleType:
@@ -108,11 +121,9 @@ def replay() -> Callable[[Problem], Tensor]:
     return run
 
 
-def ours_in_triton() -> Callable[[Problem], Tensor]:
-    """Our own engine with its Triton kernels."""
-    import triton  # noqa: F401
-
-    return lambda p: sce_lab.scalable_cross_entropy(*p.inputs, **p.sce, backend="triton")
+def ours_in_pytorch() -> Callable[[Problem], Tensor]:
+    """Our own engine without its Triton kernels."""
+    return lambda p: sce_lab.scalable_cross_entropy(*p.inputs, **p.sce, backend="torch")
 
 
 def sampled_with_held_logits(n_negatives: int) -> Callable[[Problem], Tensor]:
@@ -178,7 +189,7 @@ def peers(device: str) -> tuple[list[Peer], dict[str, str]]:
     ]  # fmt: skip
     missing = {}
     others = (
-        ("SCE, Triton", "triton", "sce", ours_in_triton, _small, True),
+        ("SCE, PyTorch", "torch", "sce", ours_in_pytorch, _small, True),
         ("SCE, replay-rec", "replay-rec", "sce", replay, reference_bytes, False),
         ("CE, torch chunked", "torch", "ce", torch_chunked, _small, False),
         ("CE, cut-cross-entropy", "cut-cross-entropy", "ce", cut_cross_entropy, _small, True),
@@ -190,25 +201,32 @@ def peers(device: str) -> tuple[list[Peer], dict[str, str]]:
             continue
         try:
             found.append(
-                Peer(name, computes, make(), held, f"{distribution} {importlib.metadata.version(distribution)}")
+                Peer(
+                    name,
+                    computes,
+                    make(),
+                    held,
+                    f"{distribution} {importlib.metadata.version(distribution)}",
+                    3e13 if name != "CE, Liger" else 3e12,
+                )
             )
         except (ImportError, AttributeError, StopIteration, importlib.metadata.PackageNotFoundError) as error:
             missing[name] = f"{distribution} cannot be used here: {error}"
     return found, missing
 
 
-def _small(n: int, c: int, b: int, y: int) -> float:
-    return 4 * 64 * 3 * (n + c)
+def _small(n: int, c: int, b: int, y: int, d: int) -> float:
+    return 4 * d * 3 * (n + c)
 
 
-def reference_bytes(n: int, c: int, b: int, y: int) -> float:
+def reference_bytes(n: int, c: int, b: int, y: int, d: int) -> float:
     """About what an implementation of SCE holds that keeps scores and logits whole."""
-    return _small(n, c, b, y) + 4 * b * c + 4 * b * n + 16 * b * b * y
+    return _small(n, c, b, y, d) + 4 * b * c + 4 * b * n + 16 * b * b * y
 
 
-def _logits(n: int, c: int, b: int, y: int) -> float:
-    return _small(n, c, b, y) + 12 * n * c
+def _logits(n: int, c: int, b: int, y: int, d: int) -> float:
+    return _small(n, c, b, y, d) + 12 * n * c
 
 
-def _sampled_logits(n: int, c: int, b: int, y: int) -> float:
-    return _small(n, c, b, y) + 20 * n * 4096
+def _sampled_logits(n: int, c: int, b: int, y: int, d: int) -> float:
+    return _small(n, c, b, y, d) + 20 * n * 4096

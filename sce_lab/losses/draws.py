@@ -28,4 +28,5 @@ def draw(
             "a loss with a generator of its own ran again within a backward pass (torch.utils.checkpoint?), where it "
             "would draw something else than before; leave the generator out there, or call the loss outside"
         )
-    return make(*arguments, device=generator.device, generator=generator, **options).to(device)
+    drawn = make(*arguments, device=generator.device, generator=generator, **options)
+    return drawn.to(device, non_blocking=True)  # a GPU is not waited for

@@ -64,7 +64,7 @@ def flatten_inputs(
     outputs = input.reshape(-1, input.shape[-1])  # (N, D)
     target = target.reshape(-1).long()  # (N,)
     valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index  # (N,)
-    labels = target.masked_fill(~valid, 0)
+    labels = target * valid  # 0 where there is none, in one operation
     check_items("target", labels, len(linear_weight), "mark positions without a target with ignore_index")
     inputs = Inputs(outputs, labels, valid, _checked_bias(linear_bias, input, linear_weight))
     if isinstance(logit_scale, Tensor) or check_scale(logit_scale) != 1:

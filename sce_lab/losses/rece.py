@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .buckets import BucketSizes
 from .draws import draw
-from .engine import Blocks, How, best_direction, without_autocast, workspace_or_default
+from .engine import Blocks, How, best_direction, resolved, without_autocast, workspace_or_default
 from .inputs import (
     accumulation_dtype,
     check_positive,
@@ -99,7 +99,8 @@ def reduced_cross_entropy(
     if n_buckets is None:
         n_buckets = BucketSizes.paper_rule(n_positions, catalog_size).n_buckets
     n_buckets = max(min(n_buckets, n_positions, catalog_size), 1) if centers is None else n_buckets
-    workspace_bytes = workspace_or_default(workspace_bytes, input)
+    backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=True)
+    workspace_bytes = workspace_or_default(workspace_bytes, input, backend)
     how = How(workspace_bytes, sparse_grad, deterministic, backend)
     with without_autocast(input):
         shape = n_rounds, n_buckets, input.shape[-1]

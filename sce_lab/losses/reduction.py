@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .engine import Blocks, Combine, How, Problem, softmax_loss, softmax_losses
-from .inputs import Inputs, accumulation_dtype
+from .engine import Blocks, Combine, How, Problem, softmax_loss, softmax_losses, total
+from .inputs import Inputs
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -33,8 +33,7 @@ def block_losses(
     inputs: Inputs, linear_weight: Tensor, blocks: Blocks, how: How, combine: Combine = "max"
 ) -> tuple[Tensor, Tensor]:
     """The engine's losses ``(N,)`` of these blocks, and slots ``(N,)``, -1 for a position in none."""
-    problem, target_bias = _asked(inputs, linear_weight, blocks)
-    return softmax_losses(problem, how, combine, target_bias)
+    return softmax_losses(_problem(inputs, linear_weight, blocks), how, combine)
 
 
 def reduced_softmax(
@@ -47,24 +46,19 @@ def reduced_softmax(
     weights: Tensor | None = None,
 ) -> Tensor:
     """The engine's loss of blocks that hold each position once, weighted ``(N,)`` and reduced likewise."""
+    problem = _problem(inputs, linear_weight, blocks)
     if reduction == "none":
-        losses, _ = block_losses(inputs, linear_weight, blocks, how)
+        losses, _ = softmax_losses(problem, how)
         return (losses if weights is None else losses * weights).reshape(shape)
-    problem, target_bias = _asked(inputs, linear_weight, blocks)
-    weight = inputs.valid.to(accumulation_dtype(inputs.outputs.dtype)) if weights is None else weights
-    weight = weight if reduction == "sum" else weight / _total(inputs.valid, weights)
-    return softmax_loss(problem, weight, how, target_bias)
+    return softmax_loss(problem, how, reduction, weights)
 
 
-def _asked(inputs: Inputs, linear_weight: Tensor, blocks: Blocks) -> tuple[Problem, Tensor | None]:
+def _problem(inputs: Inputs, linear_weight: Tensor, blocks: Blocks) -> Problem:
     outputs, labels, valid, bias = inputs
-    problem = Problem(outputs, linear_weight, labels, valid, blocks.plus(bias))
-    return problem, None if bias is None else bias[labels]
+    of_targets = None if bias is None else bias[labels]
+    return Problem(outputs, linear_weight, labels, valid, blocks.plus(bias), of_targets)
 
 
 def _total(counted: Tensor, weights: Tensor | None) -> Tensor:
     """What a mean divides by; where nothing counts it is 0 / 1, not 0 / 0."""
-    if weights is None:
-        return counted.sum().clamp(min=1)
-    total = weights.sum()
-    return total.where(total > 0, 1.0)
+    return counted.sum().clamp(min=1) if weights is None else total(weights)

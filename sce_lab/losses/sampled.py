@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engine import Blocks, How, without_autocast, workspace_or_default
+from .engine import Blocks, How, blocks_for, resolved, without_autocast, workspace_or_default
 from .inputs import (
     accumulation_dtype,
     check_positive,
@@ -101,7 +101,8 @@ def sampled_softmax(
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
         sparse_grad: give ``linear_weight`` a row-sparse gradient: a row for each item drawn and each target.
-        workspace_bytes: bytes for temporary tensors, by default about what a cache holds.
+        workspace_bytes: bytes for temporary tensors. By default 4 MiB on a CPU, about its cache; on a GPU 128 MiB with
+            Triton, and without it a sixteenth of what is free (128 MiB to 2 GiB).
         deterministic: on CUDA, add up gradients in a fixed order. On a CPU the order is always the same.
         backend: who computes, "auto", "torch" or "triton".
 
@@ -138,8 +139,11 @@ def sampled_softmax(
         drawn = proposal.given(flatten_negatives(negatives, target.shape, catalog_size, n_sequences), catalog_size)
 
     with without_autocast(input):
-        blocks = _blocks(drawn, logq_correction, accumulation_dtype(input.dtype, linear_weight.dtype), pieces)
-        how = How(workspace_or_default(workspace_bytes, input), sparse_grad, deterministic, backend)
+        dtype = accumulation_dtype(input.dtype, linear_weight.dtype)
+        special = by_sequence or inputs.bias is not None
+        backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
+        blocks = _blocks(drawn, logq_correction, dtype, pieces, backend)
+        how = How(workspace_or_default(workspace_bytes, input, backend), sparse_grad, deterministic, backend)
         if positive_in_denominator:
             return reduced_softmax(inputs, linear_weight, blocks, how, target.shape, reduction)
         losses, _ = block_losses(inputs, linear_weight, blocks, how)
@@ -148,15 +152,15 @@ def sampled_softmax(
         return reduce_losses(losses + (value - losses.detach()), inputs.valid, target.shape, reduction)
 
 
-def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, pieces: Pieces | None) -> Blocks:
+def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, pieces: Pieces | None, backend: str) -> Blocks:
     """One block of k columns for all positions, one of k cells for each, or one for each piece of a sequence."""
     bias = -drawn.log_expected.to(dtype) if logq_correction else torch.zeros_like(drawn.items, dtype=dtype)
     if drawn.usable is not None:
         bias = bias.masked_fill(~drawn.usable, -torch.inf)
     if drawn.items.dim() == 1:
-        return Blocks.of(None, drawn.items.unsqueeze(0), bias.unsqueeze(0))
+        return blocks_for(backend, None, drawn.items.unsqueeze(0), bias.unsqueeze(0))
     if pieces is None:
-        return Blocks.of(torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
+        return blocks_for(backend, torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
     _, items, bias = Blocks.of(None, drawn.items, bias)
     return Blocks(pieces.rows, items[pieces.sequence], bias[pieces.sequence])
 

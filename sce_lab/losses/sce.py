@@ -7,12 +7,12 @@ from torch import Tensor
 
 from .bucket_search import Search, draw_negatives, fill, with_negatives
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics
-from .engine import Blocks, Combine, How, without_autocast, workspace_or_default
+from .engine import Combine, How, blocks_for, mean_loss, resolved, without_autocast, workspace_or_default
 from .inputs import check_reduction, check_scale, check_sparse_grad, flatten_inputs
 from .module import LossModule
-from .reduction import block_losses, reduce_losses
+from .reduction import block_losses
 
-DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "cuda": 128 * 2**20}
+DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "triton": 48 * 2**20}
 TILE_SHARE = 4  # bucket tiles get this part of the workspace: they are quickest while they stay in cache
 
 
@@ -70,7 +70,7 @@ def scalable_cross_entropy(
     Memory beyond inputs and gradients, whatever C is:
 
     - ``workspace_bytes`` for the search of the buckets, plus ``40 * n_buckets * max(bucket_size_x, bucket_size_y)``;
-    - kept for backward: ``8 * n_buckets * bucket_size_y + 24 * N``;
+    - kept for backward: ``8 * n_buckets * bucket_size_y + 24 * N`` (Triton: and ``8 * n_buckets * bucket_size_x``);
     - in backward: a quarter of ``workspace_bytes``; and, for a table in half precision, ``4 * D`` for each item that
       gets a gradient, of which there are at most ``n_buckets * bucket_size_y + N``;
     - with a union, ``n_buckets / 8`` for each position and each of the buckets' items; with negatives, ``N /
@@ -105,7 +105,7 @@ def scalable_cross_entropy(
         sparse_grad: give ``linear_weight`` a row-sparse gradient (for ``torch.optim.SparseAdam`` and the like): then
             nothing in the step grows with the catalog but the parameters.
         workspace_bytes: bytes for temporary tensors, from which all chunk sizes follow. By default 32 MiB on a CPU,
-            about its cache, and 128 MiB on a GPU.
+            about its cache; on a GPU 48 MiB with Triton, and without it a sixteenth of what is free (128 MiB to 2 GiB).
         deterministic: on CUDA, add up gradients in a fixed order. On a CPU the order is always the same.
             ``torch.use_deterministic_algorithms(True)`` does it as well.
         backend: who computes: "torch", "triton" (an NVIDIA GPU), or "auto", whichever is quicker here.
@@ -125,18 +125,23 @@ def scalable_cross_entropy(
     check_sparse_grad(sparse_grad, linear_weight)
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
-    workspace_bytes = workspace_or_default(workspace_bytes, input, DEFAULT_WORKSPACE_BYTES)
+    with_drawn = n_negatives > 0 or negatives is not None
+    special = with_drawn or combine != "max" or inputs.bias is not None
+    backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
+    workspace_bytes = workspace_or_default(workspace_bytes, input, backend, DEFAULT_WORKSPACE_BYTES)
     how = How(max(workspace_bytes // TILE_SHARE, 1), sparse_grad, deterministic, backend)
     with without_autocast(input):
         sizes = (n_buckets, bucket_size_x, bucket_size_y)
         search = Search(mix_x, kmeans_steps, centers, items_near, generator, workspace_bytes)
         buckets = fill(inputs, linear_weight, sizes, search, how)
-        blocks = Blocks.of(*buckets)
-        if n_negatives > 0 or negatives is not None:
+        blocks = blocks_for(backend, *buckets)
+        if with_drawn:
             drawn = draw_negatives(n_negatives, negatives, linear_weight, generator)
             blocks = with_negatives(buckets, drawn, inputs, linear_weight, negatives_for == "all")
         losses, slot = block_losses(inputs, linear_weight, blocks, how, combine)
-        return reduce_losses(losses, slot >= 0, target.shape, reduction)
+        if reduction == "mean":
+            return mean_loss(losses, slot, how)
+        return losses.sum() if reduction == "sum" else losses.reshape(target.shape)
 
 
 @torch.no_grad()
@@ -164,13 +169,14 @@ def scalable_cross_entropy_statistics(
     losses again, and a softmax over the catalog at 256 positions.
     """
     inputs = flatten_inputs(input, linear_weight, target, ignore_index)
-    workspace_bytes = workspace_or_default(workspace_bytes, input, DEFAULT_WORKSPACE_BYTES)
+    backend = resolved(backend, inputs.outputs, linear_weight, deterministic)
+    workspace_bytes = workspace_or_default(workspace_bytes, input, backend, DEFAULT_WORKSPACE_BYTES)
     how = How(max(workspace_bytes // TILE_SHARE, 1), False, deterministic, backend)
     with without_autocast(input):
         sizes = (n_buckets, bucket_size_x, bucket_size_y)
         search = Search(mix_x, kmeans_steps, centers, items_near, generator, workspace_bytes)
         buckets = fill(inputs, linear_weight, sizes, search, how)
-        _, slot = block_losses(inputs, linear_weight, Blocks.of(*buckets), how)
+        _, slot = block_losses(inputs, linear_weight, blocks_for(how.backend, *buckets), how)
         winning_bucket = slot.clamp(min=0) // max(buckets.rows.shape[1], 1)
         return bucket_statistics(inputs.outputs, linear_weight, *inputs[1:3], *buckets, winning_bucket)
 

@@ -48,7 +48,8 @@ def predict_memory(
 
     For cross-entropy and sampled softmax it is what a step takes. Where the work depends on the data, it is the most
     there can be: with SCE that is how many blocks of scores are searched and how many positions each bucket wins; with
-    sparse gradients or half precision, how many distinct items have a gradient.
+    sparse gradients or half precision, how many distinct items have a gradient. On CUDA with Triton nothing depends on
+    the data: a step takes just that, but for what the allocator leaves unused of a large block, less than 1 MiB.
 
     Args:
         config: what would be trained. For a CUDA device on a machine without one the prediction is that for a CPU.

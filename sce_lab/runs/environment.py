@@ -26,8 +26,15 @@ def environment() -> dict[str, Any]:
         "gpus": cuda,
         "system": platform.system() + " " + platform.machine(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": {name: _version(name) for name in names},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        return "not installed"
 
 
 def _processor() -> str:

@@ -10,13 +10,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sce_lab.losses import (
     SCELoss,
+    bucket_search,
     cross_entropy,
     sampled_softmax,
     scalable_cross_entropy,
     scalable_cross_entropy_statistics,
 )
-from sce_lab.losses.engine import triton
-from sce_lab.losses.engine.backend import BACKENDS, choose
+from sce_lab.losses.engine import tiles, triton
+from sce_lab.losses.engine.backend import BACKENDS, choose, resolved
 from sce_lab.losses.engine.tiles import Plan
 
 SIZES = {"n_buckets": 4, "bucket_size_x": 8, "bucket_size_y": 10}
@@ -35,12 +36,19 @@ def choice(name="triton", n=5, d=8, dtype=torch.float32, deterministic=False):
 
 def test_it_serves_when_asked_for_by_name(interpreter):
     assert choice() == "triton"
-    assert choice(d=256) == "triton"
+    assert choice(d=4096) == "triton"
 
 
 def test_auto_takes_it_on_a_gpu_only(interpreter):
     assert choice("auto") == "torch"
     assert not BACKENDS["triton"].pays(torch.zeros(1))
+
+
+def test_auto_takes_it_on_a_gpu_whatever_the_sizes(interpreter):
+    with FakeTensorMode():
+        for n, c, d in ((1, 1, 1), (6_100, 12_101, 64), (8_192, 256_000, 2_304)):
+            outputs, table = torch.empty(n, d, device="cuda"), torch.empty(c, d, device="cuda")
+            assert choose("auto", outputs, table, Plan(torch.float32, 2**20, False)).name == "triton"
 
 
 def test_on_a_gpu_auto_takes_it_where_it_serves(interpreter, monkeypatch):
@@ -51,7 +59,7 @@ def test_on_a_gpu_auto_takes_it_where_it_serves(interpreter, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "unfit", [{"n": 0}, {"d": 0}, {"d": 257}, {"dtype": torch.float64}, {"deterministic": True}], ids=str
+    "unfit", [{"n": 0}, {"d": 0}, {"d": 4097}, {"dtype": torch.float64}, {"deterministic": True}], ids=str
 )
 def test_what_it_cannot_serve_is_refused_by_name_and_left_to_pytorch_by_auto(interpreter, unfit):
     with pytest.raises(ValueError, match=r"backend='triton' does not serve .*backend=\"auto\""):
@@ -123,8 +131,43 @@ def test_kernels_are_imported_when_they_first_serve():
 
 
 def test_what_only_pytorch_computes_it_computes_by_any_name():
-    arguments = torch.zeros(3, 4), torch.zeros(9, 4), Plan(torch.float32, 2**20, False)
+    arguments = torch.zeros(3, 4), torch.zeros(9, 4), False
     for name in ("auto", "torch", "triton"):
-        assert choose(name, *arguments, special=True).name == "torch"
+        assert resolved(name, *arguments, special=True) == "torch"
     with pytest.raises(ValueError, match="backend must be one of auto, triton, torch, got 'cuda'"):
-        choose("cuda", *arguments, special=True)
+        resolved("cuda", *arguments, special=True)
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(GIB, 128 * 2**20), (16 * GIB, GIB), (130 * GIB, 2 * GIB)], ids=["little", "some", "much"]
+)
+def test_without_triton_a_gpu_takes_its_chunks_from_what_is_free(free, expected, monkeypatch):
+    monkeypatch.setattr(tiles, "free_on_cuda", lambda device: free)
+    with FakeTensorMode():
+        like = torch.empty(3, 4, device="cuda")
+    assert tiles.workspace_or_default(None, like, "torch") == expected
+    assert tiles.workspace_or_default(7, like, "torch") == 7
+    assert tiles.workspace_or_default(None, like, "triton") == 128 * 2**20
+    assert tiles.workspace_or_default(None, torch.empty(1), "torch") == 4 * 2**20
+
+
+def test_what_the_allocator_holds_without_use_is_free(monkeypatch):
+    for name, value in (("mem_get_info", (5, 80)), ("memory_reserved", 30), ("memory_allocated", 20)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert tiles.free_on_cuda(torch.device("cuda")) == 15
+
+
+def test_the_search_for_buckets_has_that_workspace(monkeypatch):
+    monkeypatch.setattr(tiles, "free_on_cuda", lambda device: 64 * GIB)
+    monkeypatch.setattr(triton, "INSTALLED", False)
+    asked = []
+    monkeypatch.setattr(bucket_search, "topk", lambda *arguments: asked.append(arguments[4]) or 1 / 0)
+    with FakeTensorMode():
+        input, weight = torch.empty(30, 8, device="cuda"), torch.empty(50, 8, device="cuda")
+        target = torch.zeros(30, dtype=torch.int64, device="cuda")
+        with pytest.raises(ZeroDivisionError):
+            scalable_cross_entropy(input, weight, target, **SIZES)
+    assert asked == [2 * GIB]

@@ -20,7 +20,7 @@ def steady(config, catalog_size):
     trainer = Trainer(config, split)
     batch = next(training_batches(sequences, n, length, rng))
     trainer._train_on(batch)
-    return trainer, batch
+    return trainer, batch.to(config.device)
 
 
 def measure(config, catalog_size):

@@ -140,8 +140,8 @@ def test_half_precision_halves_the_weights_and_sparse_gradients_lose_the_table()
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("variant", [VARIANTS[0], *VARIANTS[3:4], *VARIANTS[7:8]])
-def test_the_prediction_for_cuda_is_what_its_allocator_says(variant):
-    config = dataclasses.replace(configuration(variant, (256, 50, 64)), device="cuda")
+@pytest.mark.parametrize("loss", ["ce", "cce", "sampled", "sce"])
+def test_the_prediction_for_cuda_is_what_its_allocator_says(loss):
+    config = dataclasses.replace(configuration((loss, {}), (256, 50, 64)), device="cuda")
     measured = measure(config, 50_000)
     assert predict_memory(config, 50_000).peak == pytest.approx(measured.peak, rel=0.05)

@@ -5,10 +5,11 @@ Each file knows those before it: ``problem`` (what is asked) and ``tiles`` (how 
 ``autograd``.
 """
 
-from .autograd import How, softmax_loss, softmax_losses
+from .autograd import mean_loss, softmax_loss, softmax_losses, total
+from .backend import blocks_for, resolved
 from .operators import IMPLEMENTATIONS, best_direction, topk
 from .problem import Blocks, Combine, Problem
-from .tiles import DEFAULT_WORKSPACE_BYTES, is_fake, without_autocast, workspace_or_default
+from .tiles import DEFAULT_WORKSPACE_BYTES, How, is_fake, without_autocast, workspace_or_default
 
 __all__ = [
     "DEFAULT_WORKSPACE_BYTES",
@@ -18,10 +19,14 @@ __all__ = [
     "How",
     "Problem",
     "best_direction",
+    "blocks_for",
     "is_fake",
+    "mean_loss",
+    "resolved",
     "softmax_loss",
     "softmax_losses",
     "topk",
+    "total",
     "without_autocast",
     "workspace_or_default",
 ]

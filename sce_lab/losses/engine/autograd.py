@@ -1,28 +1,17 @@
 """The engine's front door: losses of blocks that autograd can differentiate, once."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .operators import block_gradients, block_losses, compute_dtype, losses_and_gradients
+from .backend import choose
+from .operators import block_gradients, block_losses, losses_and_gradients, mean_of_counted
 from .problem import Combine, Problem
-from .tiles import Plan
-from .torch_whole import fits_at_once
+from .tiles import How, Plan, compute_dtype
 
 
-class How(NamedTuple):
-    """How a loss is computed, which does not change what is computed."""
-
-    tile_bytes: int  # for the temporary tensors of one tile
-    sparse_grad: bool = False  # the gradient of the item table is a row-sparse tensor
-    deterministic: bool = False  # add gradients in a fixed order on CUDA, too
-    backend: str = "auto"
-
-
-def softmax_losses(
-    problem: Problem, how: How, combine: Combine = "max", target_bias: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tuple[Tensor, Tensor]:
     r"""Softmax cross-entropy of each position over its blocks, and where it comes from.
 
     .. math:: \ell_n = \log \Big( e^{x_n \cdot w_t} + \sum_{i \in I_n, i \ne t} e^{x_n \cdot w_i + b_i} \Big)
@@ -38,38 +27,61 @@ def softmax_losses(
     keeps its inputs, the items of the blocks and three numbers a position.
 
     Args:
-        problem: outputs, table, targets and blocks.
+        problem: outputs, table, targets and blocks. Where a block is the whole catalog its bias has the gradients of
+            the targets' bias, which has none itself.
         how: how to compute.
         combine: of a position's blocks take that with the largest loss, or the sum over all of them; in a union what is
             in several of them counts once.
-        target_bias: ``(N,)``, added to the logit of each target. Where a block is the whole catalog its bias has the
-            targets' gradients, and this has none.
 
     Returns:
         Losses ``(N,)``, 0 for a position without a target or in no block, and slots ``(N,)`` (a slot is a position in a
         block, counted through all blocks), -1 for none.
     """
-    losses, slot, _ = _Softmax.apply(*_flat(problem), target_bias, combine, how)
+    losses, slot, _ = _Softmax.apply(*_flat(problem), problem.target_bias, combine, how)
     return losses, slot
 
 
-def softmax_loss(problem: Problem, weights: Tensor, how: How, target_bias: Tensor | None = None) -> Tensor:
-    """``sum_n weights_n loss_n`` for one block of all positions; weights ``(N,)`` have no gradient.
+def softmax_loss(problem: Problem, how: How, reduction: str, weights: Tensor | None = None) -> Tensor:
+    """The ``"mean"`` or ``"sum"`` of the losses of blocks that hold each position once.
 
-    Since the weights are known, losses and gradients can be computed in one go while the logits are there, if a tile
-    has room for all of a position's. That is three products in place of four; with a bias of the targets it is four.
+    How much each counts is then known, and for one block of all positions losses and gradients can be computed in one
+    go while the logits are there, if a tile has room for all of a position's. That is three products in place of four;
+    with a bias of the targets it is four.
+
+    Args:
+        problem, how: as in :func:`softmax_losses`.
+        reduction: of the weighted losses; a mean is over the sum of the weights.
+        weights: ``(N,)``, 0 for a position without a target, without a gradient; None: 1 for every target.
     """
     outputs, table = problem.outputs, problem.table
     with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
-    plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
     # In float16 small gradients are lost if they are rounded before a factor from outside (a GradScaler's) comes in.
     in_range = torch.float16 not in (outputs.dtype, table.dtype)
-    able = in_range and target_bias is None and not torch.compiler.is_compiling()
-    if with_gradient and able and fits_at_once(problem, plan):
-        needs = [outputs.requires_grad, table.requires_grad, False]
-        return _SoftmaxAtOnce.apply(*_flat(problem), weights, needs, how)[0]
-    losses, _ = softmax_losses(problem, how, target_bias=target_bias)
-    return (losses * weights).sum()
+    able = in_range and problem.target_bias is None and not torch.compiler.is_compiling()
+    if with_gradient and able:
+        plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
+        if choose(how.backend, outputs, table, plan).fits_at_once(problem, plan):
+            each = problem.valid.to(plan.dtype) if weights is None else weights
+            if reduction == "mean":
+                each = each / (problem.valid.sum().clamp(min=1) if weights is None else total(weights))
+            needs = [outputs.requires_grad, table.requires_grad, False]
+            return _SoftmaxAtOnce.apply(*_flat(problem), each, needs, how)[0]
+    losses, slot = softmax_losses(problem, how)
+    if weights is not None:
+        value = (losses * weights).sum()
+        return value / total(weights) if reduction == "mean" else value
+    return mean_loss(losses, slot, how) if reduction == "mean" else losses.sum()
+
+
+def mean_loss(losses: Tensor, slot: Tensor, how: How) -> Tensor:
+    """Mean of what :func:`softmax_losses` returned, over the positions that have a loss; 0 if none has one."""
+    return _Mean.apply(losses, slot, how)[0]
+
+
+def total(weights: Tensor) -> Tensor:
+    """What a weighted mean divides by: where nothing counts it is 0 / 1, not 0 / 0."""
+    found = weights.sum()
+    return found.where(found > 0, 1.0)
 
 
 def _flat(problem: Problem) -> tuple[Tensor | None, ...]:
@@ -86,7 +98,8 @@ class _Softmax(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         *problem, ctx.combine, ctx.how = inputs
         _, slot, log_z = output
-        if ctx.combine == "max" and problem[4] is not None:  # of the rows only the shape: slots say who won where
+        # Of the rows PyTorch needs the shape only: slots say who won where.
+        if ctx.combine == "max" and problem[4] is not None and ctx.how.backend == "torch":
             problem[4] = problem[4].new_zeros(()).expand(problem[4].shape)
         ctx.save_for_backward(*problem, *output)
         ctx.mark_non_differentiable(slot, log_z)
@@ -105,6 +118,26 @@ class _Softmax(torch.autograd.Function):
             of_targets = (grad_losses.to(losses.dtype) * torch.expm1(-losses)).where(slot >= 0, 0.0)
         outputs, table, bias, of_targets = _differentiable_once((*grads, of_targets), saved)
         return outputs, table, *(None,) * 4, bias, of_targets, None, None
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(losses: Tensor, slot: Tensor, how: How) -> tuple[Tensor, Tensor]:
+        return mean_of_counted(losses, slot, how.backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1])
+        ctx.n_positions = len(inputs[0])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_mean: Tensor | None, _: None) -> tuple[Tensor | None, None, None]:
+        if grad_mean is None:
+            return None, None, None
+        # one number for all: the engine has no use for the gradient of a loss that has no slot
+        return (grad_mean / ctx.saved_tensors[0]).expand(ctx.n_positions), None, None
 
 
 class _SoftmaxAtOnce(torch.autograd.Function):

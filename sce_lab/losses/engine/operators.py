@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from .backend import Backend, choose
-from .problem import Blocks, PositionGradients, Problem, Slots
-from .tiles import Plan, chunks, without_autocast
-from .torch_parts import softplus
+from .problem import Blocks, Found, Problem
+from .tiles import Plan, chunks, compute_dtype, without_autocast
 
 #: What each operator runs.
 IMPLEMENTATIONS: dict[Any, Callable[..., Any]] = {}
@@ -100,62 +99,20 @@ def block_losses(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each position ``(N,)``: its loss, 0 for none; the slot it comes from, -1 for none; and its log-sum-exp."""
-    special, distinct = _special(target_bias, combine)
     how = tile_bytes, deterministic, backend
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, *how, special=special)
-    log_negatives = engine.log_negatives(problem, plan, *distinct)  # (n_blocks, n_x) or (N,)
-    positive = engine.target_logits(problem, plan)  # (N,)
-    if target_bias is not None:
-        positive = positive + target_bias
-    if rows is None:
-        slot = valid.long() - 1
-    else:
-        log_negatives, slot = (keep_largest if combine == "max" else add_up)(log_negatives, rows, valid)
-    losses = softplus(log_negatives - positive).where(slot >= 0, 0.0)
-    return losses, slot, positive + losses
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, target_bias, *how)
+    return tuple(engine.losses(problem, combine, plan))
 
 
-def keep_largest(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """A position in several blocks keeps the one with the largest loss, and remembers the slot it comes from.
-
-    Of the slots of one position the largest loss is where the negatives are largest.
-
-    Returns:
-        Log-sum-exp of the negatives ``(N,)``, -inf for a position in no block, and slot ``(N,)``, -1 for none. Among
-        equals the first slot wins. A block that ran out of positions with a target holds others as well; these never
-        win.
-    """
-    n_positions, n_slots = len(valid), rows.numel()
-    usable = _usable(rows, valid).flatten()
-    rows, log_negatives = rows.clamp(min=0).flatten(), log_negatives.flatten()  # (n_slots,)
-    log_negatives = log_negatives.masked_fill(~usable, -torch.inf)
-    largest = log_negatives.new_full((n_positions,), -torch.inf)
-    largest = largest.scatter_reduce(0, rows, log_negatives, "amax")  # (N,)
-
-    wins = usable & ~(log_negatives < largest[rows])  # so that NaN wins: it should be seen
-    slot = torch.arange(n_slots, device=rows.device)
-    first = torch.full_like(valid, n_slots, dtype=torch.int64)
-    first = first.scatter_reduce(0, rows, slot.masked_fill(~wins, n_slots), "amin")  # (N,)
-    return largest, first.where(first < n_slots, -1)
-
-
-def add_up(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """A position in several blocks takes its softmax over all of them: what is in two of them counts twice.
-
-    Returns:
-        As :func:`keep_largest`; the slot is any of the position's.
-    """
-    log_negatives = log_negatives.masked_fill(~_usable(rows, valid), -torch.inf)
-    largest, slot = keep_largest(log_negatives, rows, valid)
-    shift, rows = largest.clamp(min=torch.finfo(largest.dtype).min), rows.clamp(min=0)
-    weight = (log_negatives - shift[rows]).exp().flatten()
-    total = torch.zeros_like(largest).scatter_add(0, rows.flatten(), weight)
-    return shift + total.log(), slot
-
-
-def _usable(rows: Tensor, valid: Tensor) -> Tensor:
-    """Slots that hold a position with a target."""
-    return valid[rows.clamp(min=0)] & (rows >= 0)
+@_operator(
+    "mean_of_counted(Tensor losses, Tensor slot, str backend) -> (Tensor, Tensor)",
+    lambda losses, slot, _: (losses.new_empty(()), slot.new_empty(())),
+)
+def mean_of_counted(losses: Tensor, slot: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """See :meth:`.backend.Backend.mean`."""
+    plan = Plan(losses.dtype, 1, False)
+    one_column = losses.unsqueeze(1)
+    return choose(backend, one_column, one_column, plan).mean(losses, slot)
 
 
 def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others: Any) -> tuple[Tensor, ...]:
@@ -199,26 +156,10 @@ def block_gradients(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of outputs, table and bias, given those of the losses ``(N,)`` and what :func:`block_losses` found."""
-    counted = slot >= 0
-    if items is not None:  # the row of a target that does not count is not to be touched
-        labels = labels.where(counted, items.flatten()[:1])
-    special, distinct = _special(target_bias, combine)
     how = tile_bytes, deterministic, backend
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, *how, special=special)
-    g = grad_losses.to(losses.dtype).where(counted, 0.0)
-    at = PositionGradients(g, torch.expm1(-losses), log_z)  # p_t - 1, exact where p_t is nearly 1, too
-    slots = None if rows is None else _slots_with_gradient(rows, slot, valid, combine)
-    return _without_none(engine.gradients(problem, slots, at, plan, needs, sparse, *distinct), outputs)
-
-
-def _slots_with_gradient(rows: Tensor, slot: Tensor, valid: Tensor, combine: str) -> Slots:
-    """Under the maximum the winners, one a position; in a sum all."""
-    n_blocks, size_x = rows.shape
-    if combine == "max":
-        block = slot.div(max(size_x, 1), rounding_mode="floor")  # -1 stays -1
-        return Slots(block, torch.arange(len(slot), device=slot.device), most=min(size_x, len(slot)), once=True)
-    block = torch.arange(n_blocks, device=rows.device).unsqueeze(1).where(_usable(rows, valid), -1)
-    return Slots(block.flatten(), rows.clamp(min=0).flatten(), most=size_x, once=False)
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, target_bias, *how)
+    found = Found(losses, slot, log_z)
+    return _without_none(engine.gradients(problem, found, grad_losses, combine, plan, needs, sparse), outputs)
 
 
 @_operator(
@@ -245,32 +186,18 @@ def losses_and_gradients(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses ``(N,)`` and the gradients of their sum, weighted ``(N,)``, for one block of all positions."""
-    if items is not None:
-        labels = labels.where(valid, items.flatten()[:1])
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, tile_bytes, deterministic, backend)
+    how = tile_bytes, deterministic, backend
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, None, *how)
     weights = weights.where(valid, 0.0)
     losses, gradients = engine.losses_and_gradients(problem, weights, plan, needs, sparse)
     return losses, *_without_none(gradients[:3], outputs)
 
 
-def compute_dtype(outputs: Tensor, table: Tensor) -> torch.dtype:
-    """What to compute and add up in: float32 for half precision."""
-    return torch.float64 if torch.float64 in (outputs.dtype, table.dtype) else torch.float32
-
-
-def _asked(*args: Any, special: bool = False) -> tuple[Problem, Plan, Backend]:
-    *inputs, rows, items, bias, tile_bytes, deterministic, backend = args
-    if rows is not None and not special:  # a backend that knows of no empty slots finds somebody in them
-        rows = rows.clamp(min=0)
-    problem = Problem(*inputs, Blocks(rows, items, bias))
+def _asked(*args: Any) -> tuple[Problem, Plan, Backend]:
+    *inputs, rows, items, bias, target_bias, tile_bytes, deterministic, backend = args
+    problem = Problem(*inputs, Blocks(rows, items, bias), target_bias)
     plan = Plan(compute_dtype(problem.outputs, problem.table), tile_bytes, deterministic)
-    return problem, plan, choose(backend, problem.outputs, problem.table, plan, special=special)
-
-
-def _special(target_bias: Tensor | None, combine: str) -> tuple[bool, tuple[bool, ...]]:
-    """Whether :func:`.backend.choose` is to be told, and what more a backend is then given."""
-    distinct = combine == "union"
-    return distinct or target_bias is not None, (True,) if distinct else ()
+    return problem, plan, choose(backend, problem.outputs, problem.table, plan)
 
 
 def _without_none(gradients: tuple[Tensor | None, ...], like: Tensor) -> tuple[Tensor, ...]:

@@ -70,6 +70,15 @@ class Problem(NamedTuple):
     labels: Tensor  # (N,) target items
     valid: Tensor  # (N,) bool, positions with a target
     blocks: Blocks
+    target_bias: Tensor | None = None  # (N,), added to the logits of the targets
+
+
+class Found(NamedTuple):
+    """What the forward pass found of each position; each is ``(N,)``."""
+
+    losses: Tensor  # 0 for a position without a target or in no block
+    slot: Tensor  # where the loss comes from: a position in a block, counted through all blocks; -1 for none
+    log_z: Tensor  # log-sum-exp over all that the position looks at, its target included
 
 
 class Slots(NamedTuple):

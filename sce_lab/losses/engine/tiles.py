@@ -16,18 +16,47 @@ class Plan(NamedTuple):
     deterministic: bool  # add gradients in a fixed order on CUDA, too
 
 
-#: For the temporary tensors of a loss, by device. On a CPU they are quickest while they stay in its cache.
-DEFAULT_WORKSPACE_BYTES = {"cpu": 4 * 2**20, "cuda": 128 * 2**20}
+class How(NamedTuple):
+    """How a loss is computed, which does not change what is computed."""
+
+    tile_bytes: int  # for the temporary tensors of one tile
+    sparse_grad: bool = False  # the gradient of the item table is a row-sparse tensor
+    deterministic: bool = False  # add gradients in a fixed order on CUDA, too
+    backend: str = "auto"
 
 
-def workspace_or_default(workspace_bytes: int | None, like: Tensor, default: dict[str, int] | None = None) -> int:
-    """``workspace_bytes``, or what is usual on the device of ``like``; a ValueError below 1."""
+#: For the temporary tensors of a loss: on a CPU, where they are quickest while they stay in its cache; and with Triton.
+DEFAULT_WORKSPACE_BYTES = {"cpu": 4 * 2**20, "triton": 128 * 2**20}
+#: With PyTorch on CUDA each chunk costs launches: there it is a share of what is free, between these two.
+SHARE_OF_FREE, LEAST_ON_CUDA, MOST_ON_CUDA = 16, 128 * 2**20, 2 * 2**30
+
+
+def workspace_or_default(
+    workspace_bytes: int | None, like: Tensor, backend: str, default: dict[str, int] = DEFAULT_WORKSPACE_BYTES
+) -> int:
+    """``workspace_bytes``, or what is usual for this backend on the device of ``like``; a ValueError below 1."""
     if workspace_bytes is None:
-        default = default or DEFAULT_WORKSPACE_BYTES
-        return default.get(like.device.type, default["cpu"])
+        if backend in default:
+            return default[backend]
+        if like.device.type != "cuda":
+            return default["cpu"]
+        if torch.compiler.is_compiling():  # a compiled step is kept, what is free changes
+            return LEAST_ON_CUDA
+        return min(max(free_on_cuda(like.device) // SHARE_OF_FREE, LEAST_ON_CUDA), MOST_ON_CUDA)
     if isinstance(workspace_bytes, bool) or not isinstance(workspace_bytes, int) or workspace_bytes < 1:
         raise ValueError(f"workspace_bytes must be a positive whole number, got {workspace_bytes!r}")
     return workspace_bytes
+
+
+def free_on_cuda(device: torch.device) -> int:
+    """Bytes that this process can have: those free on the device, and those PyTorch's allocator holds without use."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def compute_dtype(outputs: Tensor, table: Tensor) -> torch.dtype:
+    """What to compute and add up in: float32 for half precision."""
+    return torch.float64 if torch.float64 in (outputs.dtype, table.dtype) else torch.float32
 
 
 def is_fake(tensor: Tensor) -> bool:

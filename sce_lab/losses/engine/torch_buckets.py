@@ -21,7 +21,7 @@ def log_negatives(problem: Problem, plan: Plan, distinct: bool = False) -> Tenso
 
     With ``distinct``, items that are in an earlier block of the position, too, are left out as well.
     """
-    outputs, _, labels, _, (rows, items, _) = problem
+    outputs, _, labels, _, (rows, items, _) = problem[:5]
     plan, repeats = _seen_before(problem, plan, distinct)
     rows = rows.clamp(min=0)  # anybody stands in where there is no position
     (n_blocks, size_x), size_y = rows.shape, items.shape[1]
@@ -57,7 +57,7 @@ def add_negative_gradients(
     With p the share of an item in the softmax of its slot, and g the gradient of the position's loss, that is
     ``g p w`` to the position's output, ``g p x`` to the item and ``g p`` to its bias.
     """
-    outputs, _, labels, _, (_, items, _) = problem
+    outputs, _, labels, _, (_, items, _) = problem[:5]
     plan, repeats = _seen_before(problem, plan, distinct)
     size_y, dim = items.shape[1], outputs.shape[1]
     n_x, n_y, _ = tile_shape(slots.most, size_y, dim, plan)
@@ -94,7 +94,7 @@ def _logits(
     problem: Problem, x: Tensor, blocks: slice | Tensor, part: slice, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Some items of the blocks ``(n_b, n_y)``, their rows ``(n_b, n_y, D)`` and logits ``(n_b, n_x, n_y)``."""
-    _, table, _, _, (_, items, bias) = problem
+    _, table, _, _, (_, items, bias) = problem[:5]
     chosen = items[blocks, part].contiguous()
     w = take(table, chosen, plan)
     logits = torch.bmm(x, w.mT)

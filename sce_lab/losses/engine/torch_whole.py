@@ -16,7 +16,7 @@ LEAST_POSITIONS = 64  # a tile with fewer spends more on going through the table
 
 def log_negatives(problem: Problem, plan: Plan) -> Tensor:
     """Log-sum-exp of each position's logits over the items, its target left out: ``(N,)``, -inf without a target."""
-    outputs, _, labels, valid, _ = problem
+    outputs, _, labels, valid, _ = problem[:5]
     positions, size = _with_target(valid), _n_items(problem)
     n_x, n_y, _ = tile_shape(len(outputs), size, outputs.shape[1], plan)
     result = outputs.new_full((len(outputs),), -torch.inf, dtype=plan.dtype)
@@ -44,7 +44,7 @@ def add_gradients(
 
     There the cell of a target holds its own ``p_t - 1`` and needs no pass of its own.
     """
-    outputs, _, labels, valid, (_, columns, _) = problem
+    outputs, _, labels, valid, (_, columns, _) = problem[:5]
     positions, size = _with_target(valid), _n_items(problem)
     n_x, n_y, _ = tile_shape(len(outputs), size, outputs.shape[1], plan)
     buffer = at.log_z.new_empty(n_x * n_y)
@@ -87,7 +87,7 @@ def losses_and_gradients(
         grad_outputs: ``(N, D)`` to add to, or None.
         grad_table: to add to, or None.
     """
-    outputs, table, labels, valid, (_, columns, _) = problem
+    outputs, table, labels, valid, (_, columns, _) = problem[:5]
     positions, size = _with_target(valid), _n_items(problem)
     losses, target = (outputs.new_zeros(len(outputs), dtype=plan.dtype) for _ in range(2))
     every, n_x = slice(0, size), min(_at_once(problem, plan), max(len(outputs), 1))

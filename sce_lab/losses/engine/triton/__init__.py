@@ -1,7 +1,12 @@
 """The kernels of the Triton backend.
 
-``search.py`` holds the top-k, ``softmax.py`` the losses of the buckets and their gradients. Both import Triton, which
-PyTorch's CUDA builds bring along and its CPU builds do not; this file does not.
+    launch    launching them, or not where tensors have no values       settings  which tiles, on which GPU
+    rows      products of rows, logits among them                       order     floats as integers, the k largest
+    search    the top-k of a matrix product       softmax  losses       gradients, table_sum, whole  their gradients
+
+Those with kernels import Triton, which PyTorch's CUDA builds bring along and its CPU builds do not; this file does not.
+No kernel waits for another one but by the order of launches, and no tensor's shape depends on values: nothing waits for
+the GPU, and a step can be captured in a CUDA graph.
 """
 
 import importlib.util

@@ -1,169 +1,87 @@
-"""The softmax of the buckets, forward and backward, with logits that never leave the registers.
-
-A program takes one bucket and some of its positions or items, and goes through the others tile by tile. The inner
-products of a tile are added up over a few dimensions at a time: more would not fit into the registers.
-"""
+"""The losses: logits live in the registers, for a tile of positions and items at a time."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..problem import Gradients, PositionGradients, Problem, Slots
-from . import interpreted
-from .rows import load_rows
+from ..problem import Found, Problem
+from .launch import kernel, launch
+from .order import number, sortable
+from .rows import dot_of_rows, products
+from .settings import dot_settings, tile
 
-#: How float32 numbers are multiplied: ``"ieee"``, or ``"tf32x3"``, which takes tensor cores and three products for one.
-PRECISION = "ieee"
+NOTHING = -(2**63)  # less than every key
+NO_SLOT = tl.constexpr(NOTHING)
+PROGRAMS = 512  # about as many as fill a large GPU
 
 
-def log_negatives(problem: Problem) -> Tensor:
-    """Log-sum-exp of every slot's logits with the items of its bucket, its target left out.
+def losses(problem: Problem) -> Found:
+    """The losses of all positions, of those in several blocks the largest.
 
-    Returns:
-        ``(n_buckets, bucket_size_x)`` float32; -inf for a slot whose bucket holds its target and nothing else.
+    A program takes some positions of a block and goes through its items. Where blocks have positions of their own, it
+    leaves each position the largest log-sum-exp it has come across, with its slot, in one number. One block of all
+    positions is shared by several programs that see some of the items each.
     """
-    outputs, linear_weight, labels, _, (rows, items, _) = problem
-    (n_buckets, bucket_size_x), bucket_size_y = rows.shape, items.shape[1]
-    result = torch.empty(n_buckets, bucket_size_x, dtype=torch.float32, device=outputs.device)
-    block_x, block_y = 64, 64
-    with torch.cuda.device_of(outputs):
-        _log_negatives_kernel[n_buckets, triton.cdiv(bucket_size_x, block_x)](
-            outputs,
-            linear_weight,
-            labels,
-            rows.contiguous(),
-            items.contiguous(),
-            result,
-            bucket_size_x,
-            bucket_size_y,
-            outputs.shape[1],
-            *outputs.stride(),
-            *linear_weight.stride(),
-            LOWEST=torch.finfo(torch.float32).min,
-            BLOCK_X=block_x,
-            BLOCK_Y=block_y,
-            **_dot_settings(outputs, linear_weight),
-            num_warps=4,
-        )
-    return result
+    outputs, table, labels, valid, (rows, items, bias) = problem[:5]
+    n_positions, dim = outputs.shape
+    n_blocks, size_x = (1, n_positions) if rows is None else rows.shape
+    size_y = len(table) if items is None else items.shape[1]
+    block = tile("log_negatives", dim, outputs)
+    block_x = min(block.x, max(triton.next_power_of_2(size_x), 16))
+    n_x = triton.cdiv(size_x, block_x)
+    best, parts, per_part = None, None, size_y
+    if rows is None:
+        n_tiles = triton.cdiv(size_y, block.y)
+        n_parts = max(min(triton.cdiv(PROGRAMS, n_x), triton.cdiv(n_tiles, 8)), 1)
+        per_part = triton.cdiv(n_tiles, n_parts) * block.y
+        parts = torch.empty(triton.cdiv(size_y, per_part), n_positions, dtype=torch.float32, device=outputs.device)
+    else:
+        best = torch.full((n_positions,), NOTHING, dtype=torch.int64, device=outputs.device)
+    common = {"num_warps": block.warps, "num_stages": block.stages}
+    launch(
+        log_negatives_kernel, (n_blocks * n_x, 1 if parts is None else len(parts)),
+        outputs, table, labels, valid, rows, items, bias, best, parts, size_x, size_y, per_part, n_positions, dim,
+        *outputs.stride(), *table.stride(), LOWEST=torch.finfo(torch.float32).min, BLOCK_X=block_x, BLOCK_Y=block.y,
+        **dot_settings(outputs, table), **common,
+    )  # fmt: skip
+    found = Found(
+        torch.empty(n_positions, dtype=torch.float32, device=outputs.device),
+        torch.empty(n_positions, dtype=torch.int64, device=outputs.device),
+        torch.empty(n_positions, dtype=torch.float32, device=outputs.device),
+    )
+    block_d = min(triton.next_power_of_2(max(dim, 16)), 64)
+    block_n = 2048 // block_d
+    launch(
+        finish_kernel, (triton.cdiv(n_positions, block_n),), outputs, table, labels, valid, best, parts, *found,
+        0 if parts is None else len(parts), n_positions, dim, *outputs.stride(), *table.stride(),
+        BLOCK_N=block_n, BLOCK_D=block_d,
+    )  # fmt: skip
+    return found
 
 
-def winner_gradients(problem: Problem, slots: Slots, at: PositionGradients, sparse: bool) -> Gradients:
-    """Gradients through the slots, of which each position has one at most.
-
-    One kernel goes through the items for some winners of a bucket, and has the gradient of their outputs; another goes
-    through the winners for some items, and adds the gradient of these to the table's. Nothing waits for the CPU.
-    """
-    outputs, linear_weight, labels, _, (_, items, _) = problem
-    (n_buckets, bucket_size_y), (n_positions, dim) = items.shape, outputs.shape
-    sorted_bucket, order = slots.block.sort()  # (N,): the positions of a bucket stand together in order
-    order = slots.position[order]
-    buckets = torch.arange(n_buckets + 1, device=order.device)
-    start = torch.searchsorted(sorted_bucket, buckets)  # (n_buckets + 1,): where each begins, and the last ends
-    grad_positive, grad_losses, log_z = at.losses * at.target, at.losses, at.log_z
-
-    # Gradients of the table are added up in float32: in the gradient itself, if that is what it holds, ...
-    in_place = not sparse and linear_weight.dtype == torch.float32
-    if in_place:
-        grad_rows, item_place, target_place = torch.zeros_like(linear_weight), items, labels
-    else:  # ... or side by side, for those rows that have any
-        touched, place = torch.unique(torch.cat([items.flatten(), labels]), return_inverse=True)
-        item_place, target_place = place[: items.numel()].view_as(items), place[items.numel() :]
-        grad_rows = torch.zeros(len(touched), dim, dtype=torch.float32, device=outputs.device)
-    grad_outputs = torch.zeros_like(outputs)
-
-    block_d = max(triton.next_power_of_2(dim), 16)
-    common = {
-        "BLOCK_D": block_d,
-        "num_warps": 4 if block_d <= 64 else 8,
-        **_dot_settings(outputs, linear_weight),
-    }
-    arguments = (outputs, linear_weight, labels, items, order, start, grad_losses.contiguous(), log_z)
-    numbers = (bucket_size_y, dim, *outputs.stride(), *linear_weight.stride(), *grad_rows.stride())
-    with torch.cuda.device_of(outputs):
-        most = min(slots.most, n_positions)  # winners of a bucket
-        block_x, block_y = 32, 32
-        _outputs_gradient_kernel[n_buckets, triton.cdiv(most, block_x)](
-            *arguments,
-            grad_positive,
-            target_place,
-            grad_outputs,
-            grad_rows,
-            *numbers,
-            *grad_outputs.stride(),
-            BLOCK_X=block_x,
-            BLOCK_Y=block_y,
-            **common,
-        )
-        block_x, block_y = 16, 64
-        _items_gradient_kernel[n_buckets, triton.cdiv(bucket_size_y, block_y)](
-            *arguments,
-            item_place,
-            grad_rows,
-            *numbers,
-            BLOCK_X=block_x,
-            BLOCK_Y=block_y,
-            **common,
-        )
-
-    if in_place:
-        return Gradients(grad_outputs, grad_rows, None)
-    grad_rows = grad_rows.to(linear_weight.dtype)
-    if sparse:
-        return Gradients(grad_outputs, grad_rows, touched)
-    return Gradients(grad_outputs, torch.zeros_like(linear_weight).index_copy_(0, touched, grad_rows), None)
+def mean(losses: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the losses that have a slot; and of how many, at least 1."""
+    result, n = losses.new_empty(()), slot.new_empty(())
+    launch(mean_kernel, (1,), losses, slot, result, n, len(losses), BLOCK=4096, num_warps=8)
+    return result, n
 
 
-def _dot_settings(outputs: Tensor, linear_weight: Tensor) -> dict[str, object]:
-    """Products of two bfloat16 or float16 numbers are exact in float32: tensor cores may form them from the halves."""
-    halves = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-    native = outputs.dtype == linear_weight.dtype and outputs.dtype in halves and not interpreted()
-    return {
-        "DOT": halves[outputs.dtype] if native else tl.float32,
-        "STEP_D": 32 if native else 16,  # dimensions at a time
-        "PRECISION": PRECISION,
-    }
-
-
-@triton.jit
-def _logits(
-    outputs,
-    table,
-    positions,
-    items,
-    with_position,
-    with_item,
-    dim,
-    x_stride,
-    x_column,
-    w_stride,
-    w_column,
-    BLOCK_X: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    STEP_D: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Inner products of positions and items, ``(X, Y)``, 0 where there is none."""
-    logits = tl.zeros((BLOCK_X, BLOCK_Y), tl.float32)
-    for first in range(0, dim, STEP_D):
-        x = load_rows(outputs, positions, with_position, first, dim, x_stride, x_column, STEP_D)
-        w = load_rows(table, items, with_item, first, dim, w_stride, w_column, STEP_D)
-        logits = tl.dot(x.to(DOT), tl.trans(w.to(DOT)), logits, input_precision=PRECISION)
-    return logits
-
-
-@triton.jit
-def _log_negatives_kernel(
+@kernel
+def log_negatives_kernel(
     outputs,
     table,
     labels,
+    valid,
     rows,
     items,
-    result,
-    bucket_size_x,
-    bucket_size_y,
+    bias,
+    best,
+    parts,
+    size_x,
+    size_y,
+    per_part,
+    n_positions,
     dim,
     x_stride,
     x_column,
@@ -176,152 +94,112 @@ def _log_negatives_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Some slots of one bucket: log-sum-exp over all of its items but the target, one tile after the other."""
-    bucket = tl.program_id(0).to(tl.int64)
-    slot = tl.program_id(1) * BLOCK_X + tl.arange(0, BLOCK_X)
-    with_position = slot < bucket_size_x
-    position = tl.load(rows + bucket * bucket_size_x + slot, mask=with_position, other=0)
-    target = tl.load(labels + position)
+    """Some slots of one block: log-sum-exp over its items (or a part of them) but the target, tile by tile."""
+    n_x = tl.cdiv(size_x, BLOCK_X)
+    block = (tl.program_id(0) // n_x).to(tl.int64)
+    nth = (tl.program_id(0) % n_x) * BLOCK_X + tl.arange(0, BLOCK_X)
+    with_position = nth < size_x
+    slot = block * size_x + nth
+    position = slot if rows is None else tl.load(rows + slot, mask=with_position, other=0)
+    target = tl.load(labels + position, mask=with_position, other=0)
 
     largest = tl.full((BLOCK_X,), LOWEST, tl.float32)  # the largest logit so far: finite, also where there is none
     total = tl.zeros((BLOCK_X,), tl.float32)  # sum of e^(logit - largest)
-    for first in range(0, bucket_size_y, BLOCK_Y):
-        nth = first + tl.arange(0, BLOCK_Y)
-        with_item = nth < bucket_size_y
-        item = tl.load(items + bucket * bucket_size_y + nth, mask=with_item, other=0)
-        logits = _logits(
+    start = tl.program_id(1) * per_part
+    for first in range(start, min(start + per_part, size_y), BLOCK_Y):
+        column = first + tl.arange(0, BLOCK_Y)
+        with_item = column < size_y
+        column_of_all = block * size_y + column
+        item = column_of_all if items is None else tl.load(items + column_of_all, mask=with_item, other=0)
+        logits = products(
             outputs, table, position, item, with_position, with_item, dim, x_stride, x_column, w_stride, w_column,
             BLOCK_X, BLOCK_Y, STEP_D, DOT, PRECISION,
         )  # fmt: skip
+        if bias is not None:
+            logits += tl.load(bias + column_of_all, mask=with_item, other=0.0)[None, :]
         counts = with_item[None, :] & (item[None, :] != target[:, None])
         logits = tl.where(counts, logits, float("-inf"))
         before = largest
         largest = tl.maximum(before, tl.max(logits, axis=1))
         total = total * tl.exp(before - largest) + tl.sum(tl.exp(logits - largest[:, None]), axis=1)
-    tl.store(result + bucket * bucket_size_x + slot, largest + tl.log(total), mask=with_position)
+    result = largest + tl.log(total)
+    if rows is None:
+        tl.store(parts + tl.program_id(1).to(tl.int64) * n_positions + position, result, mask=with_position)
+    else:  # the larger one wins, NaN above all, and of equals the first slot
+        usable = with_position & (tl.load(valid + position, mask=with_position, other=0) != 0)
+        key = (sortable(result).to(tl.int64) << 32) | (0x7FFFFFFF - slot)
+        tl.atomic_max(best + position, key, mask=usable, sem="relaxed")
 
 
-@triton.jit
-def _outputs_gradient_kernel(
+@kernel
+def finish_kernel(
     outputs,
     table,
     labels,
-    items,
-    order,
-    start,
-    grad_losses,
-    log_z,
-    grad_positive,
-    target_place,
-    grad_outputs,
-    grad_rows,
-    bucket_size_y,
+    valid,
+    best,
+    parts,
+    losses,
+    slots,
+    log_zs,
+    n_parts,
+    n_positions,
     dim,
     x_stride,
     x_column,
     w_stride,
     w_column,
-    rows_stride,
-    rows_column,
-    grad_stride,
-    grad_column,
-    BLOCK_X: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
+    BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    STEP_D: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):
-    """Some winners of one bucket: ``sum_i p_i w_i - (1 - p_t) w_t``; and ``(p_t - 1) x`` is added to their targets'."""
-    bucket = tl.program_id(0).to(tl.int64)
-    begin = tl.load(start + bucket)
-    count = tl.load(start + bucket + 1) - begin
-    nth = tl.program_id(1) * BLOCK_X + tl.arange(0, BLOCK_X)
-    if tl.program_id(1) * BLOCK_X < count:
-        won = nth < count
-        position = tl.load(order + begin + nth, mask=won, other=0)
-        target = tl.load(labels + position, mask=won, other=0)
-        grad = tl.load(grad_losses + position, mask=won, other=0.0)
-        grad_target = tl.load(grad_positive + position, mask=won, other=0.0)
-        z = tl.load(log_z + position, mask=won, other=0.0)
-        columns = tl.arange(0, BLOCK_D)
-        here = won[:, None] & (columns < dim)[None, :]
+    """Some positions: the target's logit comes in, and it is a loss."""
+    position = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    there = position < n_positions
+    if parts is None:
+        key = tl.load(best + position, mask=there, other=0)
+        counted = key != NO_SLOT
+        slot = tl.where(counted, 0x7FFFFFFF - (key & 0x7FFFFFFF), -1)
+        negatives = tl.where(counted, number((key >> 32).to(tl.int32)), float("-inf"))
+    else:
+        largest = tl.full((BLOCK_N,), -3.4028234663852886e38, tl.float32)
+        total = tl.zeros((BLOCK_N,), tl.float32)
+        line = parts + position
+        for _ in range(0, n_parts):
+            value = tl.load(line, mask=there, other=float("-inf"))
+            line += n_positions
+            before = largest
+            largest = tl.maximum(before, value)
+            total = total * tl.exp(before - largest) + tl.exp(value - largest)
+        negatives = largest + tl.log(total)
+        counted = tl.load(valid + position, mask=there, other=0) != 0
+        slot = tl.where(counted, position * 0, -1)
+    target = tl.load(labels + position, mask=there, other=0)
+    positive = dot_of_rows(
+        outputs, table, position, target, there, dim, x_stride, x_column, w_stride, w_column, BLOCK_D
+    )
+    # log(e^t + sum of e^negatives) - t, exact also where the target far outweighs the rest
+    odds = negatives - positive
+    e = tl.exp(-tl.abs(odds))
+    one_more = 1.0 + e
+    log_one_more = tl.where(one_more == 1.0, e, e * tl.log(one_more) / (one_more - 1.0))
+    loss = tl.where(odds > 0, odds, tl.where(odds == odds, 0.0, odds)) + log_one_more
+    loss = tl.where(counted, loss, 0.0)
+    tl.store(losses + position, loss, mask=there)
+    tl.store(slots + position, slot, mask=there)
+    tl.store(log_zs + position, positive + loss, mask=there)
 
-        x = load_rows(outputs, position, won, 0, dim, x_stride, x_column, BLOCK_D).to(tl.float32)
-        place = tl.load(target_place + position, mask=won, other=0)
-        place = place[:, None] * rows_stride + columns[None, :] * rows_column
-        tl.atomic_add(grad_rows + place, grad_target[:, None] * x, mask=here, sem="relaxed")
 
-        w_target = load_rows(table, target, won, 0, dim, w_stride, w_column, BLOCK_D).to(tl.float32)
-        grad_x = grad_target[:, None] * w_target  # (X, D)
-        for first in range(0, bucket_size_y, BLOCK_Y):
-            nth_item = first + tl.arange(0, BLOCK_Y)
-            with_item = nth_item < bucket_size_y
-            item = tl.load(items + bucket * bucket_size_y + nth_item, mask=with_item, other=0)
-            logits = _logits(
-                outputs, table, position, item, won, with_item, dim, x_stride, x_column, w_stride, w_column,
-                BLOCK_X, BLOCK_Y, STEP_D, DOT, PRECISION,
-            )  # fmt: skip
-            counts = with_item[None, :] & won[:, None] & (item[None, :] != target[:, None])
-            grad_logits = tl.where(counts, tl.exp(logits - z[:, None]), 0.0) * grad[:, None]  # p, weighted
-            w = load_rows(table, item, with_item, 0, dim, w_stride, w_column, BLOCK_D).to(tl.float32)
-            grad_x = tl.dot(grad_logits, w, grad_x, input_precision=PRECISION)
-        place = position[:, None] * grad_stride + columns[None, :] * grad_column
-        tl.store(grad_outputs + place, grad_x, mask=here)
-
-
-@triton.jit
-def _items_gradient_kernel(
-    outputs,
-    table,
-    labels,
-    items,
-    order,
-    start,
-    grad_losses,
-    log_z,
-    item_place,
-    grad_rows,
-    bucket_size_y,
-    dim,
-    x_stride,
-    x_column,
-    w_stride,
-    w_column,
-    rows_stride,
-    rows_column,
-    BLOCK_X: tl.constexpr,
-    BLOCK_Y: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    STEP_D: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Some items of one bucket: ``sum_n p_ni x_n`` over its winners (not those aiming at the item) is added."""
-    bucket = tl.program_id(0).to(tl.int64)
-    begin = tl.load(start + bucket)
-    count = (tl.load(start + bucket + 1) - begin).to(tl.int32)
-    nth_item = tl.program_id(1) * BLOCK_Y + tl.arange(0, BLOCK_Y)
-    with_item = nth_item < bucket_size_y
-    item = tl.load(items + bucket * bucket_size_y + nth_item, mask=with_item, other=0)
-    grad_w = tl.zeros((BLOCK_Y, BLOCK_D), tl.float32)
-    for first in range(0, count, BLOCK_X):
-        nth = first + tl.arange(0, BLOCK_X)
-        won = nth < count
-        position = tl.load(order + begin + nth, mask=won, other=0)
-        target = tl.load(labels + position, mask=won, other=0)
-        grad = tl.load(grad_losses + position, mask=won, other=0.0)
-        z = tl.load(log_z + position, mask=won, other=0.0)
-        logits = _logits(
-            outputs, table, position, item, won, with_item, dim, x_stride, x_column, w_stride, w_column,
-            BLOCK_X, BLOCK_Y, STEP_D, DOT, PRECISION,
-        )  # fmt: skip
-        counts = with_item[None, :] & won[:, None] & (item[None, :] != target[:, None])
-        grad_logits = tl.where(counts, tl.exp(logits - z[:, None]), 0.0) * grad[:, None]  # p, weighted
-        x = load_rows(outputs, position, won, 0, dim, x_stride, x_column, BLOCK_D).to(tl.float32)
-        grad_w = tl.dot(tl.trans(grad_logits), x, grad_w, input_precision=PRECISION)
-    if count > 0:
-        columns = tl.arange(0, BLOCK_D)
-        place = tl.load(item_place + bucket * bucket_size_y + nth_item, mask=with_item, other=0)
-        place = place[:, None] * rows_stride + columns[None, :] * rows_column
-        tl.atomic_add(grad_rows + place, grad_w, mask=with_item[:, None] & (columns < dim)[None, :], sem="relaxed")
+@kernel
+def mean_kernel(losses, slots, result, n, n_positions, BLOCK: tl.constexpr):
+    """One program for all: in the same order every time."""
+    total = tl.zeros((BLOCK,), tl.float32)
+    count = tl.zeros((BLOCK,), tl.int32)
+    for first in range(0, n_positions, BLOCK):
+        position = first + tl.arange(0, BLOCK)
+        there = position < n_positions
+        counted = tl.load(slots + position, mask=there, other=-1) >= 0
+        total += tl.where(counted, tl.load(losses + position, mask=there, other=0.0), 0.0)
+        count += counted.to(tl.int32)
+    at_least_one = tl.maximum(tl.sum(count, axis=0), 1)
+    tl.store(result, tl.sum(total, axis=0) / at_least_one.to(tl.float32))
+    tl.store(n, at_least_one.to(tl.int64))
