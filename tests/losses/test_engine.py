@@ -102,12 +102,9 @@ def test_blocks_equal_the_loops(combine, tile_bytes, with_bias, one_for_all, bia
     item_bias = None
     if biased_items:
         item_bias = torch.randn(c, generator=generator, dtype=torch.float64).to(kind).requires_grad_()
-    losses, slot = softmax_losses(
-        engine.Problem(*problem.arguments, valid, blocks.plus(item_bias)),
-        How(tile_bytes),
-        combine,
-        None if item_bias is None else item_bias[problem.target],
-    )
+    of_targets = None if item_bias is None else item_bias[problem.target]
+    asked = engine.Problem(*problem.arguments, valid, blocks.plus(item_bias), of_targets)
+    losses, slot = softmax_losses(asked, How(tile_bytes), combine)
     actual = losses.detach(), *problem.backward(losses * upstream.to(kind))[1:]
     biases = (torch.zeros(items.shape) if bias is None else bias).tolist()
     asked_for = rows.tolist(), items.tolist(), biases, combine, upstream.numpy()
