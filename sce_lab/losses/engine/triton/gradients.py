@@ -8,7 +8,7 @@ from torch import Tensor
 from ..problem import Found, Gradients, Problem
 from .launch import kernel, launch
 from .rows import load_rows, products
-from .settings import LARGEST_DIM_AT_ONCE, dot_settings, tile
+from .settings import columns_at_once, dot_settings, tile
 from .table_sum import TableSum
 
 
@@ -31,7 +31,7 @@ def block_gradients(problem: Problem, found: Found, grad_losses: Tensor, needs: 
     total = TableSum(problem, found.slot, sparse) if needs[1] else None
     grad_rows, of_items, of_targets = (None,) * 3 if total is None else (total.rows, total.of_items, total.of_targets)
 
-    block_d = min(triton.next_power_of_2(max(dim, 16)), LARGEST_DIM_AT_ONCE)
+    block_d = columns_at_once(dim, outputs)
     inputs = (outputs, table, labels, items, bias, winners, counts, grad_losses, found.losses, found.log_z)
     numbers = (size_x, size_y, dim, grad_losses.stride(0), *outputs.stride(), *table.stride())
 

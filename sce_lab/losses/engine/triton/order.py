@@ -23,3 +23,9 @@ def rounded_up(x):
     bits = tl.where(x == x, x, float("inf")).to(tl.int32, bitcast=True)
     upper = tl.where(bits >= 0, bits + 0xFFFF, bits) >> 16
     return (upper ^ ((upper >> 15) & 0x7FFF)).to(tl.int16)
+
+
+@triton.jit
+def widened(key):
+    """A key whose lower half is 0, such as that of :func:`rounded_up`, as the key that :func:`sortable` would give."""
+    return tl.where(key >= 0, key, key | 0xFFFF)

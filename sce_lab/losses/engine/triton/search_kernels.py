@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .launch import kernel
-from .order import number, rounded_up, sortable
+from .order import number, rounded_up, sortable, widened
 from .rows import dot_of_rows, load_rows, products
 
 LEAST = tl.constexpr(-(2**31))  # below the key of any number
@@ -241,7 +241,7 @@ def _keys(
     there = nth < n
     if MEND:
         maximum = tl.load(keys + query * n_keys + nth // GROUP, mask=there, other=0).to(tl.int32) << 16
-        there &= (maximum | 0xFFFF) >= enough
+        there &= widened(maximum) >= enough
         key = _key_of(queries, table, allowed, query, nth.to(tl.int64), there, dim, row_stride, column_stride, BLOCK_D)
     else:
         key = tl.load(keys + query * n_keys + nth, mask=there, other=0).to(tl.int32)
@@ -339,7 +339,7 @@ def select_kernel(
         if of_query is not None and not MEND:
             bound = of_query + 3 * n_queries + query
             if GROUP == 0:
-                left_out = tl.where(n > k, number(threshold | 0xFFFF), float("-inf"))
+                left_out = tl.where(n > k, number(widened(threshold)), float("-inf"))
                 tl.store(bound, left_out)
             else:
                 score = number(threshold)

@@ -47,7 +47,8 @@ TILES: dict[tuple[int, int], dict[str, tuple[Tile, Tile, Tile, Tile]]] = {
     },
 }
 
-LARGEST_DIM_AT_ONCE = 256  # columns of a gradient that a program adds up; with more, several share them
+#: Columns of a gradient that a program adds up; with more, several programs share them, and compute logits each.
+COLUMNS, OTHERWISE = {(9, 0): 256}, 128
 
 
 def tile(kernel: str, dim: int, like: Tensor) -> Tile:
@@ -55,6 +56,11 @@ def tile(kernel: str, dim: int, like: Tensor) -> Tile:
     tiles = TILES.get(_capability(like.device), TILES[8, 0])[kernel]
     wide_halves = dim > 256 and like.dtype in (torch.bfloat16, torch.float16)
     return tiles[0 if dim <= 64 else 1 if dim <= 128 else 3 if wide_halves else 2]
+
+
+def columns_at_once(dim: int, like: Tensor) -> int:
+    """How many columns of a gradient a program adds up: a power of two."""
+    return min(max(1 << (dim - 1).bit_length(), 16), COLUMNS.get(_capability(like.device), OTHERWISE))
 
 
 @functools.cache
