@@ -9,7 +9,7 @@ import pytest
 import traitlets
 from events import fake_events
 
-from sce_lab.figures import LOOKS
+from sce_lab.figures import LOOKS, label
 from sce_lab.losses import CrossEntropyLoss
 from sce_lab.memory import RanOutOfMemoryError, predict
 from sce_lab.training import train
@@ -19,6 +19,7 @@ from sce_lab.widgets.playground import forecast
 from sce_lab.widgets.playground.assessment import assess, open_data
 from sce_lab.widgets.playground.session import Session
 
+SCE = list(LOOKS).index("sce")
 TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
 
 
@@ -82,12 +83,13 @@ def test_the_previous_prediction_stays_as_an_outline_for_the_whole_gesture(page)
     page.results()
 
     def dots(name):
-        return [trace for trace in page.view.memory.widget.data if trace.name == name][-1].x[-1]
+        return [trace for trace in page.view.memory.widget.data if trace.name == name][-1].x[SCE]
 
     assert dots("before") == pytest.approx(first)
     assert dots("the loss") == pytest.approx(predicted(page, "sce", "loss_workspace"))
     (outlines,) = [t for t in page.view.memory.widget.data if t.name == "before" and t.mode == "lines"]
-    assert set(np.round(outlines.y[np.isfinite(outlines.x)])) == {0.0}  # around the last bar, which stands lowest
+    with_buckets = {float(len(LOOKS) - 1 - list(LOOKS).index(loss)) for loss in ("rece", "sce")}  # the last is lowest
+    assert set(np.round(outlines.y[np.isfinite(outlines.x)])) == with_buckets
     second = predicted(page, "sce", "loss_workspace")
     page.controls["bucket_size_x"].value = 256  # another control: another gesture
     page.results()
@@ -112,13 +114,14 @@ def test_training_learns_is_shown_and_compared(page):
         assert cells["HR@10"] == {"html": f"{run['test']['HR@10']:.3f}", "value": run["test"]["HR@10"]}
     assert len(page.view.compare.table.rows) == len(LOOKS)
     drawn = page.view.charts.training.widget.data
-    assert [len(trace.x) for trace in drawn[:12]] == [94] * 4 + [2] * 8  # loss, HR@10, NDCG@10 of four losses
+    n = len(LOOKS)
+    assert [len(trace.x) for trace in drawn[: 3 * n]] == [94] * n + [2] * 2 * n  # loss, HR@10, NDCG@10
     ms = {loss: sum(run["milliseconds"].values()) for loss, run in zip(LOOKS, results["runs"])}
     for i, loss in enumerate(LOOKS):
-        assert sum(float(bar.y[i]) for bar in drawn[12:16]) == pytest.approx(ms[loss])
+        assert sum(float(bar.y[i]) for bar in drawn[3 * n : 3 * n + 4]) == pytest.approx(ms[loss])
     measured = {trace.name: trace for trace in page.view.memory.widget.data}["measured peak"]
     assert list(measured.x) == [run["measured_memory"]["peak"] for run in results["runs"]]
-    assert "SCE</b> done: 2.0 epochs" in page.view.transport.status.value
+    assert f"{label(list(LOOKS)[-1])}</b> done: 2.0 epochs" in page.view.transport.status.value
 
 
 def test_a_measured_peak_is_shown_only_beside_the_settings_it_belongs_to(page):
@@ -126,7 +129,7 @@ def test_a_measured_peak_is_shown_only_beside_the_settings_it_belongs_to(page):
     page.wait(60)
 
     def measured():
-        return {trace.name: trace for trace in page.view.memory.widget.data}["measured peak"].x[-1]
+        return {trace.name: trace for trace in page.view.memory.widget.data}["measured peak"].x[SCE]
 
     assert measured() > 0
     page.controls["n_buckets"].value = 64
@@ -145,7 +148,7 @@ def test_the_same_seed_gives_the_same_run_with_and_without_the_page_and_moving_s
         page.controls["catalog_size"].value = value
         time.sleep(0.05)
     page.wait(60)
-    shown = page.view.charts.training.widget.data[3].y
+    shown = page.view.charts.training.widget.data[SCE].y
     assert list(shown) == pytest.approx(losses)
 
 
@@ -284,7 +287,7 @@ def test_a_screen_reader_is_told_what_changes_but_not_every_step(page, no_traini
 
 def test_points_arrive_while_it_trains_and_sliders_answer_meanwhile(page, no_training):
     page.start()
-    until(lambda: len(page.view.charts.training.widget.data[3].x) > 5)
+    until(lambda: len(page.view.charts.training.widget.data[SCE].x) > 5)
     before = predicted(page, "sce")
     page.controls["batch_size"].value = 256
     assert predicted(page, "sce") > before

@@ -6,7 +6,7 @@ import time
 import pytest
 from events import fake_events
 
-from sce_lab.figures import LOOKS, short_label
+from sce_lab.figures import LOOKS, TAUGHT, short_label
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground import forecast
 from sce_lab.widgets.playground.assessment import assess, needed, needed_together
@@ -30,16 +30,19 @@ def until(condition, seconds=30.0):
         time.sleep(0.01)
 
 
-def test_all_losses_side_by_side_are_a_run_each(page):
+def test_losses_side_by_side_are_a_run_each(page):
     page.controls["losses"].value = "sce, cce, ce, sampled"
+    slots = {loss: loss in TAUGHT for loss in LOOKS}
     assert page.start()
     page.wait(120)
     runs = page.results()["runs"]
-    assert [run["loss"] for run in runs] == list(LOOKS)
+    assert [run["loss"] for run in runs] == list(TAUGHT)
     assert {run["steps"] for run in runs} == {94}
     assert {run["state"] for run in runs} == {"finished"}
-    assert f"{', '.join(map(short_label, LOOKS))}</b> done" in page.view.transport.status.value
-    assert [len(trace.x) for trace in page.view.charts.training.widget.data[:12]] == [94] * 4 + [2] * 8
+    assert f"{', '.join(map(short_label, TAUGHT))}</b> done" in page.view.transport.status.value
+    n = len(LOOKS)
+    drawn = page.view.charts.training.widget.data[: 3 * n]
+    assert [len(trace.x) for trace in drawn] == [points * here for points in (94, 2, 2) for here in slots.values()]
     sce = runs[-1]
     assert 0.1 < sce["coverage"] < 16 * 32 / 1088  # more positions than its buckets have room for it cannot cover
     assert 0 < sce["captured_mass"] <= 1
@@ -47,9 +50,12 @@ def test_all_losses_side_by_side_are_a_run_each(page):
     assert runs[0]["loss_last"] == pytest.approx(runs[1]["loss_last"], rel=1e-3)  # held or not, it learns the same
     covered = page.view.charts.insight.widget.data[0]
     assert len(covered.y) == 9  # at every tenth of 94 steps, from the fifth on
-    assert [len(trace.y) for trace in page.view.charts.insight.widget.data[2:6]] == [2] * 4
-    moments = page.view.charts.insight.widget.data[6:]  # from moment to moment of the last step that was measured
-    for record, trace in zip(page.runs, moments):
+    assert [len(t.y) for t in page.view.charts.insight.widget.data[2 : 2 + n]] == [2 * here for here in slots.values()]
+    moments = dict(
+        zip(LOOKS, page.view.charts.insight.widget.data[2 + n :])
+    )  # from moment to moment of the last step that was measured
+    for record in page.runs:
+        trace = moments[record.loss]
         assert 0 < trace.x[0] < trace.x[-1] < 5
         assert max(trace.y) == record.moments.live.max()
         assert max(trace.y) <= record.snapshot.memory.peak
