@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from sce_lab.cli.grading import grade
 from sce_lab.cli.looking import data, memory, runs
 from sce_lab.cli.output import complain
 from sce_lab.cli.paper import baselines, open_test, reproduce, results
@@ -20,7 +21,7 @@ app = typer.Typer(
     help="See what full cross-entropy, sampled softmax and Scalable Cross-Entropy (SCE) cost in memory and time, and "
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
-for _command in (compare, train, reproduce, open_test, baselines, memory, results, runs, data):
+for _command in (compare, train, reproduce, open_test, baselines, memory, results, runs, data, grade):
     app.command()(_command)
 
 

@@ -1,0 +1,88 @@
+"""Makes the course a site that can be read without installing anything: ``python website/build.py``, or ``make site``.
+
+Every notebook is run once, in its fast profile, and rendered by nbconvert with the template of this folder. Widgets
+that need no kernel (the picture of a loss's blocks, figures, questions) work in the page: see ``static/page.js``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+from pages import ROOT, Page, course, file_page, texts
+from plotly.offline import get_plotlyjs
+from render import render
+
+HERE = Path(__file__).parent
+EXECUTED = ROOT / "build" / "site-notebooks"
+#: Seconds for one cell. A fast profile takes less for the whole notebook.
+PATIENCE = 120
+
+
+def executed(path: Path, folder: Path = EXECUTED) -> nbformat.NotebookNode:
+    """The notebook with its outputs, of an earlier call if nothing that it depends on has changed since."""
+    result = folder / path.name
+    sources = [path, *(file for file in (ROOT / "sce_lab").rglob("*.*") if file.suffix in (".py", ".js", ".css"))]
+    if not result.exists() or result.stat().st_mtime < max(file.stat().st_mtime for file in sources):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as elsewhere:  # what it writes is nobody's
+            half = Path(elsewhere) / path.name
+            papermill.execute_notebook(
+                path, half, parameters={"profile": "fast"}, kernel_name="python3", cwd=elsewhere,
+                execution_timeout=PATIENCE, progress_bar=False,
+            )  # fmt: skip
+            shutil.copy(half, result)
+    return nbformat.read(result, as_version=4)
+
+
+def build(out: Path, *, execute: bool = True) -> list[Page]:
+    """Write the site to ``out``, which is made anew.
+
+    Args:
+        out: the folder.
+        execute: run the notebooks; without it their pages have no outputs, which is enough to follow links.
+
+    Returns:
+        The pages, in the order of the course, files that they link to last.
+
+    Raises:
+        ValueError: a link that leads nowhere.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(HERE / "static", out / "static")
+    (out / "static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    (out / ".nojekyll").touch()  # GitHub Pages: serve the files as they are
+    notebooks, others = course(), texts()
+    pages, linked = [*notebooks, *others], {}
+    for page in pages:
+        if page.source.suffix == ".ipynb":
+            print(f"{page.source.name} ...", flush=True)
+            notebook = executed(page.source) if execute else nbformat.read(page.source, as_version=4)
+        else:
+            notebook = page.as_notebook()
+        html, files = render(page, notebook, pages)
+        (out / f"{page.name}.html").write_text(html, encoding="utf-8")
+        linked |= dict.fromkeys(files)
+    for file in linked:
+        target = out / "files" / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (page := file_page(file)) is None:
+            shutil.copy(file, target)
+            continue
+        pages.append(page)
+        html, _ = render(page, page.as_notebook(), pages)
+        target.with_name(f"{target.name}.html").write_text(html, encoding="utf-8")
+    return pages
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "site", help="folder, made anew")
+    parser.add_argument("--no-execute", action="store_true", help="pages without outputs, in seconds")
+    arguments = parser.parse_args()
+    made = build(arguments.out, execute=not arguments.no_execute)
+    print(f"{len(made)} pages: open {arguments.out / 'index.html'} in a browser.")
