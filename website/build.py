@@ -1,4 +1,4 @@
-"""Makes the course a site that can be read without installing anything: ``python website/build.py``, or ``make site``.
+"""Makes the course a site that can be read without installing anything.
 
 Every notebook is run once, in its fast profile, and rendered by nbconvert with the template of this folder. Widgets
 that need no kernel (the picture of a loss's blocks, figures, questions) work in the page: see ``static/page.js``.
@@ -6,16 +6,16 @@ that need no kernel (the picture of a loss's blocks, figures, questions) work in
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from pathlib import Path
 
 import nbformat
 import papermill
-from pages import ROOT, Page, course, file_page, texts
 from plotly.offline import get_plotlyjs
-from render import render
+
+from website.pages import ROOT, Page, course, file_page, texts
+from website.render import render
 
 HERE = Path(__file__).parent
 EXECUTED = ROOT / "build" / "site-notebooks"
@@ -77,12 +77,3 @@ def build(out: Path, *, execute: bool = True) -> list[Page]:
         html, _ = render(page, page.as_notebook(), pages)
         target.with_name(f"{target.name}.html").write_text(html, encoding="utf-8")
     return pages
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "site", help="folder, made anew")
-    parser.add_argument("--no-execute", action="store_true", help="pages without outputs, in seconds")
-    arguments = parser.parse_args()
-    made = build(arguments.out, execute=not arguments.no_execute)
-    print(f"{len(made)} pages: open {arguments.out / 'index.html'} in a browser.")

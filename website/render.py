@@ -13,8 +13,9 @@ import nbformat
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
-from pages import ROOT, Page, file_page
 from traitlets.config import Config
+
+from website.pages import ROOT, Page, file_page
 
 HERE = Path(__file__).parent
 _STATES = "application/vnd.jupyter.widget-state+json"

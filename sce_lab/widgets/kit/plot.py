@@ -133,6 +133,14 @@ export default {
     const shares = Object.entries(panelsOf(model.get("spec")));
     const panels = shares.map(([axis, { share }]) => new Panel(axis, share, soon));
     el.style.cssText += "display: flex; width: 100%";
+    el.setAttribute("role", "figure");
+    const told = ({ text }) => text.replace(/<[^>]+>/g, "");
+    const name = () => {
+      const { layout } = model.get("spec"), titles = (layout.annotations ?? []).map(told);
+      const axes = ["xaxis", "yaxis"].map((axis) => layout[axis]?.title?.text).filter(Boolean).reverse();
+      el.setAttribute("aria-label", "Figure: " + (titles.length ? titles.join("; ") : axes.join(" over ")));
+    };
+    name();
     el.append(...panels.map(({ place }) => place));
     const fit = () => { el.style.minHeight = model.get("spec").layout.height + "px"; };
     fit();  // nothing below it moves when it is drawn
@@ -140,6 +148,7 @@ export default {
       pending = false;
       if (!alive || !plotly || !el.clientWidth) return;
       fit();
+      name();
       for (const panel of panels) await panel.draw(plotly, model.get("spec"), model.get("config"));
     };
     const failed = (error) => {

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from sce_lab.figures import LOOKS, memory_spec
-from sce_lab.widgets.kit.legend import LOSS_KEY, MEMORY_KEY
+from sce_lab.widgets.kit.legend import INSIGHT_KEY, LOSS_KEY, MEMORY_KEY
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.challenges import Challenges
@@ -75,6 +75,7 @@ class View:
             self.charts.training.widget,
             text(LOSS_KEY),
             self.charts.insight.widget,
+            text(INSIGHT_KEY),
             self.tabs,
         )
 
