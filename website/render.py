@@ -21,7 +21,10 @@ HERE = Path(__file__).parent
 _STATES = "application/vnd.jupyter.widget-state+json"
 _FIGURE = "application/vnd.plotly.v1+json"
 _ATTRIBUTE = re.compile(r'(?<=\s)(href|src)="([^"]+)"')
-_DISPLAY, _INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"(?<![\\$\w])\$([^$\n]+?)\$(?![\w$])")
+_DISPLAY, _INLINE = (
+    re.compile(r"\$\$(.+?)\$\$", re.DOTALL),
+    re.compile(r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\w$])"),
+)
 
 
 def render(page: Page, notebook: nbformat.NotebookNode, pages: Sequence[Page]) -> tuple[str, list[Path]]:

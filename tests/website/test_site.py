@@ -106,11 +106,11 @@ def test_the_course_begins_at_the_beginning_and_goes_why_how_sliders():
 def test_a_guess_is_asked_again_and_what_all_pages_share_is_not_in_them():
     guess = {"_anywidget_id": "sce_lab.widgets.kit.guess.GuessCard", "choice": 3, "committed": True, "told": "It is."}
     engine = {"_anywidget_id": "sce_lab.widgets.kit.plot.Engine", "source": "plotly"}
-    states = {"a": {"state": guess}, "b": {"state": engine}}
-    notebook = nbformat.v4.new_notebook(
-        metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": states}}}
-    )
+    states = {"state": {"a": {"state": guess}, "b": {"state": engine}}}
+    notebook = nbformat.v4.new_notebook(metadata={"widgets": {"application/vnd.jupyter.widget-state+json": states}})
     prepare(notebook)
+    made = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    guess, engine = made["a"]["state"], made["b"]["state"]
     assert (guess["choice"], guess["committed"], guess["told"], engine["source"]) == (-1, False, "It is.", "")
 
 
