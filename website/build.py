@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 EXECUTED = ROOT / "build" / "site-notebooks"
 #: Seconds for one cell. A fast profile takes less for the whole notebook.
 PATIENCE = 120
+#: Run as the last cell: what papermill keeps of a widget is what the widget has sent.
+_LAST = "from sce_lab.widgets.kit.plot import send_all\n\nsend_all()"
 
 
 def executed(path: Path, folder: Path = EXECUTED) -> nbformat.NotebookNode:
@@ -31,8 +33,11 @@ def executed(path: Path, folder: Path = EXECUTED) -> nbformat.NotebookNode:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as elsewhere:  # what it writes is nobody's
             half = Path(elsewhere) / path.name
+            notebook = nbformat.read(path, as_version=4)
+            notebook.cells.append(nbformat.v4.new_code_cell(_LAST, metadata={"jupyter": {"source_hidden": True}}))
+            nbformat.write(notebook, half)
             papermill.execute_notebook(
-                path, half, parameters={"profile": "fast"}, kernel_name="python3", cwd=elsewhere,
+                half, half, parameters={"profile": "fast"}, kernel_name="python3", cwd=elsewhere,
                 execution_timeout=PATIENCE, progress_bar=False,
             )  # fmt: skip
             shutil.copy(half, result)

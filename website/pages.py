@@ -48,8 +48,10 @@ class Page:
     @property
     def short(self) -> str:
         """Its name in a list of pages: a notebook's with its number."""
-        number = self.name[:2]
-        return f"{number} {self.name[3:].replace('_', ' ')}" if number.isdigit() else self.title
+        if self.name == "index":
+            return "Overview"
+        words = self.name[3:].replace("_", " ").replace("sce", "SCE")
+        return f"{self.name[:2]} {words[0].upper()}{words[1:]}" if self.name[:2].isdigit() else self.title
 
     @property
     def summary(self) -> str:

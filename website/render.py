@@ -57,7 +57,7 @@ def render(page: Page, notebook: nbformat.NotebookNode, pages: Sequence[Page]) -
         filters={"page_markdown": partial(markdown, page=page, pages=pages, files=files)},
     )
     body, _ = exporter.from_notebook_node(notebook, resources={"site": site})
-    return re.sub(r"\n\s*\n+", "\n", body), files
+    return body, files
 
 
 def prepare(notebook: nbformat.NotebookNode) -> None:

@@ -138,20 +138,20 @@ def test_a_notebook_is_not_run_again_while_nothing_has_changed(tmp_path, monkeyp
     calls = []
 
     def run(source, target, **_):
-        calls.append(source)
-        Path(target).write_text(Path(source).read_text())
+        calls.append(Path(source).name)
+        assert "send_all()" in Path(target).read_text()
 
     monkeypatch.setattr("website.build.papermill.execute_notebook", run)
     path = tmp_path / "00_new.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), path)
     for _ in range(2):
         executed(path, tmp_path / "done")
-    assert calls == [path]
+    assert calls == [path.name]
     (tmp_path / "done" / path.name).touch()
     path.write_text(path.read_text())  # newer now
     os.utime(tmp_path / "done" / path.name, (1, 1))
     executed(path, tmp_path / "done")
-    assert calls == [path, path]
+    assert calls == [path.name, path.name]
 
 
 def test_the_workflow_makes_it_and_publishes_that():

@@ -85,6 +85,7 @@
     const found = states[id];
     if (!found) return null;
     const { state, model_name: kind } = found;
+    if (state._dom_classes?.includes("sce-needs-kernel")) return null;
     if (dead(state)) return "label" in state ? says(state.description, state.label) : null;
     if (kind === "TabModel") {
       const tabs = state.children.map((each, nth) => [state.titles[nth], place(child(each))]);
@@ -117,6 +118,10 @@
     await drawn.newPlot(el, spec.data, layout, { displaylogo: false, responsive: true, displayModeBar: false });
   }
 
-  for (const el of document.querySelectorAll(".widget")) el.append(place(el.dataset.model) ?? "");
+  for (const el of document.querySelectorAll(".widget")) {
+    const placed = place(el.dataset.model);
+    if (placed) el.append(placed);
+    else el.closest(".cell").remove();
+  }
   document.querySelectorAll(".plotly-figure").forEach(figure);
 })();

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from typing import Any
 
 import anywidget
@@ -215,6 +216,7 @@ class Plot(anywidget.AnyWidget):
         layout = {"template": TEMPLATE.to_plotly_json(), **spec["layout"]}
         super().__init__(spec=_plain({"data": spec["data"], "layout": layout}))
         self.add_class("sce-plot")
+        _PLOTS.add(self)
 
     def change(self, spec: Spec) -> None:
         """Look like ``spec`` from now on; sends one message, or none if nothing differs.
@@ -247,6 +249,15 @@ class Plot(anywidget.AnyWidget):
     def layout(self) -> go.Layout:
         """The layout as a plotly object, as it is now."""
         return figure(self.current).layout
+
+
+def send_all() -> None:
+    """Send all figures as they are now: who keeps what widgets sent has heard of changes as messages only."""
+    for plot in list(_PLOTS):
+        plot.send_state("spec")
+
+
+_PLOTS: weakref.WeakSet[Plot] = weakref.WeakSet()
 
 
 class Canvas:
