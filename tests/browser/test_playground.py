@@ -305,7 +305,7 @@ def test_a_link_sets_and_hides_controls(open_notebook):
     notebook = open_notebook("01_playground", copy="linked", query=f"state={state}&")
     notebook.run_all()
     headings = notebook.page.locator(".sce-deck .sce-heading")
-    seen = lambda: [text.upper() for text in headings.all_inner_texts() if text]  # noqa: E731
-    wait_until(lambda: seen() == ["DATA", "LOSS", "SCE"], 30, f"cards are not hidden: {seen()}")
+    seen = lambda: [each.inner_text().upper() for each in headings.all() if each.is_visible()]  # noqa: E731
+    wait_until(lambda: seen() == ["DATA", "LOSS", "SCE"], 30, "the cards are not hidden")
     assert notebook.execute("print(playground.settings.seed, playground.settings.losses)").strip() == "5 ('ce',)"
     notebook.check()
