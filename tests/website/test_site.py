@@ -142,7 +142,7 @@ def test_a_notebook_is_not_run_again_while_nothing_has_changed(tmp_path, monkeyp
         assert "send_all()" in Path(target).read_text()
 
     monkeypatch.setattr("website.build.papermill.execute_notebook", run)
-    path = tmp_path / "00_new.ipynb"
+    path = tmp_path / "new.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), path)
     for _ in range(2):
         executed(path, tmp_path / "done")
