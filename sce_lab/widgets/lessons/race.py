@@ -27,12 +27,19 @@ class Race:
         configs: what to train, by loss.
         catalog_size: items of the synthetic world they learn from.
         seconds: for each loss.
+        ended: called when the last of them has ended.
     """
 
     def __init__(
-        self, configs: Mapping[str, TrainingConfig] | None = None, *, catalog_size: int = 2_000, seconds: float = 7.0
+        self,
+        configs: Mapping[str, TrainingConfig] | None = None,
+        *,
+        catalog_size: int = 2_000,
+        seconds: float = 7.0,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         stop_all()
+        self._ended = ended
         self.configs = dict(configs or default_configs())
         self.catalog_size, self.seconds = catalog_size, seconds
         self.snapshots: dict[str, Snapshot] = {}
@@ -44,10 +51,11 @@ class Race:
         self._figure = Canvas(self._spec())
         self._status = text("", "sce-status")
         self.buttons = {
-            "start": widgets.Button(description="Again", icon="play", tooltip="Train all of them anew"),
+            "start": widgets.Button(description="Start", icon="play", tooltip="Train all of them, one after the other"),
             "stop": widgets.Button(description="Stop", icon="stop", tooltip="End after the present step"),
         }
         self.buttons["start"].on_click(lambda _: self.start())
+        self.buttons["start"].add_class("sce-primary")
         self.buttons["stop"].on_click(lambda _: self.stop())
         bar = widgets.HBox([*self.buttons.values(), self._status])
         bar.add_class("sce-bar")
@@ -132,6 +140,8 @@ class Race:
             if following:
                 self._begin(following[0])
         self._show_status()
+        if not self.active:
+            self._ended()
 
     def _spec(self) -> dict[str, Any]:
         curves = {loss: shot.curves for loss, shot in self.snapshots.items()}
@@ -141,6 +151,7 @@ class Race:
     def _show_status(self) -> None:
         active = self.active
         self.buttons["start"].disabled, self.buttons["stop"].disabled = active, not active
+        self.buttons["start"].description = "Again" if self.snapshots and not active else "Start"
         failed = [(loss, shot.error) for loss, shot in self.snapshots.items() if shot.error is not None]
         if failed:
             loss, error = failed[0]
@@ -152,7 +163,8 @@ class Race:
             reached = [f"{label(k)} {s.metrics['HR@10']:.3f}" for k, s in self.snapshots.items() if s.metrics]
             sentence = f"<b>HR@10 after {self.seconds:g} s each:</b> " + ", ".join(reached)
         else:
-            sentence = ""
+            total = self.seconds * len(self.configs)
+            sentence = f"Ready: {len(self.configs)} trainings of {self.seconds:g} seconds, {total:g} in all."
         self._status.value = f'<div class="sce-status-text"><div>{sentence}</div></div>'
 
 

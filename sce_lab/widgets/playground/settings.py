@@ -106,7 +106,7 @@ def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> S
         ValueError: it is not such a line; the message says where it goes wrong and what would be right.
     """
     if isinstance(state, str):
-        state = _parse(state)
+        state = parse(state)
     if not isinstance(state, Mapping):
         raise ValueError(f"{_STATE}, got {state!r:.40}")
     known = {each.name: each.default for each in dataclasses.fields(Settings)}
@@ -119,7 +119,12 @@ def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> S
 _STATE = 'a state is one line in braces, such as {"catalog_size": 1000}'
 
 
-def _parse(line: str) -> Any:
+def parse(line: str) -> Any:
+    """What a line of JSON says.
+
+    Raises:
+        ValueError: it is not one; the message says where it goes wrong.
+    """
     if not line.strip():
         raise ValueError(f"{_STATE}, and this line is empty")
     try:
