@@ -298,6 +298,13 @@ class Trainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         for name in COUNTERS:
             setattr(self, name, saved.counters[name])
+        there, here = (torch.device(device).type for device in (saved.config.device, self.config.device))
+        if there != here and self.step:
+            warnings.warn(
+                f"{path} was trained on {there} and goes on on {here}: from here its digits are other ones than they "
+                f"would have been there",
+                stacklevel=2,
+            )
         for name, value in self.changed.items():
             setattr(self.loss, name, value)
 
