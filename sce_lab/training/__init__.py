@@ -5,7 +5,7 @@ and a test all observe the same events, and none of them is known here.
 """
 
 from sce_lab.training.config import DTYPES, TrainingConfig, takes
-from sce_lab.training.device import AUTO, Place, check_device, choose_device, place_of, places, training_on
+from sce_lab.training.device import AUTO, Place, check_device, choose_device, place_of, places, training_on, where
 from sce_lab.training.evaluation import evaluate, evaluate_together, rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
@@ -53,4 +53,5 @@ __all__ = [
     "train",
     "training_on",
     "training_step",
+    "where",
 ]

@@ -88,6 +88,12 @@ def training_on(name: str) -> str:
     return f"{sentence}."
 
 
+def where(name: str) -> str:
+    """To stand behind "training": the device, if there is something to say of it: there is a GPU, used or not."""
+    said = training_on(name).removeprefix("Training").removesuffix(".")
+    return said if any(place.name != "cpu" for place in places()) else ""
+
+
 # --------------------------------------------------------------------------------------------------- trying a device
 
 

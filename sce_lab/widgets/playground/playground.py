@@ -22,7 +22,7 @@ from sce_lab.widgets.playground.forecast import Forecast
 from sce_lab.widgets.playground.kept import keep, kept
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.session import Session
-from sce_lab.widgets.playground.settings import Settings, read_line
+from sce_lab.widgets.playground.settings import Settings, read_line, usual_here
 from sce_lab.widgets.playground.status import data_title, sentence
 from sce_lab.widgets.playground.view import View
 
@@ -49,7 +49,7 @@ class Playground:
     """
 
     def __init__(self, state: str | Mapping[str, Any] = "", **settings: Any) -> None:
-        asked = read_line(state or {}, Settings(**settings))
+        asked = read_line(state or {}, Settings(**(usual_here() | settings)))
         left = None if state or settings else kept()
         stop_all()
         # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.
