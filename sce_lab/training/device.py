@@ -106,23 +106,27 @@ def _cuda_problem(name: str) -> str:
     """Why no kernel runs there: the driver is too old, the GPU too new for this PyTorch, full, or somebody's alone."""
     try:
         torch.ones(8, device=name).mul_(2).sum().item()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter by a PyTorch that has no CUDA
         return first_line(error)
     return ""
 
 
 def _mps_problem() -> str:
-    """Whether a training step has all its operations there, in the types that it needs, whatever the loss."""
+    return trial("mps")
+
+
+def trial(device: str) -> str:
+    """The operation, or type, that a training step lacks on a device, whatever the loss: a clause; empty if none."""
     items = torch.tensor([0, 1, 2, 1])
     batch = Batch(Packed(items, torch.tensor([2, 3, 2, 3]), ((2, 2),)), items.flip(0))
     try:
-        with torch.device("mps"):
-            model = SASRec(8, 4, 8, generator=torch.Generator("mps").manual_seed(0))
+        with torch.device(device):
+            model = SASRec(8, 4, 8, generator=torch.Generator(device).manual_seed(0))
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        batch = batch.to("mps")
+        batch = batch.to(device)
         for name in LOSSES:
             counts = {"item_counts": torch.ones(8, dtype=torch.int64)} if name == "sampled" else {}
-            loss = make_loss(name, **counts).to("mps")
+            loss = make_loss(name, **counts).to(device)
             loss(model(batch.inputs), model.item_embedding, batch.targets).backward()
             optimizer.step()
             optimizer.zero_grad()
