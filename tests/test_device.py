@@ -36,6 +36,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(device, "_cuda_problem", lambda name: problem)
         monkeypatch.setattr(device, "_mps_problem", lambda: mps_problem)
+        monkeypatch.delenv(device.VARIABLE, raising=False)
         places.cache_clear()
 
     yield have
@@ -65,6 +66,16 @@ def test_of_several_gpus_each_can_be_asked_for(machine):
     assert choose_device() == "cuda"
     assert choose_device("cuda:1") == "cuda:1"
     assert training_on("cuda:1") == "Training on NVIDIA T4, 22 GiB."
+
+
+def test_the_environment_says_what_auto_is(machine, monkeypatch):
+    machine("NVIDIA L4")
+    monkeypatch.setenv("SCE_LAB_DEVICE", "cpu")
+    assert choose_device() == TrainingConfig(device="auto").device == "cpu"
+    assert choose_device("cuda") == "cuda"
+    monkeypatch.setenv("SCE_LAB_DEVICE", "gpu")
+    with pytest.raises(ValueError, match="no device 'gpu' to train on here; use cpu or cuda"):
+        choose_device()
 
 
 def test_a_gpu_that_cannot_be_used_is_said_in_a_sentence_and_the_cpu_is_taken(machine):

@@ -14,6 +14,8 @@ from sce_lab.losses import LOSSES, make_loss
 from sce_lab.model import SASRec
 
 AUTO = "auto"
+#: A variable of the environment that says what "auto" is, for a whole class or for tests.
+VARIABLE = "SCE_LAB_DEVICE"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def places() -> tuple[Place, ...]:
     found = []
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        for name in ("cuda", *(f"cuda:{index}" for index in range(count if count > 1 else 0))):
+        for name in ("cuda", *(f"cuda:{index}" for index in range(1, count))):
             # asked for by name only, another GPU than the usual one is not tried: that would take memory of it
             problem = _cuda_problem(name) if name == "cuda" else ""
             found.append(Place(name, _cuda_title(name), problem))
@@ -47,12 +49,13 @@ def places() -> tuple[Place, ...]:
 
 
 def choose_device(name: str = AUTO) -> str:
-    """The device that ``name`` means: "auto" is CUDA if it is there and can be used, else MPS likewise, else the CPU.
+    """The device that ``name`` means: "auto" is CUDA if it is there and can be used, else MPS likewise, else the CPU,
+    unless ``SCE_LAB_DEVICE`` in the environment names another.
 
     Raises:
         ValueError: another name, and nothing can be trained on it here; the message says why and what there is.
     """
-    if name == AUTO:
+    if name == AUTO and (name := os.environ.get(VARIABLE) or AUTO) == AUTO:
         return next(place.name for place in places() if not place.problem)
     check_device(name)
     return name
@@ -73,7 +76,7 @@ def check_device(name: str) -> None:
 
 
 def place_of(name: str) -> Place | None:
-    """The place of this name, if there is one; the only GPU has two names."""
+    """The place of this name, if there is one; the first GPU has two names."""
     same = {place.name: place for place in places()}
     return same.get(name) or (same.get("cuda") if name == "cuda:0" else None)
 

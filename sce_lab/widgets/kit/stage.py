@@ -76,7 +76,7 @@ def table_of(frame: pd.DataFrame, wrap: tuple[str, ...] = ()) -> widgets.VBox:
 
 def machine() -> dict[str, str]:
     """What this machine can do, for people."""
-    gpus = [place for place in places() if place.name not in ("cpu", "cuda:0")]
+    gpus = [place for place in places() if place.name not in ("cpu",)]
     said = [f"{gpu.title}, cannot be used ({gpu.problem})" if gpu.problem else gpu.title for gpu in gpus]
     device = choose_device()
     free = f"{format_bytes(free_memory())} free for this notebook"

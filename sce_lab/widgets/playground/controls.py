@@ -15,6 +15,7 @@ from sce_lab.figures import LOOKS, brief_label
 from sce_lab.training import AUTO, places
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
+from sce_lab.widgets.kit.words import capitalised
 
 
 class Choice(widgets.Dropdown):
@@ -211,8 +212,11 @@ SAMPLINGS = (
 
 def devices() -> list[tuple[str, str]]:
     """What there is to train on; and CUDA also where there is none, since a line from elsewhere may ask for it."""
-    here = {place.name: place.title[0].upper() + place.title[1:] for place in reversed(places())}
-    return [("Automatic", AUTO), *((title, name) for name, title in ({"cuda": "GPU, none here"} | here).items())]
+    titles = [place.title for place in places()]
+    here = {"cuda": "GPU, none here"}
+    for place in reversed(places()):
+        here[place.name] = capitalised(place.title) + (f" ({place.name})" if titles.count(place.title) > 1 else "")
+    return [("Automatic", AUTO), *((title, name) for name, title in here.items())]
 
 
 #: Cards: title, and the names of their controls.

@@ -29,6 +29,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
         monkeypatch.setattr(device, "_cuda_problem", lambda name: problem)
+        monkeypatch.delenv(device.VARIABLE, raising=False)
         places.cache_clear()
 
     yield have
