@@ -13,6 +13,7 @@ from torch import nn
 from sce_lab.data.batches import Batch, training_batches
 from sce_lab.data.splits import Sequences
 from sce_lab.draws import drawing_from
+from sce_lab.metrics import rank_items
 from sce_lab.model import SASRec, into_rows
 from sce_lab.training import StepDone, Stopwatch, Trainer, TrainingConfig, make_model, make_optimizer, training_step
 from sce_lab.training import trainer as trainer_module
@@ -171,6 +172,22 @@ def test_launches_do_not_grow_with_the_number_of_lengths(batch):
 def test_nothing_in_a_step_waits(batch, settings):
     _, mode = counted(batch, **settings)
     assert not mode.waits
+
+
+@pytest.mark.parametrize("seen", ["exclude", "keep"])
+def test_an_evaluation_waits_for_nothing_before_its_end(cycle_split, monkeypatch, seen):
+    """What comes back, ranks and lists, comes once, however many chunks of users there are."""
+    back = []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: back.append(self.shape) or self)
+    outputs, items = torch.randn(60, 4), torch.randn(12, 4)
+    with Launches() as mode:
+        ranking = rank_items(outputs, items, cycle_split.test, seen=seen, k_max=5, chunk_bytes=4 * 12 * 7)
+    assert mode.waits.total() == (seen == "exclude")  # targets that repeat, when ranks are on the CPU
+    assert mode.launches["topk"] == 9
+    assert back == [(60,), (60, 5)]
+    monkeypatch.undo()
+    whole = rank_items(outputs, items, cycle_split.test, seen=seen, k_max=5)
+    assert torch.equal(ranking.ranks, whole.ranks)
 
 
 def test_the_counter_sees_what_would_wait():
