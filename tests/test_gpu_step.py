@@ -3,7 +3,7 @@
 import dataclasses
 import gc
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -380,13 +380,12 @@ class TestOnAGpu:
         for device in ("cuda", "cpu", "cuda"):
             trainer = Trainer(dataclasses.replace(SMALL, device=device), cycle_split)
             if at is not None:
-                with pytest.warns(UserWarning, match="its digits are other ones"):
-                    trainer.load(tmp_path / "checkpoint")
+                trainer.load(tmp_path / "checkpoint")
                 assert trainer.step == at
-            events = trainer.events()
-            for event in events:
-                if isinstance(event, StepDone) and event.step == (at or 0) + 3:
-                    break
+            with pytest.warns(UserWarning, match="its digits are other ones") if at else nullcontext():
+                for event in trainer.events():
+                    if isinstance(event, StepDone) and event.step == (at or 0) + 3:
+                        break
             trainer.save(tmp_path / "checkpoint")
             at = trainer.step
 

@@ -97,6 +97,7 @@ class Trainer:
         self.best_state = _copy_of(self.model.state_dict())
         #: in float32 whatever the weights are: in bfloat16 a step of a hundredth is rounded away, for ever
         self.average = _copy_of(self.model.state_dict(), torch.float32) if config.averaging else {}
+        self._trained_on = config.device
         self._under_way: deque[_UnderWay] = deque()
         #: what :meth:`change` made of the loss's settings, and what of it no event has told yet
         self.changed: dict[str, Any] = {}
@@ -153,6 +154,14 @@ class Trainer:
             raise ValueError("no training sequence has two items or more, so there is no next item to learn from")
         yield Started(self.config, steps, sum(p.numel() for p in self.model.parameters()))
         reason = self._reason_to_end()
+        there, here = (torch.device(device).type for device in (self._trained_on, self.config.device))
+        if reason is None and there != here and self.step:
+            warnings.warn(
+                f"this run was trained on {there} and goes on on {here}: from here its digits are other ones than they "
+                f"would have been there",
+                stacklevel=2,
+            )
+            self._trained_on = self.config.device
         while reason is None:
             rng = np.random.default_rng([self.config.seed, self.epoch])
             batches = training_batches(
@@ -298,13 +307,7 @@ class Trainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         for name in COUNTERS:
             setattr(self, name, saved.counters[name])
-        there, here = (torch.device(device).type for device in (saved.config.device, self.config.device))
-        if there != here and self.step:
-            warnings.warn(
-                f"{path} was trained on {there} and goes on on {here}: from here its digits are other ones than they "
-                f"would have been there",
-                stacklevel=2,
-            )
+        self._trained_on = saved.config.device
         for name, value in self.changed.items():
             setattr(self.loss, name, value)
 
