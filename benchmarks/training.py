@@ -2,7 +2,7 @@
 
     python benchmarks/training.py                     # the strongest device here; Amazon Beauty, the paper's settings
     python benchmarks/training.py --device cpu --quick --synthetic
-    python benchmarks/training.py --epochs 100
+    python benchmarks/training.py --epochs 100 --seconds 600
 
 *Outside* is what the wall clock says beyond the phases: batches, events, the average of the weights. On CUDA phases are
 the device's own time, launches, waits and *GPU busy* are what ``torch.profiler`` has seen; elsewhere launches are those
@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 
 from sce_lab.data import Split, open_split
-from sce_lab.data.batches import training_batches
+from sce_lab.data.batches import n_batches, training_batches
 from sce_lab.reproduce import find_recipe
 from sce_lab.runs import environment, write_text
 from sce_lab.training import (
@@ -76,15 +76,17 @@ def some_steps(events: Iterator[Event], n: int) -> list[StepDone]:
     return done
 
 
-def step_times(config: TrainingConfig, split: Split, n: int) -> dict[str, Any]:
+def step_times(config: TrainingConfig, split: Split, n: int, seconds: float) -> dict[str, Any]:
     """Milliseconds of a step after warm-up: by phase (medians), outside of them, and by the wall clock."""
     endless = dataclasses.replace(config, max_epochs=10**6, evaluate_every=10**6, patience=10**6)
     events = Trainer(endless, split, when_to_test="never").events()
-    some_steps(events, 10)
+    some_steps(events, 3)
     wait(config.device)
-    start = time.perf_counter()
-    steps = some_steps(events, n)
+    start, steps = time.perf_counter(), []
+    while len(steps) < n and time.perf_counter() - start < seconds:
+        steps += some_steps(events, min(10, n))
     wait(config.device)
+    n = len(steps)
     wall = 1e3 * (time.perf_counter() - start) / n
     phases = {name: 1e3 * statistics.median(step.seconds[name] for step in steps) for name in steps[0].seconds}
     found = {"steps": n, "positions": statistics.fmean(step.n_positions for step in steps), "wall": wall}
@@ -137,19 +139,20 @@ def counted_launches(config: TrainingConfig, split: Split) -> dict[str, Any]:
     }
 
 
-def epochs(config: TrainingConfig, split: Split, n: int) -> dict[str, Any]:
-    """Seconds of so many epochs, each evaluated."""
+def epochs(config: TrainingConfig, split: Split, n: int, at_most: float) -> dict[str, Any]:
+    """Seconds of so many epochs, each evaluated; fewer if they take longer than ``at_most`` seconds."""
     start, best = time.perf_counter(), 0.0
     evaluating = 0.0
-    for event in Trainer(
-        dataclasses.replace(config, max_epochs=n, patience=10**6), split, when_to_test="never"
-    ).events():
+    config = dataclasses.replace(config, max_epochs=n, patience=10**6)
+    over = lambda: time.perf_counter() - start > at_most  # noqa: E731
+    for event in Trainer(config, split, when_to_test="never", stop=over).events():
         if isinstance(event, Evaluated):
             evaluating += event.seconds
             best = max(best, event.metrics["NDCG@10"])
         if isinstance(event, Finished):
             seconds = time.perf_counter() - start
-    return {"epochs": n, "seconds": seconds, "of them evaluating": evaluating, "best NDCG@10 on validation": best}
+    done = event.step / n_batches(split.train, config.batch_size)
+    return {"epochs": done, "seconds": seconds, "of them evaluating": evaluating, "best NDCG@10 on validation": best}
 
 
 def attempted(what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -165,26 +168,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--loss", default="sce", help="a recipe of Amazon Beauty")
-    parser.add_argument("--epochs", type=int, help="how many to time; default: 10, quick 1")
+    parser.add_argument("--epochs", type=int, help="how many to time; default: 100, quick 1")
     parser.add_argument("--quick", action="store_true", help="few steps, one epoch")
     parser.add_argument("--synthetic", action="store_true", help="not Amazon Beauty, even if it is here")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result")
+    parser.add_argument("--seconds", type=float, default=40.0, help="for both together, about")
+    parser.add_argument("--out", type=Path, help="file for the result; default: in benchmarks/results")
     arguments = parser.parse_args()
     config = dataclasses.replace(find_recipe("amazon_beauty", arguments.loss).config, device=arguments.device)
     split = data(arguments.synthetic)
     console.print(training_on(config.device), f"{len(split.train):,} users, {split.catalog_size:,} items")
-    found = {
-        "environment": environment(),
-        "data": split.name,
-        "config": dataclasses.asdict(config),
-        "milliseconds": attempted(lambda: step_times(config, split, 10 if arguments.quick else 100)),
-        "launches on CUDA, counted by operations": attempted(lambda: counted_launches(config, split)),
-        "training": attempted(lambda: epochs(config, split, arguments.epochs or (1 if arguments.quick else 10))),
+    path = arguments.out or RESULTS / f"training-{torch.device(config.device).type}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    n, end = 10 if arguments.quick else 100, time.perf_counter() + arguments.seconds
+    n_epochs = arguments.epochs or (1 if arguments.quick else 100)
+    parts = {
+        "launches on CUDA, counted by operations": lambda: counted_launches(config, split),
+        "milliseconds": lambda: step_times(config, split, n, arguments.seconds / 3),
+        "training": lambda: epochs(config, split, n_epochs, end - time.perf_counter()),
     }
-    console.print({name: part for name, part in found.items() if name not in ("environment", "config")})
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"training-{torch.device(config.device).type}.json"
-    write_text(path, json.dumps(found, indent=2))
+    found = {"environment": environment(), "data": split.name, "config": dataclasses.asdict(config)}
+    for name, part in parts.items():
+        found[name] = attempted(part)
+        console.print({name: found[name]})
+        write_text(path, json.dumps(found, indent=2))  # whoever runs out of time keeps what there is
     console.print(f"written to {path}")
 
 
