@@ -193,8 +193,5 @@ def _resumed(
         )
     changes = {field: options[name] for name, field in may_change.items() if name in given}
     config = dataclasses.replace(run.config, **changes)
-    if "device" not in given and sce_lab.training.place_of(config.device) is None:
-        say(f"It was trained on {config.device}, which is not here.", "yellow")
-        config = dataclasses.replace(config, device="auto")
     sce_lab.training.check_device(config.device)
     return config, run.settings["source"], folder
