@@ -20,7 +20,9 @@ class SASRec(nn.Module):
     ``x = LN(x)``, ``x = x + W2 relu(W1 x)``, and a last ``LN``. The score of item ``c`` at a position is the inner
     product of its output with ``E[c]``: one table of ``(catalog_size, hidden_size)`` serves as input and output.
     The table holds items only; there is no row for padding, because there is no padding (see
-    :mod:`sce_lab.data.batches`).
+    :mod:`sce_lab.data.batches`). Attention is one call a run of equal lengths; if the batch says where its positions
+    stand in a padded layout, as it does on a GPU, it is one call in all, and dropout is one operation. The values are
+    the same, but dropout draws other numbers.
 
     With ``low_pass`` above 0 a block also looks at the plain mean of all that came before:
     ``x = (1 - low_pass) * (q + Attention(q, x, x)) + low_pass * LN(x + RunningMean(x))``. The idea is BSARec's (Shin et
