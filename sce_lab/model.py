@@ -44,6 +44,9 @@ class SASRec(nn.Module):
     12 in place of 10.
     """
 
+    #: whether its attention can be one call on a padded layout; a subclass with another attention says no
+    takes_padding = True
+
     def __init__(
         self,
         catalog_size: int,
@@ -61,7 +64,7 @@ class SASRec(nn.Module):
         self.item_embedding = nn.Parameter(torch.empty(catalog_size, hidden_size))
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
         self.drop = Dropout(dropout, generator)
-        self.blocks = nn.ModuleList(Block(hidden_size, n_heads, self.drop, low_pass) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(self.make_block(hidden_size, n_heads, low_pass) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
         for module in self.modules():
             if isinstance(module, Linear):
@@ -70,6 +73,10 @@ class SASRec(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter, generator=generator)
+
+    def make_block(self, hidden_size: int, n_heads: int, low_pass: float) -> Block:
+        """One of the blocks; a subclass may have others."""
+        return Block(hidden_size, n_heads, self.drop, low_pass)
 
     def forward(self, packed: Packed, embedded: Tensor | None = None) -> Tensor:
         """Outputs ``(N, D)`` of all N packed positions; each sees its own sequence up to itself and nothing else.
@@ -80,10 +87,11 @@ class SASRec(nn.Module):
         if embedded is None:
             embedded = self.item_embedding[packed.items]
         x = math.sqrt(embedded.shape[-1]) * embedded + self._position_rows(packed)
-        with drawing_from(self.drop.generator if self.training and packed.padding else None):
-            x = self.drop.of(packed.padding)(x)
+        padding = packed.padding if self.takes_padding else None
+        with drawing_from(self.drop.generator if self.training and padding else None):
+            x = self.drop.of(padding)(x)
             for block in self.blocks:
-                x = block(x, packed.runs, packed.padding)
+                x = block(x, packed.runs, padding)
         return self.norm(x)
 
     def _position_rows(self, packed: Packed) -> Tensor:

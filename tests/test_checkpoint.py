@@ -56,6 +56,23 @@ def test_a_whole_one_is_continued_without_a_word(saved, cycle_split):
     assert [e.loss for e in trainer.events() if isinstance(e, StepDone)] == losses
 
 
+def test_the_clocks_go_on_and_one_that_was_not_there_stays_unknown(saved, cycle_split, tmp_path):
+    tensors, metadata = parts(saved[0])
+    counters = json.loads(metadata["counters"])
+    assert counters["cpu_seconds"] > 0
+    del counters["cpu_seconds"]  # as a version wrote it that had one clock
+    save_file(tensors, tmp_path / "older", metadata | {"counters": json.dumps(counters)})
+    for path, known in ((saved[0], True), (tmp_path / "older", False)):
+        trainer = Trainer(SMALL, cycle_split)
+        trainer.load(path)
+        *_, finished = trainer.events()
+        assert finished.seconds > counters["seconds"]
+        if known:
+            assert finished.cpu_seconds > json.loads(metadata["counters"])["cpu_seconds"]
+        else:
+            assert finished.cpu_seconds is None
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -182,6 +199,8 @@ def test_tensors_that_are_not_those_of_the_run(saved, cycle_split, tmp_path, cha
         ("evaluations_since_best", -1, "evaluations_since_best=-1"),
         ("seconds", "long", "seconds='long'"),
         ("seconds", float("nan"), "seconds=nan"),
+        ("seconds", None, "seconds=None"),
+        ("cpu_seconds", -1, "cpu_seconds=-1"),
         ("changed", {"n_negatives": 3}, "got a setting 'n_negatives'"),
         ("changed", [], r"changed=\[\]"),
         ("alien", 1, r"has unknown counters \(alien\)"),

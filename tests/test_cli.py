@@ -42,6 +42,32 @@ def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
     assert all(run.name in out for run in list_runs())
 
 
+def test_fidelity_shows_each_moment_and_writes_what_it_found(sce_lab, tmp_path):
+    files = ["--csv", str(tmp_path / "f.csv"), "--html", str(tmp_path / "f.html")]
+    short = ["--epochs", "0,1", "--draws", "2", "--positions", "60", "--losses", "cce,sce"]
+    status, out, _ = sce_lab("fidelity", *short, *files)
+    assert status == 0
+    assert "after 0 epochs of cce" in out
+    assert "after 1 epochs of cce" in out
+    assert re.search(r"Cross-entropy, logits never held +0\.000 ± 0\.000", out)
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + 2 * 2 * 5
+    assert "after 1 epochs" in (tmp_path / "f.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--epochs", "1,x"], "--epochs takes whole numbers from 0 on, separated by commas, such as 0,5,15, got '1,x'"),
+        (["--epochs", "-1"], "got '-1'"),
+        (["--losses", "best"], "there is no loss 'best'; known are 'ce'"),
+    ],
+)
+def test_fidelity_says_what_is_wrong(sce_lab, arguments, sentence):
+    status, _, err = sce_lab("fidelity", *arguments)
+    assert status == 2
+    assert sentence in err
+
+
 def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path):
     command = [sys.executable, "-m", "sce_lab.cli", "train", "--epochs", "2000", "--patience", "2000", *TINY]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
@@ -208,7 +234,7 @@ def test_compare_says_what_may_be_chance(sce_lab):
         (["movielens"], "no recipe for 'movielens'; there are recipes for amazon_beauty, "),
         (
             ["amazon_beauty", "--loss", "ce,bpr"],
-            "has no recipe 'bpr'; it has sce, quick, best, ce, ce-best, sampled, sampled-own-negatives, sampled-best",
+            "has no recipe 'bpr'; it has sce, as-published, quick, best, ce, ce-best, sampled, sampled-own",
         ),
         (["amazon_beauty", "--set", "dropot=1"], "no setting 'dropot'"),
         (["amazon_beauty", "--reduced"], "amazon_beauty sce has no reduced settings"),
@@ -240,7 +266,7 @@ def test_results_shows_and_writes(sce_lab, tmp_path):
 
 
 def test_help_teaches(sce_lab):
-    for command in ("reproduce", "results", "compare", "train", "runs", "data"):
+    for command in ("reproduce", "search", "results", "compare", "train", "runs", "data"):
         status, out, _ = sce_lab(command, "--help")
         assert status == 0
         assert len(out.split()) > 20

@@ -13,6 +13,7 @@ from torch import nn
 from sce_lab.data.batches import Batch, training_batches
 from sce_lab.data.splits import Sequences
 from sce_lab.draws import drawing_from
+from sce_lab.encoders import ENCODERS
 from sce_lab.metrics import rank_items
 from sce_lab.model import SASRec, into_rows
 from sce_lab.training import StepDone, Stopwatch, Trainer, TrainingConfig, make_model, make_optimizer, training_step
@@ -61,6 +62,14 @@ def test_outputs_and_gradients_are_those_of_the_packed_path(batch, settings, wid
         found.append([outputs.detach(), *(p.grad.clone() for p in model.parameters())])
     for packed, other in zip(*found, strict=True):
         torch.testing.assert_close(other, packed, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_has_its_values_on_a_padded_layout(batch, encoder):
+    model = make_model(TrainingConfig(encoder=encoder, hidden_size=16, max_length=8, dropout=0.0), 30)
+    with torch.no_grad():
+        packed, other = model(batch.inputs), model(batch.inputs.padded(8))
+    torch.testing.assert_close(other, packed, rtol=1e-5, atol=1e-5)
 
 
 def test_a_slot_is_a_sequence_and_an_offset(batch):

@@ -35,15 +35,17 @@ def table():
 
 def test_results_are_ordered_with_their_memory(table):
     shown = results_figure(table)
-    published, ours, memory = shown.data
+    published, ours, seeds, memory = shown.data
     assert list(shown.layout.yaxis.ticktext) == ["theirs, published", "two", "one"]  # the best on top
     assert (list(published.x), list(published.y)) == ([0.054], [0])
     assert (list(ours.x), list(ours.y)) == ([0.055, 0.059], [1, 2])
     assert list(ours.marker.color) == [look("ce").color, look("sce").color]
     assert list(published.marker.color) == [GREY]
     assert list(published.marker.symbol) == ["diamond-open"]
-    assert list(ours.error_x.array) == [0.0, 0.001]
-    assert ours.error_x.visible
+    assert (list(seeds.x), list(seeds.y)) == (list(ours.x), list(ours.y))
+    assert list(seeds.error_x.array) == list(seeds.error_x.arrayminus) == [0.0, 0.001]
+    assert seeds.error_x.visible
+    assert not ours.error_x.visible  # no ranks were kept: seeds only
     assert not published.error_x.visible
     assert list(memory.x) == [128 * 2**20, 8 * 2**20]
     assert list(memory.y) == [1, 2]
@@ -51,14 +53,29 @@ def test_results_are_ordered_with_their_memory(table):
 
 
 def test_what_needs_no_training_is_drawn_like_what_others_published_and_intervals_are_its_bars(table):
-    untrained = row("popularity", False, NAN, 0.02) | {"NDCG@10_low": 0.017, "NDCG@10_high": 0.023}
+    untrained = row("popularity", False, NAN, 0.02) | {"NDCG@10_low": 0.018, "NDCG@10_high": 0.023}
     shown = results_figure(pd.concat([table, pd.DataFrame([untrained])], ignore_index=True))
-    others, ours, memory = shown.data
+    others, _, _, memory = shown.data
     assert shown.layout.yaxis.ticktext[0] == "popularity"
     assert list(others.marker.color) == [GREY, GREY]
     assert list(others.error_x.array) == pytest.approx([0.003, 0.0])
-    assert list(ours.error_x.array) == [0.0, 0.001]  # no ranks were kept: seeds only
+    assert list(others.error_x.arrayminus) == pytest.approx([0.002, 0.0])
+    assert others.error_x.visible
     assert len(memory.x) == 2
+
+
+def test_the_interval_over_users_and_the_spread_over_seeds_are_two_bars(table):
+    table["NDCG@10_low"], table["NDCG@10_high"] = [NAN, 0.055, NAN], [NAN, 0.062, NAN]
+    _, users, seeds, _ = results_figure(table).data
+    assert list(users.error_x.array) == pytest.approx([0, 0.003])
+    assert list(users.error_x.arrayminus) == pytest.approx([0, 0.004])
+    assert list(seeds.error_x.array) == [0.0, 0.001]
+    assert users.error_x.thickness < seeds.error_x.thickness
+    assert users.text[1] == (
+        "one: NDCG@10 0.0590, 95 % interval over users 0.0550 to 0.0620, standard deviation over seeds 0.0010"
+    )
+    assert users.text[0] == "two: NDCG@10 0.0550"
+    assert seeds.marker.opacity == 0
 
 
 def test_published_results_alone_can_be_drawn(table):

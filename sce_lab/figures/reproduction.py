@@ -24,9 +24,9 @@ _ROW = 30  # pixels a row
 def results_figure(table: pd.DataFrame) -> go.Figure:
     """Ranking quality and the memory of the loss, a row a result; the best NDCG@10 on top.
 
-    Filled marks are ours in the colour of their loss; hollow grey ones are published or need no training. A bar is the
-    95 % interval over users and seeds where it is known, otherwise one standard deviation over seeds, if there are
-    several.
+    Filled marks are ours in the colour of their loss; hollow grey ones are published or need no training. A thin bar is
+    the 95 % interval over users and seeds, where it is known; a thick one is one standard deviation over seeds, where
+    there are several: other users would change the score by the first, other seeds by the second.
 
     Args:
         table: rows of :func:`sce_lab.reproduce.results_table` of one data set.
@@ -42,20 +42,21 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
     for trained, rows in ((False, table[table["loss"].isna()]), (True, ours)):
         colors = [look(loss).color if trained else GREY for loss in rows["loss"]]
         symbols = [look(loss).symbol if trained else "diamond-open" for loss in rows["loss"]]
-        reach = rows["NDCG@10_high"] - rows["NDCG@10"] if "NDCG@10_high" in rows else rows["NDCG@10_sd"]
-        spread = reach.fillna(rows["NDCG@10_sd"]).fillna(0.0).to_numpy()
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rows["NDCG@10"].to_numpy(),
-                "y": rows.index.to_numpy(),
-                "marker": {"color": colors, "symbol": symbols, "size": 11, "line": {"width": 2, "color": colors}},
-                "error_x": {"type": "data", "array": spread, "visible": bool(spread.any()), "color": INK},
-                "text": rows["model"],
-                "hovertemplate": "%{text}: NDCG@10 %{x:.4f}<extra></extra>",
-            }
-        )
+        marks = {
+            "type": "scatter",
+            "mode": "markers",
+            "x": rows["NDCG@10"].to_numpy(),
+            "y": rows.index.to_numpy(),
+            "marker": {"color": colors, "symbol": symbols, "size": 11, "line": {"width": 2, "color": colors}},
+            "text": [_hover(row) for row in rows.to_dict("records")],
+            "hovertemplate": "%{text}<extra></extra>",
+        }
+        over_users = _reach(rows, "high"), _reach(rows, "low")
+        data.append(marks | {"error_x": _bar(*over_users, thickness=1.5)})
+        if trained:  # the spread over seeds lies on the interval, and is the shorter one
+            spread = rows["NDCG@10_sd"].fillna(0.0).to_numpy()
+            hidden = {"marker": {"opacity": 0, "size": 1}, "hoverinfo": "skip", "hovertemplate": None}
+            data.append(marks | hidden | {"error_x": _bar(spread, spread, thickness=5)})
     workspace = ours["loss_workspace"].to_numpy(float)
     data.append(
         {
@@ -88,6 +89,30 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
         "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss", "2")],
     }
     return figure({"data": data, "layout": layout})
+
+
+def _reach(rows: pd.DataFrame, end: str) -> np.ndarray:
+    """From the score to this end of its interval; 0 where it is not known."""
+    if f"NDCG@10_{end}" not in rows:
+        return np.zeros(len(rows))
+    return (rows[f"NDCG@10_{end}"] - rows["NDCG@10"]).abs().fillna(0.0).to_numpy()
+
+
+def _bar(right: np.ndarray, left: np.ndarray, thickness: float) -> Spec:
+    """Error bars of these lengths to either side."""
+    shown = bool(right.any() or left.any())
+    bar = {"type": "data", "array": right, "arrayminus": left, "symmetric": False, "visible": shown}
+    return bar | {"color": INK, "thickness": thickness, "width": 0 if thickness > 2 else 4}
+
+
+def _hover(row: Mapping[str, Any]) -> str:
+    """The score in words, with what is known of how sure it is."""
+    text = f"{row['model']}: NDCG@10 {row['NDCG@10']:.4f}"
+    if not pd.isna(row.get("NDCG@10_low", np.nan)):
+        text += f", 95 % interval over users {row['NDCG@10_low']:.4f} to {row['NDCG@10_high']:.4f}"
+    if not pd.isna(row["NDCG@10_sd"]):
+        text += f", standard deviation over seeds {row['NDCG@10_sd']:.4f}"
+    return text
 
 
 def curves_figure(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> go.Figure:

@@ -12,15 +12,8 @@ import pandas as pd
 from sce_lab.data import Split
 from sce_lab.files import write_text
 from sce_lab.metrics import BASELINES, gains, interval, metrics_apart, ranking_metrics
+from sce_lab.reproduce.opening import rules_for
 from sce_lab.reproduce.records import results_folder
-
-
-def rules_for(split: Split) -> list[str]:
-    """The rules about seen items that give different answers here: where no target repeats, one.
-
-    "new" is not among them: it asks whom "exclude" asks besides those it must miss, and they are recorded apart.
-    """
-    return ["exclude", "keep"] if split.test.repeats.any() else ["exclude"]
 
 
 def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repeat: str = "") -> dict[str, Any]:

@@ -4,10 +4,9 @@ A record says what was trained, how to do it again, where and when it ran, and w
 and standard deviations in it follow from the seeds. With several seeds it also says what their models reach
 together, their scores added up. Tables are made from records and never typed.
 
-Training looks at validation only. :func:`open_test` adds the test, once, with the time (``tested_at``), and keeps where
-each target came out beside the record (``.npz``). Records without ``tested_at`` that have a test are the first ones:
-there each training ended with it. Records whose configuration has no ``seen`` are of an older rule, under which seen
-items were left out but not the target.
+Training looks at validation only; the test is opened once (:mod:`sce_lab.reproduce.opening`). Records without
+``tested_at`` that have a test are the first ones: there each training ended with it. Records whose configuration has no
+``seen`` are of an older rule, under which seen items were left out but not the target.
 """
 
 from __future__ import annotations
@@ -16,17 +15,15 @@ import dataclasses
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sce_lab.data import Split
-from sce_lab.metrics import interval, metrics_apart, ranking_metrics
 from sce_lab.model import SASRec
 from sce_lab.reproduce.recipes import RECIPES, Recipe
-from sce_lab.runs import Ranks, Run, runs_root, write_text
-from sce_lab.training import Trainer, evaluate_together, rank_together
+from sce_lab.runs import Run, runs_root, write_text
+from sce_lab.training import Trainer, evaluate_together
 
 RESULTS_VARIABLE = "SCE_LAB_RESULTS"
 """Environment variable: the folder of records."""
@@ -70,7 +67,7 @@ def reproduce(
     """Train ``recipe`` once a seed and yield its record after each; it is written as ``DATASET-NAME.json``.
 
     A seed whose run has ended is not trained again, and one that was interrupted goes on where it was. What the record
-    says is about validation: see :func:`open_test`.
+    says is about validation: see :func:`sce_lab.reproduce.open_test`.
 
     Args:
         recipe: what to train.
@@ -86,7 +83,7 @@ def reproduce(
     """
     path = record_path(recipe, results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and (tested_at := _read(path).get("tested_at")):
+    if path.exists() and (tested_at := read_record(path).get("tested_at")):
         raise ValueError(
             f"the test of {recipe.dataset} {recipe.name} was opened at {tested_at}, so its record is closed; to train "
             f"it again choose another folder for the record with --results"
@@ -95,59 +92,15 @@ def reproduce(
     for seed in seeds:
         config = dataclasses.replace(recipe.config, seed=seed)
         run = Run(run_folder(recipe, seed, runs))
-        _check_same(run, config)
+        check_same(run, config)
         if not has_ended(run):
             train_run(config, run.folder)
             if not has_ended(run):  # stopped by a person
                 return
         finished.append(run)
         record = make_record(recipe, split, finished, repeat)
-        _write(path, record)
+        write_record(path, record)
         yield record
-
-
-def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results: Path | None = None) -> dict[str, Any]:
-    """Look at the test with the best models of a recipe's recorded seeds; returns the record, which is written, too.
-
-    Args:
-        recipe: a recipe as it stands in :data:`RECIPES`: one that is chosen. Trials are compared on validation.
-        split: the data.
-        runs, results: as in :func:`reproduce`.
-
-    Raises:
-        ValueError: it is a trial, nothing of it is recorded, its test was opened before, or weights are gone.
-    """
-    if "+" in recipe.name:
-        raise ValueError(f"{recipe.name} is a trial, and trials have no test: what is chosen by it is a recipe first")
-    path = record_path(recipe, results)
-    if not path.exists():
-        raise ValueError(f"there is no record {path}: train with sce-lab reproduce {recipe.dataset} first")
-    record = _read(path)
-    if any("test" in seed for seed in record["seeds"]):
-        when = record.get("tested_at", "the end of each training")
-        raise ValueError(f"the test of {recipe.dataset} {recipe.name} was opened before ({when}): it is opened once")
-    models = []
-    for seed in record["seeds"]:
-        run = Run(run_folder(recipe, seed["seed"], runs))
-        if not run.checkpoint.exists():
-            raise ValueError(f"{run.checkpoint} is missing: without its weights seed {seed['seed']} cannot be tested")
-        _check_same(run, dataclasses.replace(recipe.config, seed=seed["seed"]))
-        models.append(_best_model(run, split))
-    seen = recipe.config.seen
-    rankings = [rank_together([model], split.test, seen=seen) for model in models]
-    for seed, ranking in zip(record["seeds"], rankings):
-        seed["test"] = ranking_metrics(ranking, split.catalog_size)
-        seed["apart"] = metrics_apart(ranking, split.catalog_size)
-    if len(models) > 1:
-        record["together"]["test"] = evaluate_together(models, split.test, seen=seen)
-    ranks = Ranks.of(*rankings)
-    record |= summary_of_seeds(record["seeds"])
-    means = {name: interval(ranks.gains(name)) for name in ("HR@10", "NDCG@10")}
-    record["interval"] = {name: [found.low, found.high] for name, found in means.items()}
-    record["tested_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    ranks.write(path.with_suffix(".npz"))
-    _write(path, record)
-    return record
 
 
 def record_path(recipe: Recipe, results: Path | None = None) -> Path:
@@ -155,11 +108,13 @@ def record_path(recipe: Recipe, results: Path | None = None) -> Path:
     return (results or results_folder()) / f"{recipe.dataset}-{recipe.name}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """The record in this file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write it, whole or not at all."""
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 
@@ -168,12 +123,17 @@ def has_ended(run: Run) -> bool:
     return run.summary.get("reason") in ("epochs", "patience")
 
 
-def _check_same(run: Run, config: Any) -> None:
+def check_same(run: Run, config: Any, may_differ: Sequence[str] = ("device",)) -> None:
+    """Refuse a run folder that holds a run of another configuration.
+
+    Raises:
+        ValueError: the message names the folder and the first difference.
+    """
     if not run.settings:
         return
     ours, theirs = (json.loads(json.dumps(dataclasses.asdict(c))) for c in (config, run.config))
     for name in ours:
-        if name != "device" and ours[name] != theirs[name]:
+        if name not in may_differ and ours[name] != theirs[name]:
             raise ValueError(
                 f"{run.folder} holds a run with {name}={theirs[name]!r}, but the recipe says {ours[name]!r}: "
                 f"move that folder away, or choose another one with --out"
@@ -193,7 +153,8 @@ def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> d
         "repeat": repeat,
         "config": config,
         "split": split.summary(),
-        "environment": _entries(runs[-1], "environment", where),
+        "fingerprint": split.fingerprint,
+        "environment": entries(runs[-1], "environment", where),
         "seeds": seeds,
         **summary_of_seeds(seeds),
         "together": _together(runs, split),
@@ -204,11 +165,12 @@ def _together(runs: list[Run], split: Split) -> dict[str, dict[str, float]]:
     """Metrics of the runs' best models with their scores added up; empty for one run, or if weights are gone."""
     if len(runs) < 2 or not all(run.checkpoint.exists() for run in runs):
         return {}
-    models = [_best_model(run, split) for run in runs]
+    models = [best_model(run, split) for run in runs]
     return {"validation": evaluate_together(models, split.validation, seen=runs[0].config.seen)}
 
 
-def _best_model(run: Run, split: Split) -> SASRec:
+def best_model(run: Run, split: Split) -> SASRec:
+    """The model of the run's best epoch on validation."""
     trainer = Trainer(dataclasses.replace(run.config, device="auto"), split)  # all on one device, whatever theirs was
     trainer.load(run.checkpoint)
     return trainer.best_model()
@@ -219,11 +181,11 @@ def _seed_result(run: Run) -> dict[str, Any]:
     history = run.history
     evaluations = history[history["kind"] == "evaluation"]
     curve = {"epoch": evaluations["epoch"].tolist(), "NDCG@10": evaluations["NDCG@10"].round(5).tolist()}
-    came_out = _entries(run, "environment", ("time",)) | _entries(run, "summary", kept)
-    return {"seed": run.config.seed, **came_out, "curve": curve}
+    came_out = entries(run, "environment", ("time",)) | entries(run, "summary", kept)
+    return {"seed": run.config.seed, **came_out, "cpu_seconds": run.summary.get("cpu_seconds"), "curve": curve}
 
 
-def _entries(run: Run, table: str, names: tuple[str, ...]) -> dict[str, Any]:
+def entries(run: Run, table: str, names: tuple[str, ...]) -> dict[str, Any]:
     """What the run's ``environment`` or ``summary`` says under these names; a ValueError if it lacks one."""
     content = getattr(run, table)
     if missing := [name for name in names if name not in content]:
@@ -252,7 +214,7 @@ def summary_of_seeds(seeds: list[dict[str, Any]]) -> dict[str, dict[str, float]]
 def read_records(folder: Path | None = None) -> list[dict[str, Any]]:
     """All records, in the order of the recipes; those of changed settings in the order of their names."""
     files = sorted((folder or results_folder()).glob("*.json"))
-    records = [_read(path) for path in files]
+    records = [read_record(path) for path in files]
     order = [(dataset, name) for dataset, recipes in RECIPES.items() for name in recipes]
 
     def place(record: dict[str, Any]) -> int:

@@ -1,15 +1,9 @@
-"""Tables of published and reproduced results, made from the records, for people: README, notebook, terminal.
-
-A file that shows such a table holds it between two marks; :func:`update_file` writes what belongs there, and a test
-fails when what stands there is something else.
-"""
+"""Tables of published and reproduced results, made from the records."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -20,15 +14,16 @@ from sce_lab.memory import format_bytes
 from sce_lab.metrics import BASELINES, SEEN
 from sce_lab.reproduce.published import PUBLISHED
 from sce_lab.reproduce.recipes import RECIPES
-from sce_lab.runs import write_text
 
 METRICS = ("HR@10", "NDCG@10", "COV@10")
+RULES = {"exclude": "seen items left out", "keep": "seen items kept", "new": "new targets only"}
+"""Rules about seen items, as rows name them that are not of the usual one."""
 _COLUMNS = [
-    *("dataset", "published", "baseline", "trial", "model", "loss", "seen", *METRICS),
+    *("dataset", "published", "baseline", "trial", "together", "recipe", "model", "loss", "seen", *METRICS),
     *(f"{name}_{what}" for what in ("sd", "low", "high") for name in METRICS),
-    *("validation", "seeds", "best_epoch", "epochs", "seconds", "peak_memory", "loss_workspace", "source", "note"),
+    *("HR@10_new", "HR@10_repeats", "validation", "seeds", "best_epoch", "epochs", "seconds", "cpu_seconds"),
+    *("peak_memory", "loss_workspace", "source", "note"),
 ]
-_MARKS = re.compile(r"(<!-- results -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
 
 
 def is_trial(record: dict[str, Any]) -> bool:
@@ -42,7 +37,8 @@ def model_name(record: dict[str, Any]) -> str:
     loss, recipe = record["config"]["loss"], record["recipe"]
     name, _, changes = recipe.partition("+")
     rule = record["config"].get("seen", "exclude")
-    special = [name.removeprefix(loss).lstrip("-"), *changes.split(","), "" if rule == "exclude" else SEEN[rule]]
+    named = "ce" if loss == "cce" and not name.startswith("cce") else loss  # one loss: recipes may call it either way
+    special = [name.removeprefix(named).lstrip("-"), *changes.split(","), "" if rule == "exclude" else SEEN[rule]]
     special = ", ".join(filter(None, special))
     return f"{encoder}, {LOSSES[loss].label}" + (f" ({special})" if special else "")
 
@@ -50,14 +46,17 @@ def model_name(record: dict[str, Any]) -> str:
 def results_table(records: list[dict[str, Any]], baselines: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
     """One row a published result, a baseline and a record: data sets in the order of the recipes; in each published
     rows first, then baselines, and trials last, otherwise as the records come. A record of several seeds has a second
-    row: what their models reach together. Records that are withdrawn have none (see :func:`withdrawn`), nor have
-    published results on data sets that the lab does not load.
+    row: what their models reach together; and one for each other rule about seen items that it was judged by. Records
+    that are withdrawn have none (see :func:`withdrawn`), nor have published results on data sets that the lab does not
+    load.
 
     Columns: ``dataset, published, baseline, trial, model, loss``, the rule about ``seen`` items (empty: an older one,
     or not known), the test :data:`METRICS`, their ``*_sd`` over seeds (NaN for one seed) and their 95 % interval over
-    users and seeds ``*_low, *_high`` (NaN where ranks were not kept), ``validation`` NDCG@10, ``seeds``, ``best_epoch,
-    epochs, seconds`` (means), ``peak_memory, loss_workspace`` (bytes, the largest), and ``source``: where a published
-    row stands, or the command that repeats ours; ``note``, what to know before comparing. NaN: not known.
+    users and seeds ``*_low, *_high`` (NaN where ranks were not kept), HR@10 of ``*_new`` targets and of ``*_repeats``
+    (NaN where none repeats), ``recipe``, whether its runs are added up (``together``), ``validation`` NDCG@10,
+    ``seeds``, ``best_epoch, epochs, seconds, cpu_seconds`` (means), ``peak_memory, loss_workspace`` (bytes, the
+    largest), and ``source``: where a published row stands, or the command that repeats ours; ``note``, what to know
+    before comparing. NaN: not known.
     """
     rows = [
         {"dataset": p.dataset, "published": True, "model": p.model, **p.metrics, "source": p.source, "note": p.note}
@@ -69,11 +68,14 @@ def results_table(records: list[dict[str, Any]], baselines: Sequence[dict[str, A
     for record in records:
         if "withdrawn" in record:
             continue
-        rows.append(_row(record))
+        row = _row(record)
+        rows.append(row)
         if record.get("together"):
-            rows.append(_together_row(record, record["together"], rows[-1]))
+            rows.append(_together_row(record, record["together"], row))
+        rows += [_other_rule_row(rule, found, row) for rule, found in record.get("other_rules", {}).items()]
     datasets = {name: i for i, name in enumerate([*RECIPES, *DATASETS])}
-    rows = [{"published": False, "baseline": False, "trial": False, "seen": ""} | row for row in rows]
+    usual = {"published": False, "baseline": False, "trial": False, "together": False, "seen": "", "recipe": ""}
+    rows = [usual | row for row in rows]
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
         known = datasets.get(row["dataset"], len(datasets))
@@ -107,7 +109,7 @@ def heading(dataset: str, baselines: Sequence[dict[str, Any]]) -> str:
 
 
 def _baseline_row(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    special = "" if row["seen"] == "exclude" else ", seen items kept"
+    special = "" if row["seen"] == "exclude" else f", {RULES[row['seen']]}"
     return {
         "dataset": record["dataset"],
         "baseline": True,
@@ -115,6 +117,7 @@ def _baseline_row(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]
         "seen": row["seen"],
         **{name: row["test"][name] for name in METRICS},
         **_ends(row),
+        **_apart([row]),
         "source": record["repeat"],
     }
 
@@ -123,6 +126,13 @@ def _ends(record: dict[str, Any]) -> dict[str, float]:
     """``NDCG@10_low`` and the like, of what has intervals."""
     found = record.get("interval", {})
     return {f"{name}_{end}": value for name, ends in found.items() for end, value in zip(("low", "high"), ends)}
+
+
+def _apart(judged: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """HR@10 of new targets and of repeats, means over what was judged; nothing where targets are of one kind."""
+    if not all(one.get("apart") for one in judged):
+        return {}
+    return {f"HR@10_{who}": fmean(one["apart"][who]["HR@10"] for one in judged) for who in ("new", "repeats")}
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
@@ -137,11 +147,14 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         **{name: mean[name] for name in METRICS if name in mean},
         **{f"{name}_sd": record["sd"][name] for name in METRICS if name in record["sd"]},
         **_ends(record),
+        **_apart(seeds),
+        "recipe": record["recipe"],
         "validation": mean["validation NDCG@10"],
         "seeds": len(seeds),
         "best_epoch": sum(seed["best_epoch"] for seed in seeds) / len(seeds),
         "epochs": sum(seed["epoch"] for seed in seeds) / len(seeds),
         "seconds": mean["seconds"],
+        "cpu_seconds": _cpu_seconds(record),
         "peak_memory": _largest(seeds, "peak"),
         "loss_workspace": _largest(seeds, "loss_workspace"),
         "source": record["repeat"],
@@ -155,9 +168,30 @@ def _together_row(record: dict[str, Any], together: dict[str, Any], row: dict[st
     return {name: value for name, value in row.items() if "@" not in name} | {
         "model": f"{row['model']}, {n} runs added up",
         **{name: tested[name] for name in METRICS if name in tested},
+        "together": True,
         "validation": together["validation"]["NDCG@10"],
         "seconds": n * row["seconds"],
+        "cpu_seconds": n * row["cpu_seconds"],
     }
+
+
+def _other_rule_row(rule: str, found: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a record's models judged by another rule about seen items than they were chosen by."""
+    seeds = found["seeds"]
+    return {name: value for name, value in row.items() if "@" not in name and name != "validation"} | {
+        "model": f"{row['model']}, {RULES[rule]}",
+        "seen": rule,
+        **{name: fmean(seed["test"][name] for seed in seeds) for name in METRICS},
+        **_ends(found),
+        **_apart(seeds),
+    }
+
+
+def _cpu_seconds(record: dict[str, Any]) -> float:
+    """The mean over seeds; NaN where it was not counted, or counts one of several threads only."""
+    counted = [seed.get("cpu_seconds") for seed in record["seeds"]]
+    known = record["environment"]["threads"] == 1 and None not in counted
+    return fmean(counted) if known else float("nan")
 
 
 def _largest(seeds: list[dict[str, Any]], part: str) -> float:
@@ -168,8 +202,9 @@ def _largest(seeds: list[dict[str, Any]], part: str) -> float:
 def for_readers(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`results_table` as text with units, rounded; what is not known is empty.
 
-    In brackets stands the 95 % interval over users and seeds; ± is the standard deviation over seeds, where there is no
-    interval.
+    ``minutes`` are those that went by, and in brackets those of the processor where they were counted, which other work
+    on the machine does not change. In brackets behind a metric stands the 95 % interval over users and seeds; ± is the
+    standard deviation over seeds, where there is no interval.
     """
 
     def known(value: float, form: str) -> str:
@@ -179,15 +214,19 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
         ends = "" if pd.isna(row[f"{name}_low"]) else f" [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
         return known(row[name], "{:.4f}") + (ends or known(row[f"{name}_sd"], " ± {:.4f}"))
 
+    some_repeat = table["HR@10_new"].notna().any()
+
     def row_of(row: dict[str, Any]) -> dict[str, str]:
         sizes = {name.replace("_", " "): row[name] for name in ("peak_memory", "loss_workspace")}
         best = known(row["best_epoch"], " ({:.0f})")
+        apart = {f"HR@10, {who}": known(row[f"HR@10_{who}"], "{:.4f}") for who in ("new", "repeats")}
         return {
             "model": row["model"] + (", published" if row["published"] else "") + known(row["note"] or None, " ({})"),
             **{name: mean(row, name) for name in METRICS},
+            **(apart if some_repeat else {}),
             "seeds": known(row["seeds"], "{:.0f}"),
             "epochs (best)": known(row["epochs"], "{:.0f}") + best,
-            "minutes": known(row["seconds"] / 60, "{:.1f}"),
+            "minutes": known(row["seconds"] / 60, "{:.1f}") + known(row["cpu_seconds"] / 60, " (CPU {:.1f})"),
             **{name: "" if pd.isna(size) else format_bytes(size) for name, size in sizes.items()},
         }
 
@@ -196,66 +235,9 @@ def for_readers(table: pd.DataFrame) -> pd.DataFrame:
 
 def for_trials(table: pd.DataFrame) -> pd.DataFrame:
     """Trials and the recipes they change, the best on validation first: that is what one may choose by."""
-    ours = table[table["loss"].notna()].sort_values("validation", ascending=False, kind="stable")
+    ours = table[table["loss"].notna() & table["validation"].notna()].sort_values(
+        "validation", ascending=False, kind="stable"
+    )
     shown = for_readers(ours)
     shown.insert(1, "validation NDCG@10", [f"{value:.4f}" for value in ours["validation"]])
     return shown.drop(columns=["peak memory", "loss workspace"])
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table of text in Markdown; all columns but the first are numbers."""
-    rows = [table.columns, ["---"] + ["--:"] * (len(table.columns) - 1), *table.to_numpy()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def results_markdown(records: list[dict[str, Any]], baselines: Sequence[dict[str, Any]] = ()) -> str:
-    """A table a data set, published rows first, then baselines, and what was tried besides."""
-    table = results_table(records, baselines)
-    parts = []
-    for name, rows in table.groupby("dataset", sort=False):
-        if rows["published"].all():
-            continue  # nothing of ours to show beside it
-        parts += [f"**{heading(name, baselines)}**", markdown(for_readers(rows[~rows["trial"]]))]
-        if rows["trial"].any():
-            title = f"{DATASETS[name].title}: what was tried, best validation first; without ± it is one seed"
-            parts += [f"<details><summary>{title}</summary>", markdown(for_trials(rows)), "</details>"]
-    parts += withdrawn(records)
-    return "\n\n".join(parts) or "Nothing has been recorded yet."
-
-
-def with_results(text: str, results: str) -> str:
-    """``text`` with ``results`` between its marks.
-
-    Raises:
-        ValueError: there are no marks.
-    """
-    if not _MARKS.search(text):
-        raise ValueError("there is no place for results: put <!-- results --> and <!-- end of results --> on two lines")
-    return _MARKS.sub(lambda found: f"{found[1]}{results}\n{found[2]}", text)
-
-
-def updated(path: Path, records: list[dict[str, Any]], baselines: Sequence[dict[str, Any]] = ()) -> str:
-    """What a Markdown file or a notebook should contain, given the records.
-
-    Raises:
-        ValueError: it has no marks.
-    """
-    results, text = results_markdown(records, baselines), path.read_text(encoding="utf-8")
-    if path.suffix != ".ipynb":
-        return with_results(text, results)
-    notebook = json.loads(text)
-    cells = [cell for cell in notebook["cells"] if _MARKS.search("".join(cell["source"]))]
-    if not cells:
-        with_results("", results)  # says what is missing
-    for cell in cells:
-        cell["source"] = with_results("".join(cell["source"]), results).splitlines(keepends=True)
-    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
-def update_file(path: Path, records: list[dict[str, Any]], baselines: Sequence[dict[str, Any]] = ()) -> bool:
-    """Write :func:`updated` to ``path``. Whether anything was different."""
-    new = updated(path, records, baselines)
-    if new == path.read_text(encoding="utf-8"):
-        return False
-    write_text(path, new)
-    return True

@@ -81,6 +81,7 @@ class Checkpoint:
             raise ValueError(
                 f"{path} is no checkpoint of a run (in its metadata: {error!r}): use one that a run of this lab wrote"
             ) from error
+        counters.setdefault("cpu_seconds", None)  # of a run from before it was counted
         # Averages of bfloat16 weights were in bfloat16 once.
         tensors |= {name: tensor.float() for name, tensor in tensors.items() if name.startswith("average.")}
         settings, config = config, TrainingConfig.read(config, f"the configuration in {path}")
@@ -181,9 +182,12 @@ def check_counters(
     check("step", done, done, f" after {counters['epoch']} epochs of {n_per_epoch} steps")
     check("best_epoch", 0, counters["epoch"])
     check("evaluations_since_best", 0, math.inf)
-    seconds, metrics, changed = (counters[name] for name in ("seconds", "best_metrics", "changed"))
-    if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
-        raise ValueError(f"{path} has seconds={seconds!r}, where a time can be: it cannot be continued")
+    for name in ("seconds", "cpu_seconds"):
+        seconds = counters[name]
+        unknown = seconds is None and name == "cpu_seconds"
+        if not (unknown or (isinstance(seconds, int | float) and 0 <= seconds < math.inf)):
+            raise ValueError(f"{path} has {name}={seconds!r}, where a time can be: it cannot be continued")
+    metrics, changed = counters["best_metrics"], counters["changed"]
     numbers = isinstance(metrics, dict) and all(isinstance(value, int | float) for value in metrics.values())
     if not numbers or bool(metrics) != (counters["best_epoch"] > 0):
         raise ValueError(
@@ -195,5 +199,6 @@ def check_counters(
 
 #: Attributes of a trainer that say how far it is.
 COUNTERS = (
-    "step", "epoch", "batch_in_epoch", "best_epoch", "best_metrics", "evaluations_since_best", "seconds", "changed",
+    "step", "epoch", "batch_in_epoch", "best_epoch", "best_metrics", "evaluations_since_best", "seconds", "cpu_seconds",
+    "changed",
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 import torch
 
+from sce_lab.encoders import ENCODERS
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.metrics import check_seen
 from sce_lab.training.device import AUTO, choose_device
@@ -29,6 +30,7 @@ class TrainingConfig:
     Args:
         loss: a name in :data:`sce_lab.losses.LOSSES`.
         loss_settings: keyword arguments of that loss's module.
+        encoder: a name in :data:`sce_lab.encoders.ENCODERS`: SASRec, or as the paper's authors run it.
         hidden_size, n_blocks, n_heads, dropout, low_pass, max_length: see :class:`sce_lab.model.SASRec`.
         item_dropout: probability that an item is left out of a training sequence, drawn anew each epoch.
         batch_size: sequences (users) a step.
@@ -56,6 +58,7 @@ class TrainingConfig:
 
     loss: str = "sce"
     loss_settings: dict[str, Any] = field(default_factory=dict)
+    encoder: str = "sasrec"
     hidden_size: int = 64
     n_blocks: int = 2
     n_heads: int = 1
@@ -88,6 +91,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be {_WORDS.get(kind, kind)}, got {value!r}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}")
         check_seen(self.seen)
         for name, (lowest, highest) in _WHOLE.items():
             value = getattr(self, name)

@@ -54,7 +54,9 @@ class Evaluated:
 @dataclass(frozen=True)
 class Finished:
     """The last event. ``validation`` and ``test`` are metrics of the best epoch, and ``ranking`` is where each test
-    target came out; ``test`` is empty and ``ranking`` None if the test was not looked at, as after a stop."""
+    target came out; ``test`` is empty and ``ranking`` None if the test was not looked at, as after a stop. ``seconds``
+    went by; ``cpu_seconds`` the training thread computed: less where it shared the machine, and where it has several
+    threads only its own part. None: the run began before that was counted."""
 
     reason: str
     step: int
@@ -64,6 +66,7 @@ class Finished:
     test: dict[str, float]
     seconds: float
     ranking: Ranking | None = field(default=None, repr=False, compare=False)
+    cpu_seconds: float | None = None
 
 
 Event = Started | StepDone | Changed | Evaluated | Finished

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch
+from sce_lab.encoders import ENCODERS
 from sce_lab.losses import LossModule, make_loss
 from sce_lab.model import SASRec
 from sce_lab.optimizers import RowSparseAdam, add_rows
@@ -168,8 +169,9 @@ def make_model(config: TrainingConfig, catalog_size: int, generator: torch.Gener
         generator: of the initial weights and of dropout, on the device of ``config``; default: torch's global one.
     """
     size = (config.hidden_size, config.n_blocks, config.n_heads)
+    size += (config.dropout, config.low_pass)
     with torch.device(config.device):
-        model = SASRec(catalog_size, config.max_length, *size, config.dropout, config.low_pass, generator)
+        model = ENCODERS[config.encoder](catalog_size, config.max_length, *size, generator=generator)
     for p in model.parameters():
         p.data = p.data.to(getattr(torch, config.dtype))  # Module.to does not go with tensors without content
     return model

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -87,6 +88,8 @@ class Trainer:
         self.step = self.epoch = self.batch_in_epoch = 0
         self.best_epoch, self.best_metrics, self.evaluations_since_best = 0, {}, 0
         self.seconds = 0.0
+        #: of the training thread; None in a run that began before it was counted
+        self.cpu_seconds: float | None = 0.0
         check_device(config.device)
         self.generator = torch.Generator(config.device)
         self._seed()
@@ -189,7 +192,7 @@ class Trainer:
         ranking = self.rank_test() if wanted and self.best_epoch > 0 else None
         test = ranking_metrics(ranking, self.split.catalog_size) if ranking else {}
         counters = self.step, self.epoch, self.best_epoch
-        yield Finished(reason, *counters, self.best_metrics, test, self.seconds, ranking)
+        yield Finished(reason, *counters, self.best_metrics, test, self.seconds, ranking, self.cpu_seconds)
 
     @property
     def _n_per_epoch(self) -> int:
@@ -202,20 +205,30 @@ class Trainer:
             return "patience"
         return None
 
+    @contextmanager
+    def _clocks(self) -> Iterator[Callable[[], float]]:
+        """Add what runs inside to the run's two clocks; gives its seconds by the first one."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        taken = lambda: time.perf_counter() - wall  # noqa: E731
+        yield taken
+        self.seconds += taken()
+        if self.cpu_seconds is not None:
+            self.cpu_seconds += time.thread_time() - cpu
+
     def _ready(self, batch: Batch) -> Callable[[], Batch]:
         return batch.ready_for(self.config.device, self.config.max_length)
 
     def _train_on(self, batch: Batch) -> None:
-        self.model.train()
-        start, watch = time.perf_counter(), Stopwatch(self.config.device)
-        self._seed(self.step)
-        result = self._step(self.model, self.loss, self.optimizer, batch, watch)
-        loss = Late(result.loss)
-        self._update_average()
-        self.step += 1
-        self.batch_in_epoch += 1
-        self._under_way.append(_UnderWay(self.step, self.epoch, loss, batch.n_positions, watch, result))
-        self.seconds += time.perf_counter() - start
+        with self._clocks():
+            watch = Stopwatch(self.config.device)
+            self.model.train()
+            self._seed(self.step)
+            result = self._step(self.model, self.loss, self.optimizer, batch, watch)
+            loss = Late(result.loss)
+            self._update_average()
+            self.step += 1
+            self.batch_in_epoch += 1
+            self._under_way.append(_UnderWay(self.step, self.epoch, loss, batch.n_positions, watch, result))
 
     def _steps_done(self, wait: bool = True) -> Iterator[StepDone]:
         """Steps whose loss has come; with ``wait`` all that are under way.
@@ -224,32 +237,30 @@ class Trainer:
             FloatingPointError: a loss is no number.
         """
         while self._under_way and (wait or len(self._under_way) > UNDER_WAY or self._under_way[0].loss.there):
-            start, done = time.perf_counter(), self._under_way.popleft()
-            value = done.loss.read()
+            with self._clocks():
+                done = self._under_way.popleft()
+                value = done.loss.read()
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"the loss became {value} at step {done.step}: "
                     f"try a learning_rate below {self.config.learning_rate}"
                 )
-            self.seconds += time.perf_counter() - start
             memory, statistics = done.result.memory, done.result.statistics
             yield StepDone(done.step, done.epoch, value, done.n_positions, done.watch.seconds, memory, statistics)
 
     def _evaluated(self) -> Evaluated:
-        start = time.perf_counter()
-        weights = self.average or self.model.state_dict()
-        if self.average:
-            metrics = ranking_metrics(self._rank(self.average, self.split.validation), self.split.catalog_size)
-        else:  # no weights to put back: no copy of them
-            metrics = evaluate(self.model, self.split.validation, seen=self.config.seen)
-        is_best = metrics[CRITERION] > self.best_metrics.get(CRITERION, -1.0)
-        if is_best:
-            self.best_epoch, self.best_metrics = self.epoch, metrics
-            self.best_state = _copy_of(weights, self.model.item_embedding.dtype)
-        self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
-        seconds = time.perf_counter() - start
-        self.seconds += seconds
-        return Evaluated(self.step, self.epoch, metrics, is_best, seconds)
+        with self._clocks() as seconds:
+            weights = self.average or self.model.state_dict()
+            if self.average:
+                metrics = ranking_metrics(self._rank(self.average, self.split.validation), self.split.catalog_size)
+            else:  # no weights to put back: no copy of them
+                metrics = evaluate(self.model, self.split.validation, seen=self.config.seen)
+            is_best = metrics[CRITERION] > self.best_metrics.get(CRITERION, -1.0)
+            if is_best:
+                self.best_epoch, self.best_metrics = self.epoch, metrics
+                self.best_state = _copy_of(weights, self.model.item_embedding.dtype)
+            self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
+        return Evaluated(self.step, self.epoch, metrics, is_best, seconds())
 
     def best_model(self) -> SASRec:
         """A model with the weights of the best validation epoch."""

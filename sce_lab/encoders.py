@@ -1,0 +1,84 @@
+"""The encoders by name, and what the SCE paper's authors do otherwise inside theirs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sce_lab.model import Block, SASRec
+
+
+class PublishedBlock(Block):
+    """A block whose attention also looks at left padding, as the published one does.
+
+    There a history of ``length`` items stands behind ``max_length - length`` rows of padding, each of them zero. Only
+    the causal mask is applied, so every position attends to all of them: ``max_length - length`` times the same key,
+    the bias ``b_k``, with the same value, ``b_v``. Here they are one key with the weight of all:
+
+        exp(q . b_k / sqrt(D) + log(max_length - length))
+
+    so nothing is padded. With dropout each row of padding keeps its own coin.
+    """
+
+    def __init__(self, max_length: int, *args: Any) -> None:
+        """``max_length`` is that of the padded histories; the rest as in :class:`Block`."""
+        super().__init__(*args)
+        self.max_length = max_length
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
+        """Causal attention inside each sequence and to its padding; all ``(N, D)``."""
+        padding = [t.view(self.n_heads, 1, -1) for t in self.key_value.bias.chunk(2)]  # (n_heads, 1, D / heads)
+        sizes = [n * length for n, length in runs]
+        outputs = []
+        for (n, length), *qkv in zip(runs, q.split(sizes), k.split(sizes), v.split(sizes)):
+            q_, k_, v_ = (t.view(n, length, self.n_heads, -1).transpose(1, 2) for t in qkv)
+            q_ = q_ * q_.shape[-1] ** -0.5
+            later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+            scores = (q_ @ k_.mT).masked_fill(later, -torch.inf)  # (n, n_heads, length, length)
+            n_pad = self.max_length - length
+            before = q_ @ padding[0].mT + (math.log(n_pad) if n_pad else -math.inf)  # (n, n_heads, length, 1)
+            weights, of_padding = torch.cat([scores, before], -1).softmax(-1).split([length, 1], -1)
+            if n_pad:
+                coins = self.drop(torch.ones(*of_padding.shape[:-1], n_pad, device=q.device, dtype=q.dtype))
+                of_padding = of_padding * coins.mean(-1, keepdim=True)
+            out = self.drop(weights) @ v_ + of_padding * padding[1]
+            outputs.append(out.transpose(1, 2).reshape(n * length, -1))
+        return torch.cat(outputs)
+
+
+class PublishedSASRec(SASRec):
+    """SASRec as the authors of the SCE paper run it, for the question what that makes of the scores.
+
+    Attention looks at left padding (:class:`PublishedBlock`), so ``max_length`` counts even if no history is so long.
+    Initial weights are uniform in place of normal (Xavier in both), those of query, key and value as of one matrix
+    ``(3 D, D)``; biases of the attention begin at zero. The phantom item there, a class that is no item, is left out.
+
+    Source: github.com/AIRI-Institute/Scalable-SASRec, ``model.py`` at cc08f3e082b6cd52951f2038a842c65e85ef8ddd.
+    """
+
+    takes_padding = False  # the layout of a GPU has its padding elsewhere
+
+    def __init__(
+        self, catalog_size: int, max_length: int, *args: Any, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(catalog_size, max_length, *args, generator=generator)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter, generator=generator)
+        for block in self.blocks:
+            bound = math.sqrt(6 / (4 * block.query.in_features))
+            for layer in (block.query, block.key_value):
+                nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            for layer in (block.query, block.key_value, block.output):
+                nn.init.zeros_(layer.bias)
+
+    def make_block(self, hidden_size: int, n_heads: int, low_pass: float) -> Block:
+        """A block that looks at padding."""
+        return PublishedBlock(len(self.position_embedding), hidden_size, n_heads, self.drop, low_pass)
+
+
+ENCODERS: dict[str, type[SASRec]] = {"sasrec": SASRec, "sasrec_published": PublishedSASRec}
+"""Encoders by the name that a configuration has for them."""

@@ -1,0 +1,143 @@
+"""Results as Markdown, and the files that show them.
+
+A file holds them between two marks. The first says how much: ``<!-- results -->``, all of them, or
+``<!-- results at a glance -->``, what is read in a minute. :func:`update_file` writes what belongs there, and a test
+fails when something else stands there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.data import DATASETS
+from sce_lab.reproduce.baselines import read_baselines
+from sce_lab.reproduce.findings import findings
+from sce_lab.reproduce.records import read_records
+from sce_lab.reproduce.report import for_readers, for_trials, heading, results_table, withdrawn
+from sce_lab.reproduce.search import read_searches
+from sce_lab.runs import write_text
+
+NOTHING = "Nothing has been recorded yet."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was recorded: of recipes, of what needs no training, and of searches; and where it lies."""
+
+    records: list[dict[str, Any]]
+    baselines: list[dict[str, Any]] = field(default_factory=list)
+    searches: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
+
+    @classmethod
+    def read(cls, folder: Path | None = None) -> Evidence:
+        """What lies in a folder of records, by default that of the repository."""
+        return cls(read_records(folder), read_baselines(folder), read_searches(folder), folder)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """See :func:`sce_lab.reproduce.results_table`."""
+        return results_table(self.records, self.baselines)
+
+    def findings(self, dataset: str) -> list[str]:
+        """See :func:`sce_lab.reproduce.findings`."""
+        return findings(dataset, self.table, self.records, self.searches, self.folder)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text in Markdown; all columns but the first are numbers."""
+    rows = [table.columns, ["---"] + ["--:"] * (len(table.columns) - 1), *table.to_numpy()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def results_markdown(evidence: Evidence) -> str:
+    """For each data set a table, published rows first, then baselines; what it says; and what was tried besides."""
+    parts = []
+    for name, rows in evidence.table.groupby("dataset", sort=False):
+        if rows["published"].all():
+            continue  # nothing of ours to show beside it
+        parts += [f"**{heading(name, evidence.baselines)}**", markdown(for_readers(rows[~rows["trial"]]))]
+        if said := evidence.findings(name):
+            parts.append("\n".join(f"- {sentence}" for sentence in said))
+        if rows["trial"].any():
+            title = f"{DATASETS[name].title}: what was tried, best validation first; without ± it is one seed"
+            parts += [f"<details><summary>{title}</summary>", markdown(for_trials(rows)), "</details>"]
+    parts += withdrawn(evidence.records)
+    return "\n\n".join(parts) or NOTHING
+
+
+def glance_markdown(evidence: Evidence) -> str:
+    """The first data set that has a trained model: the paper's row and the best published one, baselines, and for each
+    loss its row after the common search, or else its best on validation; and the best of all on validation."""
+    table = evidence.table
+    trained = table[table["loss"].notna() & ~table["trial"]]
+    if trained.empty:
+        return NOTHING
+    dataset = trained["dataset"].iloc[0]
+    rows = table[(table["dataset"] == dataset) & ~table["trial"] & ~table["together"]]
+    published = rows[rows["published"]]
+    tested = rows["loss"].notna() & rows["validation"].notna() & rows["NDCG@10"].notna()
+    ours = rows[tested].sort_values("validation", ascending=False)
+    picked = [*published.index[:1], *published["NDCG@10"].nlargest(1).index, *rows[rows["baseline"]].index]
+    picked += ours.index[:1].tolist()
+    for _, same in ours.groupby(ours["loss"].replace("cce", "ce"), sort=False):  # one loss, computed in two ways
+        searched = same[same["recipe"].str.endswith("-searched")]
+        picked += (searched if len(searched) else same).index[:1].tolist()
+    shown = for_readers(rows.loc[list(dict.fromkeys(picked))])
+    columns = ["model", "HR@10", "NDCG@10", "seeds", "minutes", "loss workspace"]
+    parts = [f"**{heading(dataset, evidence.baselines)}**", markdown(shown[columns])]
+    if said := evidence.findings(dataset):
+        parts.append("\n".join(f"- {sentence}" for sentence in said))
+    return "\n\n".join(parts)
+
+
+_KINDS: dict[str, Callable[[Evidence], str]] = {"results": results_markdown, "results at a glance": glance_markdown}
+_MARKS = re.compile(r"(<!-- (results(?: at a glance)?) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
+
+
+def with_results(text: str, evidence: Evidence) -> str:
+    """``text`` with results between its marks.
+
+    Raises:
+        ValueError: there are no marks.
+    """
+    if not _MARKS.search(text):
+        raise ValueError(
+            "there is no place for results: put <!-- results --> (or <!-- results at a glance -->) and "
+            "<!-- end of results --> on two lines"
+        )
+    return _MARKS.sub(lambda found: f"{found[1]}{_KINDS[found[2]](evidence)}\n{found[3]}", text)
+
+
+def updated(path: Path, evidence: Evidence) -> str:
+    """What a Markdown file or a notebook should contain, given what was recorded.
+
+    Raises:
+        ValueError: it has no marks.
+    """
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return with_results(text, evidence)
+    notebook = json.loads(text)
+    cells = [cell for cell in notebook["cells"] if _MARKS.search("".join(cell["source"]))]
+    if not cells:
+        with_results("", evidence)  # says what is missing
+    for cell in cells:
+        cell["source"] = with_results("".join(cell["source"]), evidence).splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def update_file(path: Path, evidence: Evidence) -> bool:
+    """Write :func:`updated` to ``path``. Whether anything was different."""
+    new = updated(path, evidence)
+    if new == path.read_text(encoding="utf-8"):
+        return False
+    write_text(path, new)
+    return True

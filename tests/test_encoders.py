@@ -1,0 +1,92 @@
+"""The published encoder: what its packed attention gives is what padding and torch's own attention give."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sce_lab.encoders import ENCODERS, PublishedSASRec
+from sce_lab.training import TrainingConfig, make_model
+from tests.test_model import packed_of
+
+LISTS = [[3, 1, 4], [1, 5], [9, 2, 6], [5], [1, 2, 3, 4, 5, 6]]
+
+
+def published(max_length=6, dropout=0.3, n_heads=2):
+    torch.manual_seed(0)
+    return PublishedSASRec(10, max_length, 8, 2, n_heads, dropout)
+
+
+def padded_forward(model, items):
+    """The published forward pass: left padding, zero rows, torch's attention with a causal mask and no other."""
+    length, width = len(model.position_embedding), model.item_embedding.shape[1]
+    real = torch.zeros(length, 1, dtype=torch.float64)
+    real[-len(items) :] = 1
+    x = torch.zeros(length, width, dtype=torch.float64)
+    x[-len(items) :] = model.item_embedding[items] * math.sqrt(width)
+    x = (x + model.position_embedding) * real
+    causal = torch.ones(length, length, dtype=torch.bool).triu(1)
+    for block in model.blocks:
+        attention = nn.MultiheadAttention(width, block.n_heads).double()
+        attention.in_proj_weight.data = torch.cat([block.query.weight, block.key_value.weight])
+        attention.in_proj_bias.data = torch.cat([block.query.bias, block.key_value.bias])
+        attention.out_proj.weight.data, attention.out_proj.bias.data = block.output.weight, block.output.bias
+        q = block.attention_norm(x)
+        x = q + attention(q, x, x, attn_mask=causal)[0]
+        x = block.feed_forward_norm(x)
+        x = (x + block.outer(F.relu(block.inner(x)))) * real
+    return model.norm(x)[-len(items) :]
+
+
+@pytest.mark.parametrize("max_length", [6, 40])
+@pytest.mark.parametrize("n_heads", [1, 2])
+@torch.no_grad()
+def test_attending_to_one_key_with_the_weight_of_all_is_attending_to_padding(max_length, n_heads):
+    model = published(max_length, n_heads=n_heads).eval().double()
+    for parameter in model.parameters():  # biases that have been trained: at first they are zero
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter)
+    expected = torch.cat([padded_forward(model, items) for items in sorted(LISTS, key=len)])
+    torch.testing.assert_close(model(packed_of(LISTS, max_length)), expected)
+
+
+def test_each_row_of_padding_keeps_its_own_coin():
+    """In the mean over draws dropout changes nothing, and the more padding there is, the less it moves the sum."""
+    for max_length in (3, 100):
+        block = published(max_length, dropout=0.5, n_heads=1).blocks[0].train().double()
+        nn.init.zeros_(block.key_value.weight)
+        nn.init.ones_(block.key_value.bias)
+        v = torch.zeros(1, 8, dtype=torch.float64)  # the only item says nothing: what is left is padding
+        q = torch.zeros(1, 8, dtype=torch.float64)
+        drawn = torch.stack([block.attend(q, v, v, ((1, 1),))[0, 0] for _ in range(2000)])
+        share = (max_length - 1) / max_length
+        assert drawn.mean().item() == pytest.approx(share, abs=0.06)
+        assert drawn.std().item() == pytest.approx(share * (max_length - 1) ** -0.5, rel=0.1)
+
+
+def test_initial_weights_are_those_of_the_published_code():
+    model = PublishedSASRec(5000, 200, 64, generator=torch.Generator().manual_seed(0))
+    block = model.blocks[0]
+    for weight, fan in (
+        (model.item_embedding, 5064),
+        (model.position_embedding, 264),
+        (block.query.weight, 256),
+        (block.key_value.weight, 256),
+        (block.output.weight, 128),
+        (block.inner.weight, 128),
+    ):
+        bound = math.sqrt(6 / fan)
+        assert 0.99 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    for layer in (block.query, block.key_value, block.output):
+        assert not layer.bias.any()
+    assert 0 < block.inner.bias.abs().max() <= 1 / 8
+
+
+def test_a_configuration_names_its_encoder():
+    for name, kind in ENCODERS.items():
+        assert type(make_model(TrainingConfig(encoder=name, hidden_size=8), 20)) is kind
+    with pytest.raises(ValueError, match="encoder must be one of sasrec, sasrec_published, got 'gru'"):
+        TrainingConfig(encoder="gru")
