@@ -15,7 +15,8 @@ S = TypeVar("S")
 
 def pinned(tensor: Tensor, device: torch.device | str) -> Tensor:
     """``tensor`` where CUDA can fetch it by itself, if that is the ``device``."""
-    return tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+    fetched = torch.device(device).type == "cuda" and tensor.device.type == "cpu"
+    return tensor.pin_memory() if fetched else tensor
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -99,6 +99,7 @@ def test_a_batch_for_another_device_than_a_cpu_is_padded_and_whole(batch):
     assert sent.inputs.padding.width == 8
     assert sent.inputs.padding.slots.shape == sent.targets.shape == batch.targets.shape
     assert sent.inputs.items.device.type == "meta"
+    assert sent.to("meta") is sent
     assert batch.to("cpu").inputs.padding is None
 
 

@@ -102,6 +102,8 @@ class Batch:
                 self.inputs, items=self.inputs.items.to(device), positions=self.inputs.positions.to(device)
             )
             return lambda: Batch(inputs, self.targets.to(device))
+        if self.inputs.padding and self.targets.device.type == torch.device(device).type:
+            return lambda: self
         inputs = self.inputs.padded(width)
         parts = inputs.items, inputs.positions, self.targets, inputs.padding.slots
         together = pinned(torch.stack([part.long() for part in parts]), device)  # one copy for all
