@@ -23,7 +23,7 @@ from sce_lab.widgets.playground.hidden import checked, line, taken_apart
 from sce_lab.widgets.playground.kept import keep, kept
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.session import Session
-from sce_lab.widgets.playground.settings import Settings, read_line
+from sce_lab.widgets.playground.settings import Settings, read_line, usual_here
 from sce_lab.widgets.playground.status import data_title, sentence
 from sce_lab.widgets.playground.view import View
 
@@ -57,7 +57,7 @@ class Playground:
     def __init__(self, state: str | Mapping[str, Any] = "", *, hide: str | Iterable[str] = (), **settings: Any) -> None:
         state, hidden = taken_apart(state)
         self.hidden = checked(hide) if hidden is None else hidden
-        asked = read_line(state or {}, Settings(**settings))
+        asked = read_line(state or {}, Settings(**(usual_here() | settings)))
         left = None if state or settings else kept()
         stop_all()
         # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.

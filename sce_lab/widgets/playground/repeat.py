@@ -26,6 +26,7 @@ def python_call(settings: Settings, loss: str) -> str:
         if getattr(config, name) != getattr(_DEFAULTS, name):
             given[name] = getattr(config, name)
     given |= {"max_epochs": config.max_epochs, "seed": config.seed}
+    given |= {"device": config.device} if config.device != _DEFAULTS.device else {}
     source, catalog_size = _source(settings)
     data = f"catalog_size={catalog_size}, seed={WORLD_SEED}" if catalog_size is not None else ""
     arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
@@ -56,7 +57,7 @@ def command(settings: Settings, loss: str) -> str:
     if loss == "sce":
         sizes = ("n_buckets", "bucket_size_x", "bucket_size_y")
         options |= {name.replace("_", "-"): getattr(settings, name) for name in sizes}
-    options["seed"] = config.seed
+    options |= {"seed": config.seed, "device": config.device}
     words = ["sce-lab", "train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
     if loss == "sce" and settings.mix_x:
         words.append("--mix")
