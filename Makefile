@@ -8,14 +8,15 @@ LAB_ARGS ?=
 PYTEST_ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: help lab test test-slow setup setup-test clean
+.PHONY: help lab test test-slow site setup setup-test clean
 
 help:
 	@printf '%s\n' \
 	  'make lab      set up what is missing and open JupyterLab on $(NOTEBOOK)' \
 	  'make test     set up what is missing, then run ruff and every test' \
 	  'make test-slow  the tests that take minutes, which make test leaves out' \
-	  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
+	  'make site     set up what is missing, run the notebooks and make static pages of them in build/site' \
+  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
 	  'make clean    remove .venv and all else that can be made again; runs/ stays' \
 	  '' \
 	  'Settings, as in: make lab PYTHON=python3.12' \
@@ -51,6 +52,10 @@ test: setup-test
 
 test-slow: setup-test
 	.venv/bin/python -m pytest -m slow --numprocesses=logical --maxprocesses=4 $(PYTEST_ARGS)
+
+site: setup-test
+	@echo 'Running the notebooks in their fast profiles: some minutes, and none for those that have not changed.'
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m website
 
 setup:
 	@sh -c "$$SETUP"

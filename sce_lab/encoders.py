@@ -59,6 +59,8 @@ class PublishedSASRec(SASRec):
     Source: github.com/AIRI-Institute/Scalable-SASRec, ``model.py`` at cc08f3e082b6cd52951f2038a842c65e85ef8ddd.
     """
 
+    takes_padding = False  # the layout of a GPU has its padding elsewhere
+
     def __init__(
         self, catalog_size: int, max_length: int, *args: Any, generator: torch.Generator | None = None
     ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sce_lab.data.batches import Packed
+from sce_lab.data.batches import Packed, Padding
+from sce_lab.draws import drawing_from
 
 
 class SASRec(nn.Module):
@@ -18,7 +20,9 @@ class SASRec(nn.Module):
     ``x = LN(x)``, ``x = x + W2 relu(W1 x)``, and a last ``LN``. The score of item ``c`` at a position is the inner
     product of its output with ``E[c]``: one table of ``(catalog_size, hidden_size)`` serves as input and output.
     The table holds items only; there is no row for padding, because there is no padding (see
-    :mod:`sce_lab.data.batches`).
+    :mod:`sce_lab.data.batches`). Attention is one call a run of equal lengths; if the batch says where its positions
+    stand in a padded layout, as it does on a GPU, it is one call in all, and dropout is one operation. The values are
+    the same, but dropout draws other numbers.
 
     With ``low_pass`` above 0 a block also looks at the plain mean of all that came before:
     ``x = (1 - low_pass) * (q + Attention(q, x, x)) + low_pass * LN(x + RunningMean(x))``. The idea is BSARec's (Shin et
@@ -39,6 +43,9 @@ class SASRec(nn.Module):
     Parameters take ``4 * (C + max_length + n_blocks * (6 * D + 10) + 2) * D`` bytes in float32; with ``low_pass`` it is
     12 in place of 10.
     """
+
+    #: whether its attention can be one call on a padded layout; a subclass with another attention says no
+    takes_padding = True
 
     def __init__(
         self,
@@ -79,12 +86,19 @@ class SASRec(nn.Module):
         """
         if embedded is None:
             embedded = self.item_embedding[packed.items]
-        # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
-        x = math.sqrt(embedded.shape[-1]) * embedded + F.embedding(packed.positions, self.position_embedding)
-        x = self.drop(x)
-        for block in self.blocks:
-            x = block(x, packed.runs)
+        x = math.sqrt(embedded.shape[-1]) * embedded + self._position_rows(packed)
+        padding = packed.padding if self.takes_padding else None
+        with drawing_from(self.drop.generator if self.training and padding else None):
+            x = self.drop.of(padding)(x)
+            for block in self.blocks:
+                x = block(x, packed.runs, padding)
         return self.norm(x)
+
+    def _position_rows(self, packed: Packed) -> Tensor:
+        if packed.padding:  # two launches for the gradient of indexing, some twenty for that of F.embedding
+            return self.position_embedding.index_select(0, packed.positions)
+        # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
+        return F.embedding(packed.positions, self.position_embedding)
 
 
 class Block(nn.Module):
@@ -103,16 +117,34 @@ class Block(nn.Module):
         if low_pass:
             self.mean_norm = nn.LayerNorm(hidden_size, eps=1e-8)
 
-    def forward(self, x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
+    def forward(self, x: Tensor, runs: tuple[tuple[int, int], ...], padding: Padding | None = None) -> Tensor:
         """``x`` and the result are ``(N, D)``; ``runs`` says how the N positions divide into sequences."""
+        drop = self.drop.of(padding)
         q = self.attention_norm(x)
-        attended = q + self.output(self.attend(self.query(q), *self.key_value(x).chunk(2, dim=-1), runs))
+        query, key_value = self.query(q), self.key_value(x)
+        if padding:
+            attended = self.attend_padded(query, key_value, padding)
+        else:
+            attended = self.attend(query, *key_value.chunk(2, dim=-1), runs)
+        attended = q + self.output(attended)
         if self.low_pass:
-            mean = self.mean_norm(x + self.drop(running_mean(x, runs)))
+            mean = padded_running_mean(x, padding) if padding else running_mean(x, runs)
+            mean = self.mean_norm(x + drop(mean))
             attended = (1 - self.low_pass) * attended + self.low_pass * mean
         x = self.feed_forward_norm(attended)
-        inner = self.drop(F.relu(self.inner(x)))
-        return x + self.drop(self.outer(inner))
+        inner = drop(F.relu(self.inner(x)))
+        return x + drop(self.outer(inner))
+
+    def attend_padded(self, query: Tensor, key_value: Tensor, padding: Padding) -> Tensor:
+        """:meth:`attend` in one call, of ``query`` ``(N, D)`` and ``key_value`` ``(N, 2 D)``.
+
+        Its dropout is drawn from the global generator: see :func:`sce_lab.draws.drawing_from`.
+        """
+        rows = into_rows(torch.cat([query, key_value], dim=1), padding)  # (n_sequences, width, 3 D)
+        q, k, v = rows.unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)  # (n_sequences, heads, width, ...)
+        dropout = self.drop.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return out_of_rows(out.transpose(1, 2).flatten(2), padding)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
         """Causal attention inside each sequence, one call per run of equal lengths; all ``(N, D)``.
@@ -137,6 +169,23 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
     return scores.masked_fill_(later, -torch.inf).softmax(-1)
+
+
+def into_rows(x: Tensor, padding: Padding) -> Tensor:
+    """Packed ``x`` ``(N, D)`` in the padded layout ``(n_sequences, width, D)``; zero where nothing is."""
+    rows = x.new_zeros(padding.n_sequences * padding.width, x.shape[1]).index_copy_(0, padding.slots, x)
+    return rows.view(padding.n_sequences, padding.width, -1)
+
+
+def out_of_rows(rows: Tensor, padding: Padding) -> Tensor:
+    """What :func:`into_rows` has put into the padded layout."""
+    return rows.flatten(0, 1).index_select(0, padding.slots)
+
+
+def padded_running_mean(x: Tensor, padding: Padding) -> Tensor:
+    """:func:`running_mean` on the padded layout."""
+    counts = torch.arange(1, padding.width + 1, device=x.device, dtype=x.dtype)[:, None]
+    return out_of_rows(into_rows(x, padding).cumsum(1) / counts, padding)
 
 
 def running_mean(x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
@@ -168,6 +217,14 @@ class Dropout(nn.Dropout):
         """See :class:`SASRec` for the generator."""
         super().__init__(p)
         self.generator = generator
+
+    def of(self, padding: Padding | None) -> Callable[[Tensor], Tensor]:
+        """How a model drops out: in one operation, :meth:`fused`, on a padded layout."""
+        return self.fused if padding else self
+
+    def fused(self, x: Tensor) -> Tensor:
+        """As :meth:`forward`, by torch's own operation, which draws from the global generator."""
+        return torch.native_dropout(x, self.p, True)[0] if self.training and self.p > 0 else x
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements of ``x`` with probability ``p`` and scale the others by ``1 / (1 - p)``, in training only."""

@@ -6,6 +6,8 @@ import sys
 # Tests run beside one another: a thread that waits must not keep the core that the other one needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
 
+os.environ.setdefault("SCE_LAB_DEVICE", "cpu")  # "auto": what a test says must not depend on the machine
+
 import numpy as np
 import pytest
 import torch

@@ -160,7 +160,9 @@ def test_reproduce_records_what_came_out_and_does_not_train_twice(sce_lab, tiny_
     (path,) = (tmp_path / "records").iterdir()
     assert path.name == "synthetic-sce-reduced+dropout=0.1.json"
     record = json.loads(path.read_text())
-    assert record["repeat"] == "sce-lab reproduce synthetic --loss sce --reduced --seeds 2 --set dropout=0.1"
+    assert (
+        record["repeat"] == "sce-lab reproduce synthetic --loss sce --reduced --seeds 2 --set dropout=0.1 --device cpu"
+    )
     assert (record["config"]["max_epochs"], record["config"]["dropout"]) == (1, 0.1)
     assert "max_epochs 1 instead of 2" in record["note"]
     assert [seed["seed"] for seed in record["seeds"]] == [0, 1]

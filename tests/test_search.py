@@ -137,13 +137,13 @@ def test_the_command_searches_and_what_it_chose_is_trained_under_its_name(sce_la
     assert status == 0
     assert "sampled: 2 of 2 trials, best NDCG@10 0." in " ".join(out.split())
     (found,) = read_searches(records)
-    assert found["repeat"] == "sce-lab search synthetic --loss sampled"
+    assert found["repeat"] == "sce-lab search synthetic --loss sampled --device cpu"
     assert found["recipe"]["note"] in " ".join(out.split())
     words = ("synthetic", "--loss", "sampled-searched", "--results", str(records))
     assert sce_lab("reproduce", *words)[0] == 0
     (trained,) = read_records(records)
     assert (trained["recipe"], trained["config"]["dropout"]) == ("sampled-searched", found["chosen"]["dropout"])
-    assert trained["repeat"] == "sce-lab reproduce synthetic --loss sampled-searched"
+    assert trained["repeat"] == "sce-lab reproduce synthetic --loss sampled-searched --device cpu"
     assert [seed["seed"] for seed in trained["seeds"]] == [0] != [found["seed"]]
     assert sce_lab("open-test", *words)[0] == 0
     status, _, err = sce_lab("search", "synthetic", "--loss", "sce", "--results", str(records))

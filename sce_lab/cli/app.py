@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sce_lab.cli.fidelity import fidelity
+from sce_lab.cli.grading import grade
 from sce_lab.cli.looking import data, memory, runs
 from sce_lab.cli.output import complain
 from sce_lab.cli.paper import baselines, open_test, reproduce, results
@@ -23,7 +24,7 @@ app = typer.Typer(
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
 for _command in (
-    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data
+    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data, grade
 ):  # fmt: skip
     app.command()(_command)
 

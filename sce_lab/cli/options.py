@@ -72,7 +72,7 @@ SeenOption = Annotated[
         "or `new` (left out; only users whose target is new are asked)."
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="`cpu`, or `cuda` on an NVIDIA GPU.")]
+DeviceOption = Annotated[str, typer.Option(help="`auto` (a GPU if one can be used), `cpu`, `cuda`, `cuda:1` or `mps`.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]
 

@@ -35,7 +35,7 @@ def reproduce(
     watch: Annotated[
         Path | None, typer.Option(help="Keep a page of live figures here; open it in a browser, it follows the run.")
     ] = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
     force: ForceOption = False,
     out: OutOption = None,
     results: Annotated[
@@ -54,7 +54,7 @@ def reproduce(
     from sce_lab.reproduce import reproduce as reproduce_recipe
 
     check_writable(watch, "--watch")
-    sce_lab.training.check_device(device)
+    device = sce_lab.training.choose_device(device)
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     recipes = [find_recipe(dataset, name, results) for name in (["quick"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
@@ -68,6 +68,7 @@ def reproduce(
             )
     source = {"source": dataset}
     split = open_data(source)
+    say(sce_lab.training.training_on(device))
     with stop_on_interrupt() as stop:
         for recipe in recipes:
             recipe = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, device=device))
@@ -125,7 +126,7 @@ def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str,
     words += ["--reduced"] if reduced else []
     words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += [f"--set {format_setting(*change)}" for change in changes.items()]
-    return " ".join(words + (["--device", device] if device != "cpu" else []))
+    return " ".join([*words, "--device", device])
 
 
 def baselines(

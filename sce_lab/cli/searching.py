@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sce_lab.cli.options import ForceOption, OutOption
+import sce_lab
+from sce_lab.cli.options import DeviceOption, ForceOption, OutOption
 from sce_lab.cli.output import say
 from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 def search(
     dataset: Annotated[str, typer.Argument(help="A data set that has a search: `amazon_beauty`.")],
     loss: Annotated[str, typer.Option(help="Which losses, separated by commas, or `all`.")] = "all",
+    device: DeviceOption = "auto",
     force: ForceOption = False,
     out: OutOption = None,
     results: Annotated[
@@ -35,20 +38,24 @@ def search(
     from sce_lab.reproduce import SEARCHES, find_search
     from sce_lab.reproduce import search as search_for
 
+    device = sce_lab.training.choose_device(device)
     names = list(SEARCHES[dataset].losses) if loss == "all" and dataset in SEARCHES else loss.split(",")
     plans = {name: find_search(dataset, name) for name in map(str.strip, names)}
     source = {"source": dataset}
     split = open_data(source)
+    say(sce_lab.training.training_on(device))
     with stop_on_interrupt() as stop:
 
         def train_run(config: TrainingConfig, folder: Path) -> None:
             say(f"to epoch {config.max_epochs} in {folder}")
+            config = dataclasses.replace(config, device=device)
             train_with_bar(config, split, source, folder, stop, when_to_test="never")
 
         for name, plan in plans.items():
             if not force:
-                check_fits(plan.trial(name, plan.grid[0], 1).config, split)
-            repeat = f"sce-lab search {dataset} --loss {name}"
+                config = plan.trial(name, plan.grid[0], 1).config
+                check_fits(dataclasses.replace(config, device=device), split)
+            repeat = f"sce-lab search {dataset} --loss {name} --device {device}"
             record = {}
             for record in search_for(plan, name, split, train_run, repeat=repeat, runs=out, results=results):
                 best = max(trial["validation NDCG@10"] for trial in record["trials"])

@@ -66,7 +66,7 @@ def compare(
     seed: SeedOption = 0,
     data_seed: DataSeedOption = None,
     seen: SeenOption = "exclude",
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
     force: ForceOption = False,
     html: Annotated[Path | None, typer.Option(help="Also write the comparison as a page of figures.")] = None,
     out: OutOption = None,
@@ -90,6 +90,7 @@ def compare(
     source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
     split = open_data(source)
     done: list[Run] = []
+    say(sce_lab.training.training_on(configs[0].device))
     with stop_on_interrupt() as stop:
         for config in configs:
             if not force:
@@ -138,7 +139,7 @@ def train(
     seed: SeedOption = 0,
     data_seed: DataSeedOption = None,
     seen: SeenOption = "exclude",
-    device: DeviceOption = "cpu",
+    device: DeviceOption = "auto",
     force: ForceOption = False,
     resume: Annotated[
         Path | None, typer.Option(help="A run folder to continue with the settings it began with.")
@@ -158,6 +159,7 @@ def train(
     split = open_data(source)
     if not force:
         check_fits(config, split)
+    say(sce_lab.training.training_on(config.device))
     folder = folder or sce_lab.runs.new_run_folder(out, loss)
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, split, source, folder, stop)

@@ -5,18 +5,35 @@ Beauty, 89 % at a length of 50). Here all positions of a batch lie behind one an
 sequences of equal length stand together. Everything that looks at one position at a time (embeddings, layer norms,
 feed-forward, the loss) runs on the packed row; attention takes each run of equal lengths as a plain ``(n, length)``
 view of it. No padding is stored, computed, or able to leak into a loss.
+
+On a GPU a call an attended length is fifty calls, and each costs the host more than the GPU. There attention alone is
+padded: a batch that goes to a device other than a CPU is told the place of each position in a padded layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sce_lab.data.sequences import Sequences
+from sce_lab.transfer import pinned
+
+
+class Padding(NamedTuple):
+    """Where packed positions stand in a padded layout of ``(n_sequences, width)``, each sequence at the left.
+
+    ``slots`` is ``(N,)``, the flat index of each position. What stands behind a sequence comes later than all of it,
+    so that causal attention needs no other mask.
+    """
+
+    slots: Tensor
+    n_sequences: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -28,11 +45,13 @@ class Packed:
         positions: ``(N,)`` rows of the position embedding. The last item of every sequence has ``max_length - 1``:
             positions count from the end, so that "the most recent item" is one embedding however long the history is.
         runs: ``(n_sequences, length)`` of each run of equal lengths; ``sum(n * length) = N``.
+        padding: if it is there, attention is one call on the padded layout, otherwise one call a run.
     """
 
     items: Tensor
     positions: Tensor
     runs: tuple[tuple[int, int], ...]
+    padding: Padding | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -45,9 +64,24 @@ class Packed:
         """``(n_sequences,)`` indices of each sequence's last position in the packed row."""
         return self.lengths.cumsum(0) - 1
 
-    def to(self, device: torch.device | str) -> Packed:
-        """The same sequences on ``device``."""
-        return Packed(self.items.to(device), self.positions.to(device), self.runs)
+    def padded(self, width: int | None = None) -> Packed:
+        """The same sequences, for attention on a padded layout; by default as wide as the longest of them."""
+        width = width or max(length for _, length in self.runs)
+        counts, lengths = np.array(self.runs).T
+        lengths = np.repeat(lengths, counts)
+        first = np.arange(len(lengths)) * width  # where a sequence begins in the padded layout
+        packed = np.cumsum(lengths) - lengths  # and in the packed row
+        slots = torch.from_numpy(np.arange(lengths.sum()) + np.repeat(first - packed, lengths))
+        return replace(self, padding=Padding(slots.to(self.items.device), len(lengths), width))
+
+    def to(self, device: torch.device | str, width: int | None = None) -> Packed:
+        """The same sequences on ``device``, :meth:`padded` unless that is a CPU; they may still be on their way."""
+        return self.ready_for(device, width)()
+
+    def ready_for(self, device: torch.device | str, width: int | None = None) -> Callable[[], Packed]:
+        """See :meth:`Batch.ready_for`."""
+        ready = Batch(self, self.items).ready_for(device, width)
+        return lambda: ready().inputs
 
 
 @dataclass(frozen=True)
@@ -62,9 +96,28 @@ class Batch:
         """N, the number of positions the loss is computed at."""
         return self.targets.numel()
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on ``device``."""
-        return Batch(self.inputs.to(device), self.targets.to(device))
+    def to(self, device: torch.device | str, width: int | None = None) -> Batch:
+        """The same batch on ``device``, :meth:`Packed.padded` unless that is a CPU; it may still be on its way."""
+        return self.ready_for(device, width)()
+
+    def ready_for(self, device: torch.device | str, width: int | None = None) -> Callable[[], Batch]:
+        """What the host can do of :meth:`to` ahead, and a function that does the rest."""
+        if torch.device(device).type == "cpu":
+            inputs = replace(
+                self.inputs, items=self.inputs.items.to(device), positions=self.inputs.positions.to(device)
+            )
+            return lambda: Batch(inputs, self.targets.to(device))
+        if self.inputs.padding and self.targets.device.type == torch.device(device).type:
+            return lambda: self
+        inputs = self.inputs.padded(width)
+        parts = inputs.items, inputs.positions, self.targets, inputs.padding.slots
+        together = pinned(torch.stack([part.long() for part in parts]), device)  # one copy for all
+
+        def sent() -> Batch:
+            items, positions, targets, slots = together.to(device, non_blocking=True)
+            return Batch(Packed(items, positions, inputs.runs, inputs.padding._replace(slots=slots)), targets)
+
+        return sent
 
 
 def pack(starts: np.ndarray, lengths: np.ndarray, items: np.ndarray, max_length: int) -> tuple[Packed, np.ndarray]:

@@ -39,7 +39,9 @@ class Small:
         return self.history.iloc[-1].to_dict()
 
 
-def train_small(split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0, **settings: Any) -> Small:
+def train_small(
+    split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0, device: str = "cpu", **settings: Any
+) -> Small:
     """Train a SASRec of two blocks for a few epochs, with batches of 64 users.
 
     Args:
@@ -47,6 +49,7 @@ def train_small(split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0,
         loss: a name in ``LOSSES``.
         epochs: passes over the training sequences.
         seed: decides everything that is random.
+        device: where; what is given back is on the CPU.
         settings: of the loss.
     """
     config = TrainingConfig(
@@ -57,6 +60,7 @@ def train_small(split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0,
         learning_rate=2e-3,
         max_epochs=epochs,
         seed=seed,
+        device=device,
     )
     trainer, rows, statistics = Trainer(config, split, step=looking_inside(every=1)), [], []
     for event in trainer.events():
@@ -69,6 +73,6 @@ def train_small(split: Split, loss: str = "sce", epochs: int = 4, seed: int = 0,
             statistics = []
     batch = next(training_batches(split.train, 64, config.max_length, np.random.default_rng(0)))
     with torch.no_grad():
-        outputs = trainer.model.eval()(batch.inputs)
+        outputs = trainer.model.eval()(batch.inputs.to(config.device)).cpu()
     counts = torch.from_numpy(split.item_counts)
-    return Small(pd.DataFrame(rows), outputs, trainer.model.item_embedding.detach(), batch.targets, counts)
+    return Small(pd.DataFrame(rows), outputs, trainer.model.item_embedding.detach().cpu(), batch.targets, counts)

@@ -19,8 +19,8 @@ from sce_lab.figures.lessons import (
     mass_spec,
     pushes_spec,
 )
-from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
-from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
+from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall, memory_wall_spec
+from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, results_spec, write_live_page
 from sce_lab.figures.selection import overlay_spec, pareto_spec
 from sce_lab.figures.style import (
     FONT,
@@ -71,12 +71,14 @@ __all__ = [
     "memory_figure",
     "memory_spec",
     "memory_wall",
+    "memory_wall_spec",
     "narrow_label",
     "nice_ceiling",
     "overlay_spec",
     "pareto_spec",
     "pushes_spec",
     "results_figure",
+    "results_spec",
     "run_names",
     "short_label",
     "training_figure",

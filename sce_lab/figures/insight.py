@@ -46,8 +46,8 @@ def insight_spec(
     x = known.get("epochs", np.zeros(0))
     style = look("sce")
     for column, name, dash in (
-        ("coverage", "positions in a bucket", "solid"),
-        ("captured_mass", "softmax mass captured", "dot"),
+        ("coverage", "coverage: positions in a bucket", "solid"),
+        ("captured_mass", "captured mass", "dot"),
     ):
         y = known.get(column, np.zeros(0))
         data.append({"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "xaxis": "x", "yaxis": "y"})
@@ -91,7 +91,7 @@ def insight_spec(
         | {"ticktext": list(PHASES.values()), "showgrid": False, "tickangle": 0, "tickfont": {"size": 10}},
         "yaxis3": {"anchor": "x3", **bytes_axis(1.05 * largest if largest > 1 else 2.0**26)},
         "annotations": [
-            panel_title(f"In a bucket{last['coverage']}, mass{last['captured_mass']} (dots)"),
+            panel_title(f"Coverage{last['coverage']}, captured mass{last['captured_mass']}"),
             panel_title("COV@10, of the catalog", "2"),
             panel_title("Memory during one step, measured", "3"),
         ],

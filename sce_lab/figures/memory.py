@@ -168,7 +168,7 @@ def memory_figure(memory: pd.DataFrame, **options: Any) -> go.Figure:
     return figure(memory_spec(memory, **options))
 
 
-def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure:
+def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec:
     """Peak memory over catalog size, a line a loss, both axes logarithmic.
 
     Args:
@@ -210,7 +210,12 @@ def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure
         "shapes": shapes,
         "annotations": annotations,
     }
-    return figure({"data": data, "layout": layout})
+    return {"data": data, "layout": layout}
+
+
+def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure:
+    """:func:`memory_wall_spec` as a figure."""
+    return figure(memory_wall_spec(memory, free=free))
 
 
 def count(n: float) -> str:

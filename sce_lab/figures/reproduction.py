@@ -21,7 +21,7 @@ from sce_lab.runs import Run, summarize_history, write_text
 _ROW = 30  # pixels a row
 
 
-def results_figure(table: pd.DataFrame) -> go.Figure:
+def results_spec(table: pd.DataFrame) -> Spec:
     """Ranking quality and the memory of the loss, a row a result; the best NDCG@10 on top.
 
     Filled marks are ours in the colour of their loss; hollow grey ones are published or need no training. A thin bar is
@@ -88,7 +88,12 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
         "yaxis2": {**rows, "anchor": "x2", "showticklabels": False},
         "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss", "2")],
     }
-    return figure({"data": data, "layout": layout})
+    return {"data": data, "layout": layout}
+
+
+def results_figure(table: pd.DataFrame) -> go.Figure:
+    """:func:`results_spec` as a figure."""
+    return figure(results_spec(table))
 
 
 def _reach(rows: pd.DataFrame, end: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from sce_lab.memory.guard import (
     free_memory,
     guarded_train,
     is_out_of_memory,
+    release_memory,
     typical_length,
     what_would_fit,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "measuring",
     "predict_memory",
     "predict_timeline",
+    "release_memory",
     "suggest_sce",
     "tables",
     "this_machine",

@@ -22,7 +22,7 @@ from sce_lab.losses import LOSSES
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.use import MemoryUse, format_bytes
 from sce_lab.metrics import rank_items
-from sce_lab.training import Event, TrainingConfig, train
+from sce_lab.training import Event, TrainingConfig, place_of, train
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -43,9 +43,11 @@ def free_memory(device: str | torch.device = "cpu") -> int:
 
     On a CPU: the machine's free memory, or less under a control group (containers, batch systems) or ``MEM_LIMIT``
     (bytes; Binder and JupyterHub set it). Of what a control group holds, cached files are not counted: they give way.
+    On CUDA: what no process holds, and what this one holds in its cache.
     """
     if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     free = [psutil.virtual_memory().available, *_free_in_cgroups()]
     if os.environ.get("MEM_LIMIT", "").isdigit():
         free.append(int(os.environ["MEM_LIMIT"]) - psutil.Process().memory_info().rss)
@@ -105,7 +107,7 @@ def check_fits(config: TrainingConfig, catalog_size: int, length: int | None = N
             else f"scoring {catalog_size:,} items for {n_users:,} users needs {format_bytes(scoring)}"
         )
         advice = what_would_fit(config, catalog_size, free, length, n_users=n_users)
-        raise DoesNotFitError(f"{what} and {format_bytes(free)} is free: {advice}")
+        raise DoesNotFitError(f"{what} and {format_bytes(free)} is free{_of(config.device)}: {advice}")
     return use
 
 
@@ -198,17 +200,27 @@ def explaining_out_of_memory(config: TrainingConfig, catalog_size: int, length: 
         failed = True
         traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step
     if failed:
-        if torch.device(config.device).type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory()
         use, free = predict_memory(config, catalog_size, length=length), free_memory(config.device)
         if use.needed > free:
             advice = what_would_fit(config, catalog_size, free, length)
         else:  # an operation's own scratch, a limit that is not known here, or somebody else's tensors
             advice = f"something else was in the way; batch_size={max(1, config.batch_size // 2)} needs less"
         raise RanOutOfMemoryError(
-            f"memory ran out: {config.loss} over {catalog_size:,} items needs about {format_bytes(use.needed)} a step "
-            f"and {format_bytes(free)} is free now; {advice}"
+            f"memory ran out{_of(config.device)}: {config.loss} over {catalog_size:,} items needs about "
+            f"{format_bytes(use.needed)} a step and {format_bytes(free)} is free now; {advice}"
         )
+
+
+def release_memory() -> None:
+    """Give what PyTorch keeps of GPUs for later, and does not use, to whoever else is on them."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _of(device: str) -> str:
+    place = None if device == "cpu" else place_of(device)
+    return f" on {place.title}" if place else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -254,6 +266,7 @@ __all__ = [
     "free_memory",
     "guarded_train",
     "is_out_of_memory",
+    "release_memory",
     "typical_length",
     "what_would_fit",
 ]

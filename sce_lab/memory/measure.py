@@ -182,7 +182,8 @@ def _real_step(
     generator = torch.Generator().manual_seed(config.seed)
     items, targets = (torch.randint(catalog_size, (n_sequences * length,), generator=generator) for _ in range(2))
     positions = torch.arange(config.max_length - length, config.max_length).repeat(n_sequences)
-    batch = Batch(Packed(items, positions, ((n_sequences, length),)), targets).to(config.device)
+    batch = Batch(Packed(items, positions, ((n_sequences, length),)), targets)
+    batch = batch.to(config.device, config.max_length)
     model = make_model(config, catalog_size).train()
     loss = make_training_loss(config, torch.ones(catalog_size, dtype=torch.int64)).to(config.device)
     return model, loss, make_optimizer(config, model), batch

@@ -186,17 +186,23 @@ def _nbytes(tensor: Tensor) -> int:
 
 
 @functools.cache
-def this_machine(seconds: float = 0.2) -> Device:
-    """The processor that this runs on, as fast as it multiplies and copies now: measured, not looked up.
+def this_machine(seconds: float = 0.2, device: str = "cpu") -> Device:
+    """The processor or GPU that this runs on, as fast as it multiplies and copies now: measured, not looked up.
 
-    It takes about ``2 * seconds``. Memory is that of the machine, whatever else is running.
+    It takes about ``2 * seconds``. Memory is that of the machine or the GPU, whatever else is running.
     """
     import psutil
 
-    a, b = torch.randn(768, 768), torch.empty(768, 768)
-    source, target = torch.zeros(2**24), torch.zeros(2**24)  # 64 MiB each: larger than caches
-    flops = 2 * 768**3 / _best(lambda: torch.mm(a, a, out=b), seconds)
-    bandwidth = 2 * source.nbytes / _best(lambda: target.copy_(source), seconds)
+    on_cuda = torch.device(device).type == "cuda"
+    wait = (lambda: torch.cuda.synchronize(device)) if on_cuda else lambda: None
+    n = 4096 if on_cuda else 768
+    a, b = torch.randn(n, n, device=device), torch.empty(n, n, device=device)
+    source, target = torch.zeros(2, 2**24, device=device)  # 64 MiB each: larger than caches
+    flops = 2 * n**3 / _best(lambda: (torch.mm(a, a, out=b), wait()), seconds)
+    bandwidth = 2 * source.nbytes / _best(lambda: (target.copy_(source), wait()), seconds)
+    if on_cuda:
+        properties = torch.cuda.get_device_properties(device)
+        return Device(properties.name, properties.total_memory, 2**30, bandwidth, flops, "measured here just now")
     name = f"this machine, {torch.get_num_threads()} threads"
     return Device(name, psutil.virtual_memory().total, 2**29, bandwidth, flops, "measured here just now")
 

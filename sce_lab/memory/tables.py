@@ -91,8 +91,9 @@ def work(configs: Iterable[TrainingConfig], catalog_size: int, **shape: int) -> 
 
     ``shape`` is as in :func:`sce_lab.memory.count_work`.
     """
-    here, rows = this_machine(), []
+    rows = []
     for config in configs:
+        here = this_machine(device=config.device)
         counted = count_work(config, catalog_size, **shape)
         rows.append({"loss": config.loss, "operations": counted.flops, "seconds": counted.seconds(here)})
     return pd.DataFrame(rows)
@@ -100,8 +101,9 @@ def work(configs: Iterable[TrainingConfig], catalog_size: int, **shape: int) -> 
 
 def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int = 5) -> pd.DataFrame:
     """A row a loss: operations and bytes of a step, the least time that takes (an estimate), and a real step's time."""
-    here, rows = this_machine(), []
+    rows = []
     for config in configs:
+        here = this_machine(device=config.device)
         counted = count_work(config, catalog_size)
         rows.append(
             {

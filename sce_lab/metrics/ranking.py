@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sce_lab.data.sequences import Holdout
+from sce_lab.transfer import send
 
 SEEN = {
     "exclude": "seen items are left out, and a target among them is a miss",
@@ -99,7 +100,7 @@ def rank_items(
     dtype = torch.promote_types(torch.promote_types(outputs.dtype, linear_weight.dtype), torch.float32)
 
     def score(users: np.ndarray, out: Tensor) -> None:
-        _score(outputs[torch.from_numpy(users).to(outputs.device)].to(dtype), linear_weight, out=out)
+        _score(outputs[send(torch.from_numpy(users), outputs.device)].to(dtype), linear_weight, out=out)
 
     options = {"seen": seen, "k_max": k_max, "chunk_bytes": chunk_bytes}
     return rank_scores(score, holdout, len(linear_weight), **options, dtype=dtype, device=outputs.device)
@@ -143,8 +144,8 @@ def rank_scores(
     holdout = holdout.take(asked)
     device = torch.device(device)
     lowest = torch.finfo(dtype).min
-    ranks = torch.empty(len(asked), dtype=torch.int64)
-    top_items = torch.full((len(asked), k_max), -1, dtype=torch.int64)
+    ranks = torch.empty(len(asked), dtype=torch.int64, device=device)
+    top_items = torch.full((len(asked), k_max), -1, dtype=torch.int64, device=device)
     k = min(k_max, catalog_size)
     bytes_per_user = dtype.itemsize * catalog_size
     chunk = max(1, chunk_bytes // bytes_per_user)
@@ -159,19 +160,20 @@ def rank_scores(
 
         # Minus infinity is kept for what may not be recommended. A target that is not a number becomes the lowest
         # score, a competitor that is not a number the highest.
-        target = torch.from_numpy(holdout.targets[rows, None]).to(device)  # (users, 1)
+        target = send(torch.from_numpy(holdout.targets[rows, None]), device)  # (users, 1)
         target_score = scores.gather(1, target).nan_to_num_(nan=lowest, posinf=torch.inf, neginf=lowest)
         scores.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=lowest)
         scores.scatter_(1, target, target_score)
         if seen != "keep":
-            seen_user, seen_item = (torch.from_numpy(index).to(device) for index in _seen_pairs(holdout, rows))
-            scores[seen_user, seen_item] = -torch.inf
+            user, item = _seen_pairs(holdout, rows)
+            scores.view(-1).index_fill_(0, send(torch.from_numpy(user * catalog_size + item), device), -torch.inf)
 
         best, items = scores.topk(k, dim=1)  # (users, k)
-        top_items[rows, :k] = items.masked_fill_(best == -torch.inf, -1).cpu()
+        top_items[rows, :k] = items.masked_fill_(best == -torch.inf, -1)
         # The target reaches its own score, which is the 1 of the definition. In place and summed as floating point:
         # several times faster than through a table of booleans.
-        ranks[rows] = scores.ge_(target_score).sum(1, dtype=counting).long().cpu()
+        ranks[rows] = scores.ge_(target_score).sum(1, dtype=counting).long()
+    ranks, top_items = ranks.cpu(), top_items.cpu()  # not before: until here nobody has waited for a GPU
     repeats = torch.from_numpy(holdout.repeats)
     if seen != "keep":
         ranks[repeats] = MISS

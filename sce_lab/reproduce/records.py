@@ -171,7 +171,7 @@ def _together(runs: list[Run], split: Split) -> dict[str, dict[str, float]]:
 
 def best_model(run: Run, split: Split) -> SASRec:
     """The model of the run's best epoch on validation."""
-    trainer = Trainer(run.config, split)
+    trainer = Trainer(dataclasses.replace(run.config, device="auto"), split)  # all on one device, whatever theirs was
     trainer.load(run.checkpoint)
     return trainer.best_model()
 

@@ -5,7 +5,7 @@ and a test all observe the same events, and none of them is known here.
 """
 
 from sce_lab.training.config import DTYPES, TrainingConfig, takes
-from sce_lab.training.device import check_device
+from sce_lab.training.device import AUTO, Place, check_device, choose_device, place_of, places, training_on, where
 from sce_lab.training.evaluation import evaluate, evaluate_together, rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
@@ -23,6 +23,7 @@ from sce_lab.training.step import (
 from sce_lab.training.trainer import CRITERION, Trainer, train
 
 __all__ = [
+    "AUTO",
     "CRITERION",
     "DTYPES",
     "Changed",
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "Finished",
     "Phase",
+    "Place",
     "Started",
     "StepDone",
     "StepFunction",
@@ -38,6 +40,7 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "check_device",
+    "choose_device",
     "evaluate",
     "evaluate_together",
     "looking_inside",
@@ -45,8 +48,12 @@ __all__ = [
     "make_model",
     "make_optimizer",
     "make_training_loss",
+    "place_of",
+    "places",
     "rank_together",
     "takes",
     "train",
+    "training_on",
     "training_step",
+    "where",
 ]

@@ -13,6 +13,7 @@ import torch
 from sce_lab.encoders import ENCODERS
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.metrics import check_seen
+from sce_lab.training.device import AUTO, choose_device
 
 DTYPES = ("float32", "bfloat16")
 
@@ -43,7 +44,8 @@ class TrainingConfig:
         averaging: if above 0, what is evaluated and kept is a moving average of the weights: ``averaging`` is the share
             of itself that it keeps at a step, 0.99 averages over some 100 steps. It takes one more copy of the weights.
         seed: decides initial weights, order of batches, dropout, negatives and bucket centres.
-        device: a torch device.
+        device: a torch device, or "auto" for the strongest that is here (see :func:`.device.choose_device`); what is
+            kept is the device, so that a record says where it was trained.
         dtype: of weights, gradients, Adam's state and the encoder: "float32", or "bfloat16", which takes half the
             memory and rounds every update to three digits. Losses add up in float32 either way.
         sparse_gradients: the item table's gradient has rows for the items of the step only, and Adam updates these
@@ -113,10 +115,14 @@ class TrainingConfig:
             raise ValueError(f"betas must both lie in [0, 1), got {self.betas}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.device == AUTO:
+            object.__setattr__(self, "device", choose_device())
         try:
             torch.device(self.device)
         except RuntimeError:
-            raise ValueError(f"device must be cpu, cuda, cuda:0, cuda:1, ... or mps, got {self.device!r}") from None
+            raise ValueError(
+                f"device must be cpu, cuda, cuda:0, cuda:1, ..., mps or auto, got {self.device!r}"
+            ) from None
         if self.sparse_gradients and not takes(self.loss, "sparse_grad"):
             able = ", ".join(loss for loss in LOSSES if takes(loss, "sparse_grad"))
             raise ValueError(

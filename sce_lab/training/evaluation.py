@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sce_lab.data.batches import history_batches
+from sce_lab.data.batches import Packed, history_batches
 from sce_lab.data.splits import Holdout, Sequences
 from sce_lab.metrics import KS, Ranking, rank_items, ranking_metrics
 from sce_lab.model import SASRec
+from sce_lab.transfer import ahead, pinned
 
 
 def evaluate(model: SASRec, holdout: Holdout, ks: tuple[int, ...] = KS, *, seen: str = "exclude") -> dict[str, float]:
@@ -57,8 +59,16 @@ def _last_outputs(model: SASRec, histories: Sequences) -> Tensor:
     """What the model says after each history, ``(U, D)``."""
     table = model.item_embedding.detach()
     outputs = torch.empty(len(histories), table.shape[1], device=table.device, dtype=table.dtype)
+    longest, on_cpu = len(model.position_embedding), table.device.type == "cpu"
+    batches = history_batches(histories, longest, 8192 if on_cpu else 32_768)  # on a GPU it is launches that take time
     with torch.no_grad():
-        for packed, users in history_batches(histories, len(model.position_embedding)):
-            packed = packed.to(table.device)
-            outputs[torch.from_numpy(users).to(table.device)] = model(packed)[packed.last.to(table.device)]
+        for ready, last, users in ahead(batches, lambda batch: _ready(*batch, table.device), table.device):
+            outputs[users.to(table.device, non_blocking=True)] = model(ready())[
+                last.to(table.device, non_blocking=True)
+            ]
     return outputs
+
+
+def _ready(packed: Packed, users: np.ndarray, device: torch.device) -> tuple[Callable[[], Packed], Tensor, Tensor]:
+    """What can be done ahead of a batch: the function that sends it, and where which user's last output is."""
+    return packed.ready_for(device), pinned(packed.last, device), pinned(torch.from_numpy(users), device)

@@ -7,8 +7,10 @@ import math
 import os
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
@@ -27,15 +29,33 @@ from sce_lab.training.evaluation import evaluate, rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
     StepFunction,
+    StepResult,
     Stopwatch,
     make_model,
     make_optimizer,
     make_training_loss,
     training_step,
 )
+from sce_lab.transfer import Late, ahead
 
 #: Early stopping and "best" look at this metric of the validation holdout.
 CRITERION = "NDCG@10"
+
+#: So many steps at most may be under way on a GPU while the host goes on: within as many a loss that is no number ends
+#: the run.
+UNDER_WAY = 8
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A step that was begun; its loss and its times may still be to come."""
+
+    step: int
+    epoch: int
+    loss: Late
+    n_positions: int
+    watch: Stopwatch
+    result: StepResult
 
 
 class Trainer:
@@ -80,6 +100,8 @@ class Trainer:
         self.best_state = _copy_of(self.model.state_dict())
         #: in float32 whatever the weights are: in bfloat16 a step of a hundredth is rounded away, for ever
         self.average = _copy_of(self.model.state_dict(), torch.float32) if config.averaging else {}
+        self._trained_on = config.device
+        self._under_way: deque[_UnderWay] = deque()
         #: what :meth:`change` made of the loss's settings, and what of it no event has told yet
         self.changed: dict[str, Any] = {}
         self._untold: dict[str, Any] = {}
@@ -109,10 +131,11 @@ class Trainer:
 
     def _update_average(self) -> None:
         """Follow the weights; at first quickly, so that the random initial ones are soon forgotten."""
+        if not self.average:
+            return
         kept = min(self.config.averaging, (1 + self.step) / (10 + self.step))
-        weights = self.model.state_dict()
-        for name, average in self.average.items():
-            average.lerp_(weights[name].to(average.dtype), 1 - kept)
+        weights, averages = self.model.state_dict(), list(self.average.values())
+        torch._foreach_lerp_(averages, [weights[name].to(torch.float32) for name in self.average], 1 - kept)
 
     def _rank(self, weights: dict[str, Tensor], holdout: Holdout) -> Ranking:
         """Rankings with other weights than the present ones; training can go on from where it was."""
@@ -124,31 +147,47 @@ class Trainer:
             self.model.load_state_dict(present)
 
     def events(self) -> Iterator[Event]:
-        """Train from the present state to the end. State is consistent at every event: a checkpoint can be taken."""
+        """Train from the present state to the end. State is consistent at every event: a checkpoint can be taken.
+
+        On a CPU a step is told when it is done. On CUDA nobody waits for it: it is told when its loss has come, and
+        the trainer may be up to :data:`UNDER_WAY` steps further; all are told before an evaluation, a change, the end.
+        """
         steps = self._n_per_epoch
         if steps == 0:
             raise ValueError("no training sequence has two items or more, so there is no next item to learn from")
         yield Started(self.config, steps, sum(p.numel() for p in self.model.parameters()))
         reason = self._reason_to_end()
+        there, here = (torch.device(device).type for device in (self._trained_on, self.config.device))
+        if reason is None and there != here and self.step:
+            warnings.warn(
+                f"this run was trained on {there} and goes on on {here}: from here its digits are other ones than they "
+                f"would have been there",
+                stacklevel=2,
+            )
+            self._trained_on = self.config.device
         while reason is None:
             rng = np.random.default_rng([self.config.seed, self.epoch])
             batches = training_batches(
                 self.split.train, self.config.batch_size, self.config.max_length, rng, self.config.item_dropout
             )
-            for batch in islice(batches, self.batch_in_epoch, None):
+            for batch in ahead(islice(batches, self.batch_in_epoch, None), self._ready, self.config.device):
                 if self._untold:
+                    yield from self._steps_done()
                     told, self._untold = self._untold, {}
                     yield Changed(self.step, self.epoch, told)
                 if self._stop():
                     reason = "stopped"
                     break
-                yield self._train_on(batch)
+                self._train_on(batch())
+                yield from self._steps_done(wait=False)
             else:
+                yield from self._steps_done()
                 self.epoch += 1
                 self.batch_in_epoch = 0
                 if self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.max_epochs:
                     yield self._evaluated()
                 reason = self._reason_to_end()
+        yield from self._steps_done()
         wanted = {"ended": reason != "stopped", "always": True, "never": False}[self._when_to_test]
         ranking = self.rank_test() if wanted and self.best_epoch > 0 else None
         test = ranking_metrics(ranking, self.split.catalog_size) if ranking else {}
@@ -176,24 +215,38 @@ class Trainer:
         if self.cpu_seconds is not None:
             self.cpu_seconds += time.thread_time() - cpu
 
-    def _train_on(self, batch: Batch) -> StepDone:
+    def _ready(self, batch: Batch) -> Callable[[], Batch]:
+        return batch.ready_for(self.config.device, self.config.max_length)
+
+    def _train_on(self, batch: Batch) -> None:
         with self._clocks():
             watch = Stopwatch(self.config.device)
             self.model.train()
             self._seed(self.step)
-            result = self._step(self.model, self.loss, self.optimizer, batch.to(self.config.device), watch)
-            value = float(result.loss)
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss became {value} at step {self.step + 1}: "
-                    f"try a learning_rate below {self.config.learning_rate}"
-                )
+            result = self._step(self.model, self.loss, self.optimizer, batch, watch)
+            loss = Late(result.loss)
             self._update_average()
             self.step += 1
             self.batch_in_epoch += 1
-        return StepDone(
-            self.step, self.epoch, value, batch.n_positions, watch.seconds, result.memory, result.statistics
-        )
+            self._under_way.append(_UnderWay(self.step, self.epoch, loss, batch.n_positions, watch, result))
+
+    def _steps_done(self, wait: bool = True) -> Iterator[StepDone]:
+        """Steps whose loss has come; with ``wait`` all that are under way.
+
+        Raises:
+            FloatingPointError: a loss is no number.
+        """
+        while self._under_way and (wait or len(self._under_way) > UNDER_WAY or self._under_way[0].loss.there):
+            with self._clocks():
+                done = self._under_way.popleft()
+                value = done.loss.read()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss became {value} at step {done.step}: "
+                    f"try a learning_rate below {self.config.learning_rate}"
+                )
+            memory, statistics = done.result.memory, done.result.statistics
+            yield StepDone(done.step, done.epoch, value, done.n_positions, done.watch.seconds, memory, statistics)
 
     def _evaluated(self) -> Evaluated:
         with self._clocks() as seconds:
@@ -255,6 +308,7 @@ class Trainer:
         for key, tensor in saved.tensors.items():
             part, name = key.split(".", 1)
             parts[part][name] = tensor
+        self._under_way.clear()
         self.model.load_state_dict(parts["model"])
         self.best_state, self.average = parts["best"], parts["average"]
         state: dict[int, dict[str, Tensor]] = {}
@@ -264,6 +318,7 @@ class Trainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         for name in COUNTERS:
             setattr(self, name, saved.counters[name])
+        self._trained_on = saved.config.device
         for name, value in self.changed.items():
             setattr(self.loss, name, value)
 

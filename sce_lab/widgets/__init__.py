@@ -5,6 +5,7 @@ Three wings. :mod:`~sce_lab.widgets.kit` holds what all pages stand on; :mod:`~s
 """
 
 from sce_lab.widgets.kit.guess import Guess
+from sce_lab.widgets.kit.hand_in import HandInCard
 from sce_lab.widgets.kit.live import LiveRun
 from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.kit.results import write_results
@@ -18,6 +19,7 @@ from sce_lab.widgets.playground.playground import Playground
 
 __all__ = [
     "Guess",
+    "HandInCard",
     "LiveRun",
     "LossBlocks",
     "MemoryWall",

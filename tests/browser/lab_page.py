@@ -40,13 +40,13 @@ needs_chromium = [
 class Notebook:
     """A notebook open in JupyterLab."""
 
-    def __init__(self, page: Any, lab: Any, name: str, reset: bool = True) -> None:
+    def __init__(self, page: Any, lab: Any, name: str, reset: bool = True, query: str = "") -> None:
         self.page, self.name, self.errors = page, name, []
         self.path = lab.root / "notebooks" / f"{name}.ipynb"
         page.set_default_timeout(60_000)
         page.on("console", lambda m: self.errors.append(m.text) if "Error displaying widget" in m.text else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(f"{lab.url}/lab/tree/notebooks/{name}.ipynb?{'reset&' if reset else ''}token={lab.token}")
+        page.goto(f"{lab.url}/lab/tree/notebooks/{name}.ipynb?{query}{'reset&' if reset else ''}token={lab.token}")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
         # Before the session is ready "run all" would ask which kernel to use.
         session = "jupyterapp.shell.currentWidget?.sessionContext"

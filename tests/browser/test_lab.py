@@ -9,6 +9,8 @@ def test_start_here(open_notebook):
     notebook = open_notebook("00_start_here")
     notebook.run_all()
     notebook.page.wait_for_selector(".sce-status")
+    assert notebook.button("Start").is_enabled()  # nothing trains while the reader is elsewhere
+    notebook.button("Start").click()
     begun = notebook.points()
     wait_until(lambda: notebook.points() > begun + 20, 40, "no points arrived while the losses trained")
     notebook.page.locator(".sce-status").scroll_into_view_if_needed()
@@ -40,6 +42,15 @@ def test_memory_wall(open_notebook):
     assert "It is 92%" in first.inner_text()
     notebook.screenshot("guess")
 
+    # The sliders are there once their question is answered.
+    assert page.locator(".sce-devices").count() == 0
+    for nth in (3, 4):
+        card = page.locator(".sce-guess").nth(nth - 1)
+        card.get_by_role("slider").focus()
+        page.keyboard.press("ArrowLeft")
+        card.locator("button").last.click()
+        wait_until(lambda card=card: "You said" in card.inner_text(), 30, "the answer did not come")
+
     # A slider, moved by keyboard, changes the peaks and the table of devices.
     wall = page.locator(".sce-lab:has(.sce-devices)").last
     wall.scroll_into_view_if_needed()
@@ -61,6 +72,10 @@ def test_memory_wall(open_notebook):
         notebook.screenshot(f"wall-{theme.lower()}")
 
     # The moments of a step: another loss, another peak, another line of code.
+    assert page.locator(".sce-code").count() == 0
+    card = page.locator(".sce-guess:has-text('In which part')")
+    card.get_by_text("Adam", exact=True).click()
+    card.locator("button").last.click()
     code = page.locator(".sce-code")
     code.scroll_into_view_if_needed()
     assert "F.cross_entropy" in code.locator(".sce-here").inner_text()
@@ -79,8 +94,11 @@ def test_the_paper(open_notebook):
     notebook = open_notebook("06_paper")
     page = notebook.page
     notebook.run_all()
+    card = page.locator(".sce-guess").first
+    card.get_by_text("SCE", exact=True).click()
+    card.locator("button").last.click()
     wait_until(lambda: page.locator(".js-plotly-plot").count() >= 3, 30, "the figures were not drawn")
-    assert notebook.points() > 10
+    wait_until(lambda: notebook.points() > 10, 30, "the figures have no points")
     for theme in ("Dark", "Light"):
         notebook.theme(theme)
         for i, place in enumerate(("h2 >> nth=0", "h2 >> nth=2", "h2 >> nth=3")):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import quote
 
 import nbformat
 import pytest
@@ -297,3 +298,14 @@ def test_closing_the_tab_while_it_trains_and_coming_back(open_notebook):
     again.button("Stop").click()
     wait_until(lambda: "stopped" in again.status(), 10, "Stop did not stop")
     again.check()
+
+
+def test_a_link_sets_and_hides_controls(open_notebook):
+    state = quote('{"losses": ["ce"], "seed": 5, "hide": ["model", "training"]}')
+    notebook = open_notebook("01_playground", copy="linked", query=f"state={state}&")
+    notebook.run_all()
+    headings = notebook.page.locator(".sce-deck .sce-heading")
+    seen = lambda: [each.inner_text().upper() for each in headings.all() if each.is_visible()]  # noqa: E731
+    wait_until(lambda: seen() == ["DATA", "LOSS", "SCE"], 30, "the cards are not hidden")
+    assert notebook.execute("print(playground.settings.seed, playground.settings.losses)").strip() == "5 ('ce',)"
+    notebook.check()

@@ -18,7 +18,7 @@ def steady(config, catalog_size):
     sequences = Sequences.from_lists(list(rng.integers(0, catalog_size, (n, length + 1))))
     split = type("Split", (), {"catalog_size": catalog_size, "item_counts": np.ones(catalog_size, dtype=np.int64)})
     trainer = Trainer(config, split)
-    batch = next(training_batches(sequences, n, length, rng))
+    batch = next(training_batches(sequences, n, length, rng)).to(config.device, config.max_length)
     trainer._train_on(batch)
     return trainer, batch.to(config.device)
 

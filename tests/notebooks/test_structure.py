@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 
 import nbformat
 import papermill
@@ -77,3 +78,97 @@ def test_links_to_other_notebooks_lead_somewhere(path, notebook):
 def test_it_begins_with_a_title_and_says_something_before_every_output(notebook):
     assert notebook.cells[0].cell_type == "markdown"
     assert notebook.cells[0].source.startswith("# ")
+
+
+# ---------------------------------------------------------------------------------------- what a page of the course is
+
+
+def guesses(cell):
+    """The names of the guesses that a code cell makes."""
+    if cell.cell_type != "code":
+        return []
+    assigned = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
+    return [node.targets[0].id for node in assigned if getattr(getattr(node.value, "func", None), "id", "") == "Guess"]
+
+
+def test_nobody_who_reads_on_is_told_an_answer(notebook):
+    """Code with an answer is folded. What follows a guess is folded, too, or begins something else, or is tagged by
+    who wrote it as saying nothing; figures and tables with the answer belong into the guess's ``reveal``."""
+    for cell, following in zip(notebook.cells, [*notebook.cells[1:], None]):
+        if not guesses(cell):
+            continue
+        assert cell.metadata.get("jupyter", {}).get("source_hidden"), cell.source
+        if following is not None and following.cell_type == "markdown":
+            says_nothing = "says-no-answer" in following.metadata.get("tags", [])
+            assert says_nothing or following.source.startswith(("<details>", "## ")), following.source
+
+
+def test_a_question_is_a_card_that_has_to_be_answered_first(notebook):
+    """Not a bold line above a figure that shows the answer."""
+    for cell, following in zip(notebook.cells, notebook.cells[1:]):
+        if cell.cell_type == "markdown" and re.search(r"guess first|guess, then", cell.source, re.IGNORECASE):
+            later = [each for each in notebook.cells[notebook.cells.index(cell) :] if each.cell_type == "code"]
+            panel = "Below the figures is a tab of that name" in cell.source
+            assert panel or guesses(later[0]), (cell.source, following.source)
+
+
+def test_answers_are_not_chosen_at_first(notebook):
+    """A guess takes no first value, and a commitment is made by the reader: only the fast profile commits by itself."""
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "commit":
+                assert re.search(r"if (fast|profile == \"fast\"):\n    ", cell.source), cell.source
+
+
+def test_its_headings_are_in_order(notebook):
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    levels = [
+        len(marks) for marks in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    ]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(now <= before + 1 for before, now in pairwise(levels))
+
+
+def test_it_says_where_to_go_next(notebook):
+    last = [cell for cell in notebook.cells if cell.cell_type == "markdown"][-1]
+    assert last.source.startswith("## Where to go next")
+    assert re.search(r"\]\(\d\d_\w+\.ipynb\)", last.source)
+
+
+def test_words_are_explained_where_the_glossary_is_said_to_explain_them(path, notebook):
+    known = re.findall(r'<a id="([\w-]+)"></a>', (path.parents[1] / "docs" / "glossary.md").read_text())
+    assert len(known) == len(set(known))
+    for cell in notebook.cells:
+        for word in re.findall(r"docs/glossary\.md#([\w-]+)", cell.source):
+            assert word in known, word
+
+
+def test_the_first_page_introduces_the_words():
+    first = nbformat.read(NOTEBOOKS[0], as_version=4)
+    text = "\n".join(cell.source for cell in first.cells)
+    words = [
+        "correction",
+        "hard-negatives",
+        "position",
+        "encoder",
+        "leave-one-out",
+        "hr",
+        "ndcg",
+        "cov",
+        "captured-mass",
+    ]
+    for word in [*words, "coverage", "calibration"]:
+        assert f"docs/glossary.md#{word})" in text, word
+
+
+def test_all_its_guesses_are_handed_in(notebook):
+    made = [name for cell in notebook.cells for name in guesses(cell)]
+    cards = [
+        cell.source for cell in code_cells(notebook) if "HandInCard(" in cell.source and "import" not in cell.source
+    ]
+    if made:
+        assert len(cards) == 1
+        [call] = [node for node in ast.walk(ast.parse(cards[0])) if isinstance(node, ast.Call) and node.keywords][:1]
+        [given] = [keyword.value.elts for keyword in call.keywords if keyword.arg == "guesses"]
+        assert {name.id for name in given} == set(made)

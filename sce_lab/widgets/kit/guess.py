@@ -5,27 +5,38 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
+import traitlets
 
-from sce_lab.widgets.kit.slider import Slider
-from sce_lab.widgets.kit.stage import stage, text
+from sce_lab.widgets.kit.stage import stage
 
-_STYLE = """<style>
-.sce-guess { border: 1px solid var(--sce-edge); border-left: 4px solid var(--sce-accent); border-radius: 8px;
-  padding: 10px 14px; margin: 2px 0 10px; overflow: visible; }
-.sce-guess > * { overflow: visible; }
-.sce-question { font-size: 15px; line-height: 21px; font-weight: 600; }
-.sce-guess .widget-toggle-buttons .widget-toggle-button { width: auto; border-radius: 6px; height: auto;
-  min-height: 28px; white-space: normal; padding: 2px 12px; line-height: 20px; }
-.sce-guess .widget-toggle-buttons .mod-active { background: var(--sce-fill); color: var(--sce-ink); font-weight: 600;
-  box-shadow: inset 0 0 0 2px var(--sce-accent); }
-.sce-guess .jupyter-button.sce-primary { background: var(--sce-accent); color: white; font-weight: 600; width: auto;
-  min-width: 90px; border-radius: 6px; margin-left: 16px; }
-.sce-guess .jupyter-button:disabled { opacity: 0.45; }
-.sce-answer { font-size: 14px; line-height: 20px; min-height: 22px; }
-</style>"""
+_HERE = Path(__file__).parent
+
+
+class GuessCard(anywidget.AnyWidget):
+    """What is seen of a :class:`Guess`. Once it knows the answer it needs no kernel: a saved page can ask again.
+
+    Attributes:
+        choice: which of the ``labels`` is chosen, -1 for none. Nothing is chosen at first: a handle that stands
+            somewhere would be a hint, or take for a guess what is none.
+        committed: the choice is fixed; what stands in the next widget of the same box is hidden until then.
+        verdicts: how good a guess each of the labels is; empty while the answer is not known.
+        told: what is said after the verdict.
+    """
+
+    _esm = (_HERE / "guess.js").read_text(encoding="utf-8")
+    _css = (_HERE / "guess.css").read_text(encoding="utf-8")
+    question = traitlets.Unicode("").tag(sync=True)
+    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    numeric = traitlets.Bool(False).tag(sync=True)
+    choice = traitlets.Int(-1).tag(sync=True)
+    committed = traitlets.Bool(False).tag(sync=True)
+    verdicts = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    told = traitlets.Unicode("").tag(sync=True)
 
 
 class Guess:
@@ -36,10 +47,12 @@ class Guess:
     Args:
         question: plain text.
         options: (text, value) of the answers to choose from, in order. Numbers make a slider, others make buttons.
-        answer: the value that is right, or what computes it; called at the commitment only.
+        answer: the value that is right, or what computes it; called at the commitment only. If that returns None, the
+            answer is not known yet: :meth:`look` asks again.
         say: a sentence about the answer, given that; HTML.
         reveal: makes a widget that is shown below after the commitment, if there is more to see.
         off: how far off a number is: "factor" or "points" (of a share of 1).
+        pending: what is said while the answer is not known yet.
     """
 
     def __init__(
@@ -51,35 +64,29 @@ class Guess:
         say: Callable[[Any], str] = str,
         reveal: Callable[[], widgets.Widget] | None = None,
         off: str = "factor",
+        pending: str = "The answer is not known yet.",
     ) -> None:
         if off not in ("factor", "points"):
             raise ValueError(f'off must be "factor" or "points", got {off!r}')
-        self.question, self.committed, self.answer = question, False, None
-        self._answer, self._say, self._make, self._off = answer, say, reveal, off
+        self.question, self.answer = question, None
+        self._options, self._answer, self._say, self._make, self._off = list(options), answer, say, reveal, off
+        self._pending = pending
         self._numeric = all(isinstance(value, int | float) for _, value in options)
-        if self._numeric:
-            middle = options[len(options) // 2][1]
-            self.control = Slider(
-                options,
-                middle,
-                description="Your guess",
-                tooltip="Your guess",
-                layout=widgets.Layout(width="min(560px, 100%)"),
-            )
-        else:
-            self.control = widgets.ToggleButtons(options=list(options), value=None)
-        self.button = widgets.Button(description="Commit", icon="check", tooltip="Fix your guess and see the answer")
-        self.button.add_class("sce-primary")
-        self.button.on_click(lambda _: self.commit())
-        self._result = text('<div class="sce-answer sce-empty">The answer comes when you commit to a guess.</div>')
+        labels = [label for label, _ in options]
+        self.card = GuessCard(question=question, labels=labels, numeric=self._numeric)
+        self.card.observe(lambda _: self.look(), "committed")
         self._more = widgets.VBox([], layout=widgets.Layout(overflow="visible"))
-        row = widgets.Box(
-            [self.control, self.button], layout=widgets.Layout(flex_flow="row wrap", align_items="center")
-        )
-        asked = text(f'<div class="sce-question">{html.escape(question)}</div>')
-        card = widgets.VBox([text(_STYLE), asked, row, self._result])
-        card.add_class("sce-guess")
-        self.view = stage(card, self._more)
+        self.view = stage(self.card, self._more)
+
+    @property
+    def committed(self) -> bool:
+        """Is the guess fixed?"""
+        return self.card.committed
+
+    @property
+    def value(self) -> Any:
+        """What is chosen; None before that."""
+        return self._options[self.card.choice][1] if self.card.choice >= 0 else None
 
     def commit(self, value: Any = None) -> None:
         """Fix the guess (``value``, or what the control says), and show the answer. The second time nothing happens.
@@ -89,59 +96,65 @@ class Guess:
         """
         if self.committed:
             return
+        values = [v for _, v in self._options]
         if value is not None:
-            values = [v for _, v in self.control.options]
             if value not in values:
                 raise ValueError(f"the guess must be one of {', '.join(map(repr, values))}, got {value!r}")
-            self.control.value = value
-        if self.control.value is None:
-            self._result.value = '<div class="sce-answer sce-warning">Choose one first.</div>'
-            if value is None and not self._numeric:
-                return
-        self.committed = True
-        self.control.disabled = self.button.disabled = True
-        self._result.value = '<div class="sce-answer sce-empty">Working it out ...</div>'
+            self.card.choice = values.index(value)
+        if self.value is None:
+            raise ValueError(f"there is no guess yet: commit one of {', '.join(map(repr, values))}")
+        self.card.committed = True
+
+    def look(self) -> None:
+        """Answer a guess that is committed and was not answered yet, if the answer is known by now."""
+        if not self.committed or self.answer is not None:
+            return
         try:
             self.answer = self._answer() if callable(self._answer) else self._answer
-            verdict = f"{self._verdict()} {self._say(self.answer)}"
+            if self.answer is None:
+                self.card.told = html.escape(self._pending)
+                return
+            self.card.verdicts = [self._verdict(label, value) for label, value in self._options]
+            self.card.told = self._say(self.answer)
             if self._make is not None:
                 self._more.children = [self._make()]
         except Exception as error:
-            verdict = f'<span class="sce-problem">The answer failed: {html.escape(str(error))}</span>'
-            self._result.value = f'<div class="sce-answer">{verdict}</div>'
+            self.card.told = f'<span class="sce-problem">The answer failed: {html.escape(str(error))}</span>'
             raise
-        self._result.value = f'<div class="sce-answer">{verdict}</div>'
 
     @property
     def distance(self) -> float | None:
         """How far off the guess is: a factor (1 is exact) or points; 0 or 1 for "right" or "wrong". None before."""
-        if not self.committed or self.answer is None:
-            return None
-        guess = self.control.value
+        return None if self.answer is None else self._distance(self.value)
+
+    def _distance(self, guess: Any) -> float:
         if not self._numeric:
             return float(guess != self.answer)
         if self._off == "points":
             return abs(guess - self.answer)
+        if guess <= 0 or self.answer <= 0:
+            return 1.0 if guess == self.answer else math.inf
         return math.exp(abs(math.log(guess / self.answer)))
 
-    def _verdict(self) -> str:
-        distance = self.distance
-        said = html.escape(self.control.label if self._numeric else str(self.control.label))
+    def _verdict(self, label: str, guess: Any) -> str:
+        distance = self._distance(guess)
         if not self._numeric:
-            return f"<b>{'Right.' if not distance else f'You said: {said}. Not so.'}</b>"
+            return "Right." if not distance else f"You said: {label}. Not so."
         if self._off == "points":
             how = "spot on" if distance < 0.02 else f"{100 * distance:.0f} points off"
         else:
             how = "spot on" if distance < 1.15 else f"off by a factor of {distance:.2g}"
-        return f"<b>You said {said}: {how}.</b>"
+        return f"You said {label}: {how}."
 
     def results(self) -> dict[str, Any]:
-        """Question, guess, answer and distance as plain data."""
+        """Question, guess, answer and distance as plain data; ``off`` says how the distance is measured."""
+        distance = self.distance
         return {
             "question": self.question,
-            "guess": self.control.value if self.committed else None,
+            "guess": self.value if self.committed else None,
             "answer": self.answer,
-            "distance": self.distance,
+            "distance": distance if distance is None or math.isfinite(distance) else None,
+            "off": self._off if self._numeric else "choice",
         }
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:

@@ -44,3 +44,9 @@ LOSS_KEY = (
     "<span>Training losses have scales of their own; HR and NDCG can be compared, and dotted is the best possible."
     "</span></div>"
 )
+INSIGHT_KEY = (
+    '<div class="sce-help-text"><b>Coverage</b> (solid): the share of positions that are in a bucket of SCE. '
+    "<b>Captured mass</b> (dotted): the share of such a position's softmax that the items of its bucket hold. It "
+    "compares ways to look at one model, not models: after a collapse it is higher, and the quality half. Page 04 "
+    "shows why.</div>"
+)

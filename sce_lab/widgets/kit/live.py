@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sce_lab.memory import release_memory
 from sce_lab.training import Event, Finished, StepDone
 from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING, Progress, Snapshot
@@ -186,6 +187,7 @@ class LiveRun:
     def _work(self, events: Events, publish: Callable[[Snapshot], None] | None) -> None:
         with one_core_left():
             self._work_through(events, publish)
+        release_memory()  # another page's kernel may want it
 
     def _work_through(self, events: Events, publish: Callable[[Snapshot], None] | None) -> None:
         shown, cost = -np.inf, 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from typing import Any
 
 import anywidget
@@ -133,6 +134,14 @@ export default {
     const shares = Object.entries(panelsOf(model.get("spec")));
     const panels = shares.map(([axis, { share }]) => new Panel(axis, share, soon));
     el.style.cssText += "display: flex; width: 100%";
+    el.setAttribute("role", "figure");
+    const told = ({ text }) => text.replace(/<[^>]+>/g, "");
+    const name = () => {
+      const { layout } = model.get("spec"), titles = (layout.annotations ?? []).map(told);
+      const axes = ["xaxis", "yaxis"].map((axis) => layout[axis]?.title?.text).filter(Boolean).reverse();
+      el.setAttribute("aria-label", "Figure: " + (titles.length ? titles.join("; ") : axes.join(" over ")));
+    };
+    name();
     el.append(...panels.map(({ place }) => place));
     const fit = () => { el.style.minHeight = model.get("spec").layout.height + "px"; };
     fit();  // nothing below it moves when it is drawn
@@ -140,6 +149,7 @@ export default {
       pending = false;
       if (!alive || !plotly || !el.clientWidth) return;
       fit();
+      name();
       for (const panel of panels) await panel.draw(plotly, model.get("spec"), model.get("config"));
     };
     const failed = (error) => {
@@ -206,6 +216,7 @@ class Plot(anywidget.AnyWidget):
         layout = {"template": TEMPLATE.to_plotly_json(), **spec["layout"]}
         super().__init__(spec=_plain({"data": spec["data"], "layout": layout}))
         self.add_class("sce-plot")
+        _PLOTS.add(self)
 
     def change(self, spec: Spec) -> None:
         """Look like ``spec`` from now on; sends one message, or none if nothing differs.
@@ -238,6 +249,15 @@ class Plot(anywidget.AnyWidget):
     def layout(self) -> go.Layout:
         """The layout as a plotly object, as it is now."""
         return figure(self.current).layout
+
+
+def send_all() -> None:
+    """Send all figures as they are now: who keeps what widgets sent has heard of changes as messages only."""
+    for plot in list(_PLOTS):
+        plot.send_state("spec")
+
+
+_PLOTS: weakref.WeakSet[Plot] = weakref.WeakSet()
 
 
 class Canvas:

@@ -13,6 +13,7 @@ import torch
 
 from sce_lab.figures import Spec
 from sce_lab.memory import format_bytes, free_memory
+from sce_lab.training import choose_device, places
 from sce_lab.widgets.kit.plot import Canvas, engine
 from sce_lab.widgets.kit.style import CSS
 
@@ -75,11 +76,14 @@ def table_of(frame: pd.DataFrame, wrap: tuple[str, ...] = ()) -> widgets.VBox:
 
 def machine() -> dict[str, str]:
     """What this machine can do, for people."""
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    gpus = [place for place in places() if place.name not in ("cpu",)]
+    said = [f"{gpu.title}, cannot be used ({gpu.problem})" if gpu.problem else gpu.title for gpu in gpus]
+    device = choose_device()
+    free = f"{format_bytes(free_memory())} free for this notebook"
     return {
         "processor": f"{psutil.cpu_count()} cores, {torch.get_num_threads()} used by PyTorch",
-        "GPU": ", ".join(cuda) if cuda else "none found: everything here runs on the processor",
-        "memory": f"{format_bytes(free_memory())} free for this notebook",
+        "GPU": "; ".join(said) if said else "none found: everything here runs on the processor",
+        "memory": free if device == "cpu" else f"{free}, {format_bytes(free_memory(device))} free on the GPU",
         "PyTorch": torch.__version__,
     }
 

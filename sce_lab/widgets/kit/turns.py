@@ -12,6 +12,7 @@ from torch import nn
 
 from sce_lab.data.batches import Batch
 from sce_lab.memory import LiveBytes, measured_step
+from sce_lab.memory.measure import resident_tensors
 from sce_lab.training import Event, Phase, Started, StepDone, StepFunction, StepResult, training_step
 from sce_lab.widgets.kit.progress import Failed
 
@@ -77,7 +78,12 @@ def measuring_moments(
             with phase(name):
                 yield
 
-        result = measured_step(model, loss, optimizer, batch, noted, step, counter=counter)
+        if model.item_embedding.device.type == "cuda":  # what it took is for the allocator to say
+            counter.know(resident_tensors(model, loss, optimizer))
+            with counter:
+                result = measured_step(model, loss, optimizer, batch, noted, step)
+        else:
+            result = measured_step(model, loss, optimizer, batch, noted, step, counter=counter)
         use = result.memory
         changes = np.array([nbytes for _, nbytes in counter.log], dtype=np.float64)
         keep(Moments(use.parameters + use.optimizer_state + np.cumsum(changes), begins))

@@ -25,9 +25,10 @@ from sce_lab.memory import (
     free_memory,
     measure_memory,
     predict_memory,
+    release_memory,
     tables,
 )
-from sce_lab.training import TrainingConfig, takes
+from sce_lab.training import AUTO, TrainingConfig, choose_device, takes
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
@@ -49,6 +50,7 @@ class Wall:
     length: int = 50
     hidden_size: int = 64
     sparse_gradients: bool = False
+    device: str = "cpu"
 
     def config(self, loss: str) -> TrainingConfig:
         """The training they mean for ``loss``; cross-entropy, held or not, has no sparse gradients."""
@@ -57,6 +59,7 @@ class Wall:
             batch_size=self.batch_size,
             max_length=self.length,
             hidden_size=self.hidden_size,
+            device=self.device,
             sparse_gradients=self.sparse_gradients and takes(loss, "sparse_grad"),
         )
 
@@ -77,6 +80,7 @@ class MemoryWall:
 
     Args:
         measure: make real steps, too, as points on the curves (small ones, in the background).
+        device: on which the steps are made, and of which the predictions are.
         settings: first values of the sliders, see :class:`Wall`.
 
     Raises:
@@ -84,8 +88,9 @@ class MemoryWall:
         traitlets.TraitError: a value that its slider cannot have.
     """
 
-    def __init__(self, *, measure: bool = True, **settings: Any) -> None:
-        first = Wall(**settings)
+    def __init__(self, *, measure: bool = True, device: str = AUTO, **settings: Any) -> None:
+        self._device = choose_device(device)
+        first = Wall(**settings, device=self._device)
         self.controls: dict[str, widgets.ValueWidget] = {}
         for name, (title, tooltip, steps) in _CONTROLS.items():
             self.controls[name] = StepSlider(steps, steps[0], description=title, tooltip=tooltip)
@@ -110,7 +115,7 @@ class MemoryWall:
     @property
     def settings(self) -> Wall:
         """What the sliders say now."""
-        return Wall(**{name: control.value for name, control in self.controls.items()})
+        return Wall(**{name: control.value for name, control in self.controls.items()}, device=self._device)
 
     def settle(self, timeout: float = 60.0) -> None:
         """Wait until all that the sliders ask for is shown."""
@@ -238,7 +243,7 @@ class MemoryWall:
         rows: list[dict[str, Any]] = []
         if not self._quiet(wall, 0.6):
             return
-        budget = min(_SHARE * free_memory(), _MOST)
+        budget = min(_SHARE * free_memory(wall.device), _MOST)
         for loss in LOOKS:
             config = wall.config(loss)
             for size in MEASURED:
@@ -249,6 +254,7 @@ class MemoryWall:
                     peak = measure_memory(config, size).peak
                     rows.append({"loss": loss, "catalog_size": size, "peak": peak, "predicted": predicted.peak})
         measured = pd.DataFrame(rows, columns=self.measured.columns)
+        release_memory()
         measured.attrs["wall"] = _but_catalog(wall)
         self.measured = measured
         self._growth.show(growth_spec(self._curves, at=wall.catalog_size, measured=measured))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,7 @@ import ipywidgets as widgets
 from sce_lab.data import open_split
 from sce_lab.figures import METRICS, TAUGHT, label, training_spec
 from sce_lab.memory import guarded_train, measuring
-from sce_lab.training import Evaluated, Event, TrainingConfig
+from sce_lab.training import AUTO, Evaluated, Event, TrainingConfig, choose_device, where
 from sce_lab.widgets.kit.legend import LOSS_KEY
 from sce_lab.widgets.kit.live import LiveRun, stop_all
 from sce_lab.widgets.kit.progress import FINISHED, Snapshot
@@ -27,13 +28,22 @@ class Race:
         configs: what to train, by loss.
         catalog_size: items of the synthetic world they learn from.
         seconds: for each loss.
+        ended: called when the last of them has ended.
+        device: where, unless ``configs`` say so.
     """
 
     def __init__(
-        self, configs: Mapping[str, TrainingConfig] | None = None, *, catalog_size: int = 2_000, seconds: float = 7.0
+        self,
+        configs: Mapping[str, TrainingConfig] | None = None,
+        *,
+        catalog_size: int = 2_000,
+        seconds: float = 7.0,
+        ended: Callable[[], None] = lambda: None,
+        device: str = AUTO,
     ) -> None:
         stop_all()
-        self.configs = dict(configs or default_configs())
+        self._ended = ended
+        self.configs = dict(configs or default_configs(device))
         self.catalog_size, self.seconds = catalog_size, seconds
         self.snapshots: dict[str, Snapshot] = {}
         self.ceiling: dict[str, float] = {}
@@ -44,10 +54,11 @@ class Race:
         self._figure = Canvas(self._spec())
         self._status = text("", "sce-status")
         self.buttons = {
-            "start": widgets.Button(description="Again", icon="play", tooltip="Train all of them anew"),
+            "start": widgets.Button(description="Start", icon="play", tooltip="Train all of them, one after the other"),
             "stop": widgets.Button(description="Stop", icon="stop", tooltip="End after the present step"),
         }
         self.buttons["start"].on_click(lambda _: self.start())
+        self.buttons["start"].add_class("sce-primary")
         self.buttons["stop"].on_click(lambda _: self.stop())
         bar = widgets.HBox([*self.buttons.values(), self._status])
         bar.add_class("sce-bar")
@@ -132,6 +143,8 @@ class Race:
             if following:
                 self._begin(following[0])
         self._show_status()
+        if not self.active:
+            self._ended()
 
     def _spec(self) -> dict[str, Any]:
         curves = {loss: shot.curves for loss, shot in self.snapshots.items()}
@@ -141,26 +154,31 @@ class Race:
     def _show_status(self) -> None:
         active = self.active
         self.buttons["start"].disabled, self.buttons["stop"].disabled = active, not active
+        self.buttons["start"].description = "Again" if self.snapshots and not active else "Start"
         failed = [(loss, shot.error) for loss, shot in self.snapshots.items() if shot.error is not None]
         if failed:
             loss, error = failed[0]
             sentence = f"{label(loss)} failed: {error}"
         elif active:
             loss = next(loss for loss, run in self._runs.items() if run.active)
-            sentence = f"<b>{label(loss)}</b> is learning: {self.seconds:g} seconds for each loss"
+            place = html.escape(where(self.configs[loss].device))
+            sentence = f"<b>{label(loss)}</b> is learning: {self.seconds:g} seconds for each loss{place}"
         elif self.snapshots:
             reached = [f"{label(k)} {s.metrics['HR@10']:.3f}" for k, s in self.snapshots.items() if s.metrics]
             sentence = f"<b>HR@10 after {self.seconds:g} s each:</b> " + ", ".join(reached)
         else:
-            sentence = ""
+            total = self.seconds * len(self.configs)
+            sentence = f"Ready: {len(self.configs)} trainings of {self.seconds:g} seconds, {total:g} in all."
         self._status.value = f'<div class="sce-status-text"><div>{sentence}</div></div>'
 
 
-def default_configs() -> dict[str, TrainingConfig]:
+def default_configs(device: str = AUTO) -> dict[str, TrainingConfig]:
     """One small training for each loss that the course is about; everything but the loss is the same."""
     settings = {
         "sampled": {"n_negatives": 128},
         "sce": {"n_buckets": 64, "bucket_size_x": 64, "bucket_size_y": 128, "mix_x": True},
     }
-    shared = {"batch_size": 32, "max_epochs": 1000, "patience": 1000}  # the clock ends it
+    device = choose_device(device)
+    shared = {"device": device, "batch_size": 32 if device == "cpu" else 256}  # a GPU would have too little to do
+    shared |= {"max_epochs": 1000, "patience": 1000}  # the clock ends it
     return {loss: TrainingConfig(loss=loss, loss_settings=settings.get(loss, {}), **shared) for loss in TAUGHT}

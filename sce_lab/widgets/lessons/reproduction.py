@@ -13,7 +13,7 @@ from sce_lab.data import open_split
 from sce_lab.figures import Curves, live_spec
 from sce_lab.memory import guarded_train, measuring
 from sce_lab.reproduce import PUBLISHED, Recipe
-from sce_lab.training import Event
+from sce_lab.training import AUTO, Event, where
 from sce_lab.widgets.kit.live import LiveRun, stop_all
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 
@@ -27,6 +27,7 @@ class Reproduction:
         source: the data, by default those of the recipe; see :func:`sce_lab.data.open_split`.
         catalog_size: items of synthetic data.
         settings: settings of the recipe to change.
+        device: where to train.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Reproduction:
         source: str | None = None,
         catalog_size: int | None = None,
         settings: dict[str, Any] | None = None,
+        device: str = AUTO,
     ) -> None:
         stop_all()
-        self.config = dataclasses.replace(recipe.with_settings(settings or {}).config, seed=0)
+        self.config = dataclasses.replace(recipe.with_settings(settings or {}).config, seed=0, device=device)
         self._source = {"source": source or recipe.dataset, "catalog_size": catalog_size}
         self._recorded = record["seeds"][0] if record else None
         rows = [row for row in PUBLISHED if row.dataset == recipe.dataset and row.model == "SASRec-SCE"]
@@ -103,7 +105,8 @@ class Reproduction:
         if shot.active:
             left = shot.seconds / max(shot.epochs, 1e-9) * (self.config.max_epochs - shot.epochs) / 60
             reached = f", NDCG@10 on validation {shot.metrics['NDCG@10']:.4f}" if shot.metrics else ""
-            return f"<b>Epoch {shot.epochs:.1f}</b> of {self.config.max_epochs}{reached}; about {left:.0f} min left"
+            at = f"<b>Epoch {shot.epochs:.1f}</b> of {self.config.max_epochs}{html.escape(where(self.config.device))}"
+            return f"{at}{reached}; about {left:.0f} min left"
         if shot.finished and shot.finished.test:
             test, ending = shot.finished.test, f"in {shot.seconds / 60:.1f} minutes"
             others = {"the paper": self._paper, "recorded": self._recorded["test"] if self._recorded else {}}
@@ -111,7 +114,7 @@ class Reproduction:
             return f"<b>Test NDCG@10 {test['NDCG@10']:.4f}</b> {ending} ({', '.join(beside) or 'nothing to compare'})"
         if shot.finished:
             return "Stopped: the test items are looked at after a whole run only."
-        return "Ready."
+        return f"Ready{html.escape(where(self.config.device)).replace(' on', ' to train on', 1)}."
 
 
 __all__ = ["Reproduction"]

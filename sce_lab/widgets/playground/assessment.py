@@ -127,7 +127,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     scores = {loss: count_scores(settings, loss, positions, facts.catalog_size) for loss in LOOKS}
     needs = {row["loss"]: needed(row) for row in memory.to_dict("records")}
     fitting = tuple(loss for loss in settings.losses if needs[loss] <= free)
-    problem = _problem(settings, facts, memory, fitting, free)
+    problem = capitalised(settings.device_problem) or _problem(settings, facts, memory, fitting, free)
     refused = [f"{label(loss)} needs {format_bytes(needs[loss])}" for loss in settings.losses if loss not in fitting]
     left_out = ""
     if refused and not problem:
@@ -142,7 +142,9 @@ def assess(settings: Settings, free: int) -> Assessment:
             f"{counted(math.ceil(facts.n_trained / settings.batch_size), 'step')} an epoch"
         ),
     }
-    if settings.losses and (problem or left_out):
+    if settings.device_problem:
+        notes["training"] = Note(capitalised(settings.device_problem), "problem")
+    elif settings.losses and (problem or left_out):
         short = refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting))}"
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
     shape = {"n_sequences": n_sequences, "length": length}

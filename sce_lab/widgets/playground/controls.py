@@ -13,8 +13,10 @@ import traitlets
 
 from sce_lab.figures import LOOKS, brief_label
 from sce_lab.losses import LOSSES
+from sce_lab.training import AUTO, places
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
+from sce_lab.widgets.kit.words import capitalised
 
 
 class Choice(widgets.Dropdown):
@@ -194,6 +196,12 @@ _ALL = (
         "",
         "decides first weights, order of users, dropout, negatives and buckets. The same seed gives the same run.",
     ),
+    Control(
+        "device",
+        "Train on",
+        "",
+        "where the next Start trains. Automatic is a GPU if there is one that can be used, otherwise the processor.",
+    ),
 )
 CONTROLS = {control.name: control for control in _ALL}
 
@@ -205,13 +213,24 @@ SAMPLINGS = (
     ("The batch's targets", "in_batch"),
     ("Half evenly, half the batch's", "mixed"),
 )
+
+
+def devices() -> list[tuple[str, str]]:
+    """What there is to train on; and CUDA also where there is none, since a line from elsewhere may ask for it."""
+    titles = [place.title for place in places()]
+    here = {"cuda": "GPU, none here"}
+    for place in reversed(places()):
+        here[place.name] = capitalised(place.title) + (f" ({place.name})" if titles.count(place.title) > 1 else "")
+    return [("Automatic", AUTO), *((title, name) for name, title in here.items())]
+
+
 #: Cards: title, and the names of their controls.
 CARDS = {
     "data": ("Data", ("dataset", "catalog_size", "path")),
     "loss": ("Loss", ("losses", "n_negatives", "sampling")),
     "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "paper_rule", "mix_x")),
     "model": ("Model", ("hidden_size", "n_blocks", "max_length", "dropout")),
-    "training": ("Training", ("batch_size", "epochs", "learning_rate", "seed")),
+    "training": ("Training", ("batch_size", "epochs", "learning_rate", "seed", "device")),
 }
 
 
@@ -258,6 +277,7 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         "epochs": slider("epochs", [*range(1, 11), 12, 15, 20, 30, 50, 100, 200]),
         "learning_rate": slider("learning_rate", [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01], whole=False),
         "seed": slider("seed", list(range(10))),
+        "device": choice("device", devices()),
     }
 
 

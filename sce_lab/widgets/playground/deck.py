@@ -15,6 +15,7 @@ from sce_lab.widgets.kit.speech import Speech
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
+from sce_lab.widgets.playground.hidden import controls_of
 from sce_lab.widgets.playground.settings import OWN_FILE, Settings
 
 
@@ -32,7 +33,9 @@ class Deck:
         self._controls = controls
         self.notes = {card: text("", "sce-note") for card in CARDS}
         self.boxes = {name: with_help(name, control) for name, control in controls.items()}
-        grid = widgets.Box([self._card(card, *CARDS[card]) for card in CARDS])
+        self._hidden: set[str] = set()
+        self._cards = {card: self._card(card, *CARDS[card]) for card in CARDS}
+        grid = widgets.Box(list(self._cards.values()))
         grid.add_class("sce-cards")
         hint = text('<div class="sce-help-text">Point at a control to read what it does.</div>', "sce-hint")
         self.view = widgets.VBox([grid, hint])
@@ -44,6 +47,12 @@ class Deck:
         made.add_class("sce-card")
         return made
 
+    def hide(self, names: Collection[str]) -> None:
+        """Show all controls but these; :meth:`show_controls` follows."""
+        self._hidden = controls_of(names)
+        for card, box in self._cards.items():
+            box.layout.display = "none" if self._hidden.issuperset(CARDS[card][1]) else ""
+
     def show_notes(self, notes: Mapping[str, Note]) -> None:
         """Say what the settings come to."""
         for card, box in self.notes.items():
@@ -54,8 +63,10 @@ class Deck:
 
     def show_controls(self, settings: Settings, later: Collection[str]) -> None:
         """Which controls have a say depends on the data and the losses; those in ``later`` wait for the next start."""
-        self.boxes["catalog_size"].layout.display = "" if settings.dataset == "synthetic" else "none"
-        self.boxes["path"].layout.display = "" if settings.dataset == OWN_FILE else "none"
+        of_no_use = {"catalog_size"} if settings.dataset != "synthetic" else set()
+        of_no_use |= {"path"} if settings.dataset != OWN_FILE else set()
+        for name, box in self.boxes.items():
+            box.layout.display = "none" if name in self._hidden | of_no_use else ""
         for name in ("n_buckets", "bucket_size_x"):
             self._controls[name].disabled = settings.paper_rule
         for name, box in self.boxes.items():

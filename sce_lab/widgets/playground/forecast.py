@@ -44,7 +44,7 @@ class Forecast:
     ) -> None:
         self._training, self._neighbours = training, neighbours
         self._reading, self._show = reading, show
-        self.free = free_memory()
+        self._place, self.free = first.place, free_memory(first.place)
         self.assessment: Assessment = assess(first, self.free)
         self.before: pd.DataFrame | None = None
         self._steady: tuple[float, Settings | None] = (np.inf, None)
@@ -61,7 +61,7 @@ class Forecast:
 
         For the run that begins with it, only what moves from now on is news.
         """
-        self.free = free_memory()
+        self._place, self.free = settings.place, free_memory(settings.place)
         assessment = assess(settings, self.free)
         if assessment.problem:
             self._take(assessment)
@@ -81,8 +81,11 @@ class Forecast:
 
     def _predict(self, settings: Settings) -> None:
         # A line that trembles says nothing.
-        if not self._training() and abs((free := free_memory()) - self.free) > 0.01 * self.free:
-            self.free = free
+        elsewhere = settings.place != self._place
+        if elsewhere or not self._training():
+            free = free_memory(settings.place)
+            if elsewhere or abs(free - self.free) > 0.01 * self.free:
+                self._place, self.free = settings.place, free
         if settings.dataset != SYNTHETIC and self.assessment.settings.source != settings.source:
             self._reading(settings)
         try:

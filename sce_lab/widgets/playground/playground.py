@@ -19,10 +19,11 @@ from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.dials import Dials, Undo
 from sce_lab.widgets.playground.forecast import Forecast
+from sce_lab.widgets.playground.hidden import checked, line, taken_apart
 from sce_lab.widgets.playground.kept import keep, kept
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.session import Session
-from sce_lab.widgets.playground.settings import Settings, read_line
+from sce_lab.widgets.playground.settings import Settings, read_line, usual_here
 from sce_lab.widgets.playground.status import data_title, sentence
 from sce_lab.widgets.playground.view import View
 
@@ -39,8 +40,13 @@ class Playground:
 
     Args:
         state: first values of the controls, as a line that the playground showed (:attr:`state`) or as a dict.
+        hide: controls that are not shown, by the names of their settings or of their cards (``"model"``); ``state``
+            may say so, too.
         settings: first values too, by name, see :class:`~sce_lab.widgets.playground.settings.Settings`; ``state`` goes
             before them. Without either, a page begins with what the last one was left with.
+
+    Attributes:
+        hidden: what is not shown.
 
     Raises:
         TypeError: a setting that does not exist.
@@ -48,8 +54,10 @@ class Playground:
         traitlets.TraitError: a value that its control cannot have.
     """
 
-    def __init__(self, state: str | Mapping[str, Any] = "", **settings: Any) -> None:
-        asked = read_line(state or {}, Settings(**settings))
+    def __init__(self, state: str | Mapping[str, Any] = "", *, hide: str | Iterable[str] = (), **settings: Any) -> None:
+        state, hidden = taken_apart(state)
+        self.hidden = checked(hide) if hidden is None else hidden
+        asked = read_line(state or {}, Settings(**(usual_here() | settings)))
         left = None if state or settings else kept()
         stop_all()
         # The card says so beside the slider, for the next run too; a warning would land in whatever cell ran last.
@@ -102,8 +110,8 @@ class Playground:
 
     @property
     def state(self) -> str:
-        """:attr:`settings` as one line, for :meth:`apply` or ``Playground(state)``."""
-        return self.settings.line()
+        """:attr:`settings` and what is hidden as one line, for :meth:`apply` or ``Playground(state)``."""
+        return line(self.settings, self.hidden)
 
     @property
     def assessment(self) -> Assessment:
@@ -144,10 +152,23 @@ class Playground:
     def apply(self, state: str | Mapping[str, Any] | Settings) -> None:
         """Set the controls, all or none, to a line, to a dict (what it does not name stays) or to settings.
 
+        A state that says what to ``hide`` is obeyed in that, too.
+
         Raises:
             ValueError: it cannot be read; traitlets.TraitError: a value that its control cannot have.
         """
-        self._dials.set(state if isinstance(state, Settings) else read_line(state, self.settings))
+        hidden = None
+        if not isinstance(state, Settings):
+            state, hidden = taken_apart(state)
+            state = read_line(state, self.settings)
+        before, self.hidden = self.hidden, self.hidden if hidden is None else hidden
+        self.view.deck.hide(self.hidden)
+        try:
+            self._dials.set(state)
+        except traitlets.TraitError:
+            self.hidden = before
+            self.view.deck.hide(before)
+            raise
         self._show_status()
 
     def undo(self) -> None:

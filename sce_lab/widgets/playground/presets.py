@@ -75,7 +75,7 @@ PRESETS = {
     ),
     "repaired": Preset(
         "Bucket collapse: Mix on",
-        "The same with Mix: buckets lie where the outputs are. Compare positions in a bucket, NDCG and COV.",
+        "The same with Mix: buckets lie where the outputs are. Compare coverage, NDCG and captured mass.",
         lambda free: replace(COLLAPSE, mix_x=True),
     ),
 }

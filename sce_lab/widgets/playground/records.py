@@ -105,8 +105,9 @@ class RunRecord:
             RanOutOfMemoryError: memory ran out all the same; the message says what would fit.
         """
         large = split.catalog_size > 100_000
-        step = looking_inside(measuring_moments(self._keep_moments), every=50 if large else 10)
         config = self.settings.config(self.loss)
+        seldom = large or config.device != "cpu"  # to be looked into, a GPU has to be waited for
+        step = looking_inside(measuring_moments(self._keep_moments), every=50 if seldom else 10)
         with explaining_out_of_memory(config, split.catalog_size, typical_length(config, split)):
             yield from self._events(Trainer(config, split, step=step, stop=stop), wanted)
 
@@ -190,7 +191,7 @@ def _read(run: Run, content: Mapping[str, Any]) -> RunRecord:
     catalog_size = content["catalog_size"]
     return RunRecord(
         number=0,
-        settings=read_line(content["settings"]),
+        settings=read_line({"device": run.config.device, **content["settings"]}),  # it was "cpu" once
         loss=content["loss"],
         predicted={part: int(nbytes) for part, nbytes in content["predicted_memory"].items()},
         catalog_size=None if catalog_size is None else int(catalog_size),

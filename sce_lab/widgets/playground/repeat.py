@@ -26,6 +26,7 @@ def python_call(settings: Settings, loss: str) -> str:
         if getattr(config, name) != getattr(_DEFAULTS, name):
             given[name] = getattr(config, name)
     given |= {"max_epochs": config.max_epochs, "seed": config.seed}
+    given |= {"device": config.device} if config.device != _DEFAULTS.device else {}
     source, catalog_size = _source(settings)
     data = f"catalog_size={catalog_size}, seed={WORLD_SEED}" if catalog_size is not None else ""
     arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
@@ -53,7 +54,7 @@ def command(settings: Settings, loss: str) -> str:
     for name, value in config.loss_settings.items():
         if name != "mix_x" and (name, value) != ("sampling", "uniform"):
             options[name.replace("_", "-")] = value
-    options["seed"] = config.seed
+    options |= {"seed": config.seed, "device": config.device}
     words = ["sce-lab", "train", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
     if config.loss_settings.get("mix_x"):
         words.append("--mix")

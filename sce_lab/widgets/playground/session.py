@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from sce_lab.figures import LOOKS
@@ -121,7 +122,7 @@ class Session:
         """Names of controls that the run under way does not listen to, and that were moved since it began."""
         if not self.active or not self.group:
             return set()
-        trained = self.group[0].settings
+        trained, settings = self.group[0].settings, replace(settings, device=settings.place)
         live = {name for record in self.group for name in live_dials(record.loss)} | {"paper_rule"}
         return {name for name in CONTROLS if name not in live and getattr(trained, name) != getattr(settings, name)}
 
@@ -130,13 +131,14 @@ class Session:
         return {loss: self._measured[key] for loss in LOOKS if (key := _key(settings, loss)) in self._measured}
 
     def _new_records(self, assessment: Assessment) -> tuple[list[RunRecord], str]:
+        settings = replace(assessment.settings, device=assessment.settings.place)  # the one that it will have been
         uses = assessment.memory.set_index("loss")
         first = max((record.number for record in self.runs), default=0) + 1
         made, message = [], ""
         for number, loss in enumerate(assessment.fitting, start=first):
             predicted = {name: int(value) for name, value in uses.loc[loss].items()}
             catalog_size = assessment.facts.catalog_size if assessment.facts else None
-            made.append(RunRecord(number, assessment.settings, loss, predicted, catalog_size))
+            made.append(RunRecord(number, settings, loss, predicted, catalog_size))
             try:
                 made[-1].make_folder()
             except OSError as error:
@@ -182,5 +184,5 @@ class Session:
 def _key(settings: Settings, loss: str) -> tuple[Any, ...]:
     """What a measured peak belongs to."""
     config = settings.config(loss)
-    model = (config.hidden_size, config.n_blocks, config.max_length, config.batch_size)
+    model = (config.hidden_size, config.n_blocks, config.max_length, config.batch_size, config.device)
     return settings.source, *model, loss, tuple(config.loss_settings.items())

@@ -13,7 +13,7 @@ from sce_lab.data import SYNTHETIC
 from sce_lab.figures import LOOKS, label
 from sce_lab.losses import LOSSES
 from sce_lab.losses.buckets import BucketSizes
-from sce_lab.training import TrainingConfig
+from sce_lab.training import AUTO, TrainingConfig, choose_device
 
 OWN_FILE = "file"
 #: The synthetic world is the same whatever the training seed is, so that runs stay comparable.
@@ -37,6 +37,7 @@ def dials(loss: str) -> tuple[str, ...]:
 class Settings:
     """Everything the playground's controls say. ``losses`` may be given as text too: ``"ce, sce"``.
 
+    ``device``: where to train, or "auto"; a device that is not here counts as "auto" until something is trained.
     ``paper_rule``: as many buckets and positions per bucket as the paper takes, ``2 sqrt(N)``.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     epochs: int = 12
     learning_rate: float = 1e-3
     seed: int = 0
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         names = self.losses.split(",") if isinstance(self.losses, str) else self.losses
@@ -74,6 +76,7 @@ class Settings:
             loss=loss,
             loss_settings=self.loss_settings(loss),
             max_epochs=self.epochs,
+            device=self.place,
             **{name: getattr(self, name) for name in same},
         )
 
@@ -87,6 +90,20 @@ class Settings:
             return self
         rule = BucketSizes.paper_rule(n_positions, catalog_size)
         return dataclasses.replace(self, n_buckets=rule.n_buckets, bucket_size_x=rule.bucket_size_x)
+
+    @property
+    def place(self) -> str:
+        """The device that is meant here."""
+        return choose_device(AUTO if self.device_problem else self.device)
+
+    @property
+    def device_problem(self) -> str:
+        """Why nothing can be trained on the chosen device; empty if something can."""
+        try:
+            choose_device(self.device)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     @property
     def source(self) -> tuple[str, int | None]:
@@ -117,7 +134,7 @@ def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> S
         ValueError: it is not such a line; the message says where it goes wrong and what would be right.
     """
     if isinstance(state, str):
-        state = _parse(state)
+        state = parse(state)
     if not isinstance(state, Mapping):
         raise ValueError(f"{_STATE}, got {state!r:.40}")
     known = {each.name: each.default for each in dataclasses.fields(Settings)}
@@ -127,10 +144,20 @@ def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> S
     return dataclasses.replace(base or Settings(), **values)
 
 
+def usual_here() -> dict[str, Any]:
+    """What a page begins with instead of the defaults: a GPU has something to do from a larger world and batch on."""
+    return {} if choose_device() == "cpu" else {"catalog_size": 100_000, "batch_size": 512}
+
+
 _STATE = 'a state is one line in braces, such as {"catalog_size": 1000}'
 
 
-def _parse(line: str) -> Any:
+def parse(line: str) -> Any:
+    """What a line of JSON says.
+
+    Raises:
+        ValueError: it is not one; the message says where it goes wrong.
+    """
     if not line.strip():
         raise ValueError(f"{_STATE}, and this line is empty")
     try:

@@ -12,7 +12,9 @@ import traitlets
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.kit.words import capitalised
+from sce_lab.widgets.playground.hidden import Address
 from sce_lab.widgets.playground.presets import PRESETS
+from sce_lab.widgets.playground.settings import Settings
 
 _CHOOSE = "Choose a preset ..."
 
@@ -24,10 +26,17 @@ class Share:
         apply: takes a state and sets the controls; raises ValueError or TraitError if it cannot.
         free: bytes that are free, for presets that depend on it.
         tour: begins the tour.
+        line: the state that settings mean here, with what is hidden.
     """
 
-    def __init__(self, apply: Callable[[Any], None], free: Callable[[], int], tour: Callable[[], None]) -> None:
-        self._apply, self._free, self._own = apply, free, OwnMoves()
+    def __init__(
+        self,
+        apply: Callable[[Any], None],
+        free: Callable[[], int],
+        tour: Callable[[], None],
+        line: Callable[[Settings], str],
+    ) -> None:
+        self._apply, self._free, self._line_of, self._own = apply, free, line, OwnMoves()
         self._line = ""
         self._preset_line = ""  # the state that the chosen preset means
         names = [(_CHOOSE, ""), *((preset.title, name) for name, preset in PRESETS.items())]
@@ -42,7 +51,9 @@ class Share:
         self.tour.on_click(lambda _: tour())
         row = widgets.HBox([self.tour, self.preset, text('<span class="sce-soft">State</span>'), self.field])
         row.add_class("sce-share")
-        self.view = widgets.VBox([row, self._said])
+        self.address = Address()
+        self.address.observe(lambda change: self._came(change["new"]), "line")
+        self.view = widgets.VBox([row, self._said, self.address])
 
     def show(self, line: str) -> None:
         """The state is this now."""
@@ -60,7 +71,7 @@ class Share:
         """
         preset = PRESETS[name]
         settings = preset.settings(self._free())
-        self._preset_line = settings.line()
+        self._preset_line = self._line_of(settings)
         if self._try(settings):
             self.say(preset.says)
 
@@ -75,6 +86,10 @@ class Share:
             self.say("These settings are on the controls now. Undo takes them back.")
         elif not change["new"].strip():  # nothing to mend: show again what is so
             self.show(self._line)
+
+    def _came(self, line: str) -> None:
+        if line and self._try(line):
+            self.say("These settings came with the address of this page. Undo goes back to those before.")
 
     def _try(self, state: Any) -> bool:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sce_lab.figures import brief_label, label, short_label
 from sce_lab.memory import format_bytes
+from sce_lab.training import where
 from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.controls import DATASETS
@@ -52,6 +53,8 @@ def run_words(record: RunRecord) -> str:
     ):
         if getattr(settings, name) != getattr(usual, name):
             parts.append(words.format(getattr(settings, name)))
+    if settings.place != "cpu":
+        parts.append(f"on {settings.place}")
     if record.snapshot.changes:
         parts.append("changed while it ran")
     return ", ".join(part for part in parts if part)
@@ -90,7 +93,8 @@ def ready(assessment: Assessment) -> str:
     peak = max(peaks[loss] for loss in assessment.fitting)
     names = _names(assessment.fitting)
     left_out = f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
-    return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step. Press Start.{left_out}"
+    place = html.escape(where(assessment.settings.place))
+    return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step{place}. Press Start.{left_out}"
 
 
 def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str, str, float]:
@@ -121,9 +125,11 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
         seconds = sum(record.snapshot.seconds for record in records)
         return f"{name} {how}: {shot.epochs:.1f} epochs in {seconds:.0f} s{_scores(records)}.", "", share
     at = f"step {shot.step:,}, " if state == PAUSED else ""
-    doing = {PAUSED: "paused at", STOPPING: "stopping after this step,"}.get(state, "training:")
-    where = f"{at}epoch {shot.epochs:.1f} of {settings.epochs}"
-    return f"{name} {doing} {where}{_scores(records)}.{wait}", "", share
+    doing = {PAUSED: "paused at", STOPPING: "stopping after this step,"}.get(
+        state, f"training{html.escape(where(settings.place))}:"
+    )
+    epoch = f"{at}epoch {shot.epochs:.1f} of {settings.epochs}"
+    return f"{name} {doing} {epoch}{_scores(records)}.{wait}", "", share
 
 
 def _names(losses: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from sce_lab.figures import LOOKS, Spec, memory_spec
-from sce_lab.widgets.kit.legend import LOSS_KEY, MEMORY_KEY
+from sce_lab.widgets.kit.legend import INSIGHT_KEY, LOSS_KEY, MEMORY_KEY
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.challenges import Challenges
@@ -18,6 +18,7 @@ from sce_lab.widgets.playground.charts import Charts
 from sce_lab.widgets.playground.compare import Compare
 from sce_lab.widgets.playground.deck import Deck, Transport
 from sce_lab.widgets.playground.guesses import Guesses
+from sce_lab.widgets.playground.hidden import line
 from sce_lab.widgets.playground.numbers import fits_line, numbers
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.settings import Settings
@@ -43,7 +44,9 @@ class View:
         actions: Mapping[str, Callable[[], Any]],
         free: Callable[[], int],
     ) -> None:
+        self._page = page
         self.transport, self.deck = Transport(actions), Deck(controls)
+        self.deck.hide(page.hidden)
         self.memory = Canvas(_empty_memory(free()))
         self.charts, self.compare, self.challenges = Charts(), Compare(page.remove), Challenges()
         self.guesses = Guesses(lambda: page.settings, free, lambda: page.runs)
@@ -58,7 +61,7 @@ class View:
         self.tabs = widgets.Tab(list(panels.values()), titles=tuple(panels), selected_index=0)
         self.tabs.add_class("sce-tabs")
         self.tour = Tour(page, {**self.deck.boxes, **self.transport.buttons, "tabs": self.tabs})
-        self.share = Share(page.apply, free, self.tour.begin)
+        self.share = Share(page.apply, free, self.tour.begin, lambda settings: line(settings, page.hidden))
         self.tabs.observe(lambda _: self.tour.look(), "selected_index")
         self.compare.table.observe(lambda _: self.tour.look(), "selected")
         self.all = stage(
@@ -72,6 +75,7 @@ class View:
             self.charts.training.widget,
             text(LOSS_KEY),
             self.charts.insight.widget,
+            text(INSIGHT_KEY),
             self.tabs,
         )
 
@@ -97,7 +101,7 @@ class View:
     def show_controls(self, settings: Settings, later: Collection[str]) -> None:
         """Which controls have a say, those that wait for the next start, and the state as a line."""
         self.deck.show_controls(settings, later)
-        self.share.show(settings.line())
+        self.share.show(line(settings, self._page.hidden))
         self.tour.look()
 
     def show_table(self, runs: Sequence[RunRecord], assessment: Assessment) -> None:

@@ -8,7 +8,7 @@ import traitlets
 
 from sce_lab.figures import LOOKS
 from sce_lab.memory import DEVICES, count_work, format_seconds, predict_memory
-from sce_lab.widgets import Guess, MemoryWall, StepTimeline
+from sce_lab.widgets import MemoryWall, StepTimeline
 from sce_lab.widgets.lessons.step_timeline import excerpt
 
 SMALL = {"catalog_size": 10_000, "batch_size": 16, "length": 10, "hidden_size": 32}
@@ -123,68 +123,6 @@ def test_what_cannot_be_is_refused():
         MemoryWall(catalog=5)
     with pytest.raises(traitlets.TraitError, match="catalog_size takes whole numbers from 1,000"):
         MemoryWall(measure=False, catalog_size=10)
-
-
-# -------------------------------------------------------------------------------------------------------------- guesses
-
-
-def guess(**options):
-    return Guess("How many?", [("one", 1), ("ten", 10), ("a hundred", 100)], lambda: 20, **options)
-
-
-def test_the_answer_is_not_worked_out_before_there_is_a_guess():
-    asked = []
-    made = Guess("Which?", [("this", "a"), ("that", "b")], lambda: asked.append(1) or "b", say=lambda a: f"It is {a}!")
-    assert made.results() == {"question": "Which?", "guess": None, "answer": None, "distance": None}
-    made.button.click()
-    assert not made.committed
-    assert "Choose one first" in made._result.value
-    made.control.value = "a"
-    made.button.click()
-    assert asked == [1]
-    assert "You said: this. Not so." in made._result.value
-    assert "It is b!" in made._result.value
-    assert made.distance == 1.0
-    made.commit("b")  # too late
-    assert made.results()["guess"] == "a"
-    assert made.control.disabled
-
-
-@pytest.mark.parametrize(("value", "distance", "words"), [(10, 2, "off by a factor of 2"), (100, 5, "a factor of 5")])
-def test_a_number_is_off_by_a_factor(value, distance, words):
-    made = guess()
-    made.commit(value)
-    assert made.distance == pytest.approx(distance)
-    assert words in made._result.value
-
-
-def test_a_share_is_off_by_points_and_what_is_right_is_said_to_be():
-    made = Guess("Share?", [("10 %", 0.1), ("50 %", 0.5)], 0.6, off="points")
-    made.commit(0.5)
-    assert "10 points off" in made._result.value
-    made = Guess("Share?", [("10 %", 0.1), ("50 %", 0.5)], 0.51, off="points")
-    made.commit(0.5)
-    assert "spot on" in made._result.value
-
-
-def test_what_is_revealed_is_made_at_the_commitment():
-    from sce_lab.widgets.kit.stage import text
-
-    made = guess(reveal=lambda: text("more"))
-    assert made._more.children == ()
-    made.commit(10)
-    assert made._more.children[0].value == "more"
-
-
-def test_a_guess_that_is_no_option_and_an_answer_that_fails_are_said():
-    with pytest.raises(ValueError, match="must be one of 1, 10, 100, got 7"):
-        guess().commit(7)
-    with pytest.raises(ValueError, match='off must be "factor" or "points"'):
-        guess(off="percent")
-    made = Guess("?", [("1", 1)], lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        made.commit(1)
-    assert "division by zero" in made._result.value
 
 
 # ------------------------------------------------------------------------------------------------------------- moments

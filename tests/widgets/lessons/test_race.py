@@ -19,8 +19,16 @@ def race_configs():
     return {loss: TrainingConfig(loss=loss, batch_size=64, max_epochs=1) for loss in ("ce", "sampled")}
 
 
+def test_a_race_waits_for_its_button():
+    race = Race(race_configs(), catalog_size=200)
+    assert not race.active
+    assert (race.buttons["start"].description, race.buttons["start"].disabled) == ("Start", False)
+    assert "Ready" in race._status.value
+
+
 def test_a_race_trains_each_loss_in_turn():
-    race = Race(race_configs(), catalog_size=200, seconds=0.1)
+    ended = []
+    race = Race(race_configs(), catalog_size=200, seconds=0.1, ended=lambda: ended.append(list(race.snapshots)))
     assert race.start()
     assert not race.start()
     race.wait(60)
@@ -32,6 +40,8 @@ def test_a_race_trains_each_loss_in_turn():
         assert loss["validation"]["HR@10"] > 0
     assert "HR@10 after 0.1 s each" in race._status.value
     assert [len(trace.x) for trace in race._figure.widget.data[2:4]] == [1, 1]
+    assert race.buttons["start"].description == "Again"
+    until(lambda: ended == [["ce", "sampled"]])
     assert race.start()  # again
     race.wait(60)
 

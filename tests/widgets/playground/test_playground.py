@@ -153,7 +153,7 @@ def test_the_same_seed_gives_the_same_run_with_and_without_the_page_and_moving_s
 
 
 def test_too_large_switches_start_off_and_says_why(page, monkeypatch):
-    monkeypatch.setattr(forecast, "free_memory", lambda: 2**30)
+    monkeypatch.setattr(forecast, "free_memory", lambda *device: 2**30)
     page.controls["catalog_size"].value = 10_000_000
     assert not page.start()
     assert page.view.transport.buttons["start"].disabled
@@ -167,7 +167,7 @@ def test_too_large_switches_start_off_and_says_why(page, monkeypatch):
 
 
 def test_memory_that_has_become_scarce_is_noticed_at_start(page, monkeypatch):
-    monkeypatch.setattr(forecast, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(forecast, "free_memory", lambda *device: 2**20)
     assert page.results()["problem"] == ""
     assert not page.start()
     assert "needs" in page.results()["problem"]
