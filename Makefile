@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 help:
 	@printf '%s\n' \
 	  'make lab      set up what is missing and open JupyterLab on $(NOTEBOOK)' \
-	  'make test     set up what is missing, then run ruff and every test' \
+	  'make test     set up what is missing, then run ruff and the tests' \
 	  'make test-slow  the tests that take minutes, which make test leaves out' \
 	  'make site     set up what is missing, run the notebooks and make static pages of them in build/site' \
   'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \

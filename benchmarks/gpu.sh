@@ -62,14 +62,10 @@ else
     script losses 60 losses.py --cases tiny --rounds 1 --device cpu --out "$out/losses.json"
     script launches 60 launches.py --cases tiny --device cpu --out "$out/launches.json"
 fi
-if [ -f "$here/training.py" ]; then
-    script training 60 training.py --device $device --out "$out/training.json"
-else
-    echo "training: benchmarks/training.py is not there" | tee -a "$out/stages.txt"
-fi
+script training 60 training.py --device $device --out "$out/training.json"
 if [ $device = cuda ]; then
     stage tests 60 "$python" -m pytest -q -p no:cacheprovider -m gpu "$root/tests/losses" "$root/tests/memory" \
-        "$root/tests/test_metrics.py"
+        "$root/tests/test_metrics.py" "$root/tests/test_gpu_step.py"
     script memory 60 memory.py --device cuda --out "$out/memory.json"
     script floor 45 floor.py --cases L,S --rounds 5 --out "$out/floor.json"
     stage kernels 120 "$python" -m pytest -q -p no:cacheprovider -m "not gpu and not slow" \

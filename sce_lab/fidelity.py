@@ -111,10 +111,13 @@ def ways(names: Iterable[str] = tuple(LOSSES)) -> dict[str, LossModule]:
     """
     found: dict[str, LossModule] = {}
     for name in names:
-        kind = LOSSES[name] if name in LOSSES else type(make_loss(name))
+        if name not in LOSSES:
+            make_loss(name)  # complains of an unknown one
+            raise ValueError(f"{name!r} is a preset: its settings are fixed, give gradient_fidelity the loss itself")
+        kind = LOSSES[name]
         shared = kind.defaults.get("shared_negatives", True)
-        budgets = {"n_negatives": (16, 64, 256, 1024, 4096) if shared else (1, 16, 64, 256)}
-        budgets["bucket_size_y"] = (16, 64, 256, 1024)
+        budgets = {"bucket_size_y": (16, 64, 256, 1024)}  # SCE knows negatives, too
+        budgets["n_negatives"] = (16, 64, 256, 1024, 4096) if shared is True else (1, 16, 64, 256)
         setting = next((s for s in budgets if s in kind.defaults), None)
         for size in budgets[setting] if setting else (None,):
             label = kind.label if size is None else f"{kind.label}, {size:,}"
@@ -202,15 +205,22 @@ def fidelity_while_training(
         trainer: a :class:`sce_lab.training.Trainer`; it is trained to the last of ``epochs``, or its own end.
         losses, batch, draws: as in :func:`gradient_fidelity`.
         epochs: at which ends of epochs to look, 0 for the beginning.
+
+    Raises:
+        ValueError: training ended before one of them, or was not evaluated there.
     """
     from sce_lab.training import Evaluated
 
     wanted = set(epochs)
     if 0 in wanted:
         yield gradient_fidelity(losses, trainer.model, batch, draws=draws).assign(epoch=0)
+        wanted.discard(0)
+    if not wanted:
+        return
     for event in trainer.events():
         if isinstance(event, Evaluated) and event.epoch in wanted:
             yield gradient_fidelity(losses, trainer.model, batch, draws=draws).assign(epoch=event.epoch)
             wanted.discard(event.epoch)
-            if not wanted - {0}:
+            if not wanted:
                 return
+    raise ValueError(f"training ended before epoch {min(wanted)}: look at earlier ones, or let it go on for longer")

@@ -134,6 +134,10 @@ def test_every_loss_has_its_ways():
     found = ways()
     assert {type(loss) for loss in found.values()} == set(LOSSES.values())
     assert {"Cross-entropy", "Sampled softmax, 1,024", "SCE, 256"} <= found.keys()
+    assert (found["SCE, 16"].bucket_size_y, found["SCE, 16"].n_negatives) == (16, 0)
+    assert found["Sampled softmax, 64"].n_negatives == 64
+    with pytest.raises(ValueError, match="'gsasrec' is a preset"):
+        ways(["gsasrec"])
     with pytest.raises(ValueError, match="there is no loss 'best'"):
         ways(["best"])
 
@@ -148,6 +152,11 @@ def test_while_training_the_model_is_another_each_time(trainer, batch, followed)
     assert trainer.epoch == 2
     first, second = (table.set_index(["loss", "of"])["error"] for table in followed)
     assert (first != second)[("SCE, 16", "items")]
+
+
+def test_an_epoch_that_training_does_not_reach_is_named(trainer, batch):
+    with pytest.raises(ValueError, match="training ended before epoch 7"):
+        list(fidelity_while_training(trainer, ways(["cce"]), batch, epochs=[7], draws=2))
 
 
 def test_the_figure_shows_each_loss_once_a_panel(followed, tmp_path):

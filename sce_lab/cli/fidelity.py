@@ -58,7 +58,13 @@ def fidelity(
     judged = ways(names)
     split = open_data({"source": dataset, "catalog_size": None, "seed": seed})
     config = sce_lab.TrainingConfig(
-        loss=train_with, batch_size=128, max_length=50, dropout=dropout, max_epochs=max(*moments, 1), seed=seed
+        loss=train_with,
+        batch_size=128,
+        max_length=50,
+        dropout=dropout,
+        max_epochs=max(*moments, 1),
+        patience=max(*moments, 1),
+        seed=seed,
     )
     trainer = sce_lab.Trainer(config, split, when_to_test="never")
     users = max(2, round(positions / mean_length(split.train, config.max_length)))

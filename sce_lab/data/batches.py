@@ -107,7 +107,8 @@ class Batch:
                 self.inputs, items=self.inputs.items.to(device), positions=self.inputs.positions.to(device)
             )
             return lambda: Batch(inputs, self.targets.to(device))
-        if self.inputs.padding and self.targets.device.type == torch.device(device).type:
+        asked, here = torch.device(device), self.targets.device
+        if self.inputs.padding and here.type == asked.type and asked.index in (None, here.index):
             return lambda: self
         inputs = self.inputs.padded(width)
         parts = inputs.items, inputs.positions, self.targets, inputs.padding.slots

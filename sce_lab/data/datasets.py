@@ -74,7 +74,7 @@ def load_dataset(name: str, *, progress: bool = True) -> pd.DataFrame:
         progress: show a progress bar while downloading.
 
     Returns:
-        A DataFrame with the columns ``user, item, timestamp``, all int64.
+        A DataFrame with the columns ``user, item, timestamp``; ids as the file has them, times int64.
 
     Raises:
         ValueError: an unknown name, or a file that ends early or is not of the format.

@@ -43,6 +43,8 @@ def fill(
     outputs, _, valid, _ = inputs
     mix_x, kmeans_steps, centers, items_near, generator, workspace_bytes = search
     n_positions, catalog_size = len(outputs), len(linear_weight)
+    if centers is not None and sizes[0] is None:
+        sizes = (len(centers), *sizes[1:])
     asked = BucketSizes.asked(*sizes, n_positions, catalog_size).clamped(n_positions, catalog_size)
     dtype = accumulation_dtype(outputs.dtype, linear_weight.dtype)
     if centers is None:

@@ -96,6 +96,8 @@ def reduced_cross_entropy(
     _check(n_buckets, n_extra_chunks, n_rounds, logit_scale)
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
     n_positions, catalog_size = len(inputs.outputs), len(linear_weight)
+    if n_buckets is None and centers is not None and centers.dim() == 3:
+        n_buckets = centers.shape[1]
     if n_buckets is None:
         n_buckets = BucketSizes.paper_rule(n_positions, catalog_size).n_buckets
     n_buckets = max(min(n_buckets, n_positions, catalog_size), 1) if centers is None else n_buckets

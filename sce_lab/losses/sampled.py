@@ -140,7 +140,7 @@ def sampled_softmax(
 
     with without_autocast(input):
         dtype = accumulation_dtype(input.dtype, linear_weight.dtype)
-        special = by_sequence or inputs.bias is not None
+        special = by_sequence or inputs.bias is not None or drawn.log_expected.requires_grad
         backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
         blocks = _blocks(drawn, logq_correction, dtype, pieces, backend)
         how = How(workspace_or_default(workspace_bytes, input, backend), sparse_grad, deterministic, backend)

@@ -83,10 +83,12 @@ def reproduce(
     """
     path = record_path(recipe, results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and (tested_at := read_record(path).get("tested_at")):
+    known = read_record(path) if path.exists() else {"seeds": []}
+    if not known.get("withdrawn") and any("test" in seed for seed in known["seeds"]):
+        opened = f"was opened at {known['tested_at']}" if "tested_at" in known else "has been looked at"
         raise ValueError(
-            f"the test of {recipe.dataset} {recipe.name} was opened at {tested_at}, so its record is closed; to train "
-            f"it again choose another folder for the record with --results"
+            f"the test of {recipe.dataset} {recipe.name} {opened}, so its record is closed; to train it again choose "
+            f"another folder for the record with --results"
         )
     finished: list[Run] = []
     for seed in seeds:

@@ -141,11 +141,19 @@ def search(
             run = Run(run_folder(trial, plan.seed, runs))
             config = dataclasses.replace(trial.config, seed=plan.seed)
             check_same(run, config, may_differ=("device", "max_epochs", "patience"))
+            failed = ""
             if _epochs_of(run) < epochs:
-                train_run(config, run.folder)
-                if _epochs_of(run) < epochs:  # stopped by a person
+                try:
+                    train_run(config, run.folder)
+                except FloatingPointError as error:  # a setting too bold is the last, and no reason to end the search
+                    failed = str(error)
+                if _epochs_of(run) < epochs and not failed:  # stopped by a person
                     return
-            tried[i] = {"settings": plan.grid[i], **_result(run, epochs)}
+            if failed:
+                nothing = {"epochs": _epochs_of(run), "validation NDCG@10": 0.0, "best_epoch": 0, "failed": failed}
+                tried[i] = {"settings": plan.grid[i], **nothing}
+            else:
+                tried[i] = {"settings": plan.grid[i], **_result(run, epochs)}
             ended = n == len(plan.rungs) and i == left[-1]
             best = max(left, key=lambda i: tried[i]["validation NDCG@10"]) if ended else None
             record = _record(plan, loss, split, run, repeat, [tried[i] for i in sorted(tried)])

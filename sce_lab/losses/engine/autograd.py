@@ -57,7 +57,9 @@ def softmax_loss(problem: Problem, how: How, reduction: str, weights: Tensor | N
     with_gradient = torch.is_grad_enabled() and (outputs.requires_grad or table.requires_grad)
     # In float16 small gradients are lost if they are rounded before a factor from outside (a GradScaler's) comes in.
     in_range = torch.float16 not in (outputs.dtype, table.dtype)
-    able = in_range and problem.target_bias is None and not torch.compiler.is_compiling()
+    bias = problem.blocks.bias
+    of_bias = problem.target_bias is not None or (bias is not None and bias.requires_grad)
+    able = in_range and not of_bias and not torch.compiler.is_compiling()
     if with_gradient and able:
         plan = Plan(compute_dtype(outputs, table), how.tile_bytes, how.deterministic)
         if choose(how.backend, outputs, table, plan).fits_at_once(problem, plan):

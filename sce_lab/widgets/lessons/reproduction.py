@@ -109,7 +109,7 @@ class Reproduction:
             return f"{at}{reached}; about {left:.0f} min left"
         if shot.finished and shot.finished.test:
             test, ending = shot.finished.test, f"in {shot.seconds / 60:.1f} minutes"
-            others = {"the paper": self._paper, "recorded": self._recorded["test"] if self._recorded else {}}
+            others = {"the paper": self._paper, "recorded": self._recorded.get("test", {}) if self._recorded else {}}
             beside = [f"{name} {values['NDCG@10']:.4f}" for name, values in others.items() if "NDCG@10" in values]
             return f"<b>Test NDCG@10 {test['NDCG@10']:.4f}</b> {ending} ({', '.join(beside) or 'nothing to compare'})"
         if shot.finished:
