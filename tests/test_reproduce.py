@@ -144,8 +144,8 @@ def test_a_trial_is_named_after_what_was_changed():
     assert trial.name == "sce+dropout=0.5,n_buckets=7"
     assert (trial.config.dropout, trial.config.loss_settings) == (0.5, {"n_buckets": 7})
     assert TINY.with_settings({}) is TINY
-    with pytest.raises(ValueError, match=r"no setting 'n_negatives'; the run takes averaging, .*, and the loss sce"):
-        TINY.with_settings({"n_negatives": 5})
+    with pytest.raises(ValueError, match=r"no setting 'calibration'; the run takes averaging, .*, and the loss sce"):
+        TINY.with_settings({"calibration": 0.5})
     with pytest.raises(ValueError, match="no setting 'seed'"):
         TINY.with_settings({"seed": 5})
 
