@@ -6,6 +6,8 @@ computing, and so is for small catalogs: it shows on these what holds for large 
 
 from sce_lab.explain.buckets import Buckets, captured_mass, collapse, found_by_rank, gradients
 from sce_lab.explain.checks import Verdict, check_sampled, check_sce, fill_in
+from sce_lab.explain.exercises import check_operations, check_streaming, sce_operations
+from sce_lab.explain.inside import beating, running_sums, two_timelines
 from sce_lab.explain.sampling import all_draws, enough, estimates, hits, part_of, pushes
 from sce_lab.explain.small import Small, train_small
 
@@ -14,9 +16,12 @@ __all__ = [
     "Small",
     "Verdict",
     "all_draws",
+    "beating",
     "captured_mass",
+    "check_operations",
     "check_sampled",
     "check_sce",
+    "check_streaming",
     "collapse",
     "enough",
     "estimates",
@@ -26,5 +31,8 @@ __all__ = [
     "hits",
     "part_of",
     "pushes",
+    "running_sums",
+    "sce_operations",
     "train_small",
+    "two_timelines",
 ]

@@ -28,6 +28,10 @@ _STYLE = """<style>
 </style>"""
 
 
+class NotYet(Exception):
+    """The answer is not known yet; the message says what it waits for. See :meth:`Guess.settle`."""
+
+
 class Guess:
     """A question, a control to answer it with, and a button to commit. Then the answer, how far off it was, and more.
 
@@ -36,7 +40,8 @@ class Guess:
     Args:
         question: plain text.
         options: (text, value) of the answers to choose from, in order. Numbers make a slider, others make buttons.
-        answer: the value that is right, or what computes it; called at the commitment only.
+        answer: the value that is right, or what computes it; called at the commitment only. It may raise
+            :class:`NotYet`: then the guess stands, and :meth:`settle` shows the answer later.
         say: a sentence about the answer, given that; HTML.
         reveal: makes a widget that is shown below after the commitment, if there is more to see.
         off: how far off a number is: "factor" or "points" (of a share of 1).
@@ -55,6 +60,7 @@ class Guess:
         if off not in ("factor", "points"):
             raise ValueError(f'off must be "factor" or "points", got {off!r}')
         self.question, self.committed, self.answer = question, False, None
+        self.then: list[Callable[[], Any]] = []  #: called after the commitment
         self._answer, self._say, self._make, self._off = answer, say, reveal, off
         self._numeric = all(isinstance(value, int | float) for _, value in options)
         if self._numeric:
@@ -101,11 +107,21 @@ class Guess:
         self.committed = True
         self.control.disabled = self.button.disabled = True
         self._result.value = '<div class="sce-answer sce-empty">Working it out ...</div>'
+        self.settle()
+        for call in self.then:
+            call()
+
+    def settle(self) -> None:
+        """Show the answer if there is a guess, and the answer is known now and was not shown before."""
+        if not self.committed or self.answer is not None:
+            return
         try:
             self.answer = self._answer() if callable(self._answer) else self._answer
             verdict = f"{self._verdict()} {self._say(self.answer)}"
             if self._make is not None:
                 self._more.children = [self._make()]
+        except NotYet as waiting:
+            verdict = f"<b>You said {html.escape(str(self.control.label))}.</b> {html.escape(str(waiting))}"
         except Exception as error:
             verdict = f'<span class="sce-problem">The answer failed: {html.escape(str(error))}</span>'
             self._result.value = f'<div class="sce-answer">{verdict}</div>'
