@@ -49,6 +49,8 @@ class Trial:
     def name(self) -> str:
         """Of its folder: the same for the same trial, today and tomorrow."""
         decides = [dataclasses.asdict(self.config), dict(self.source), self.variant]
+        if (file := Path(str(self.source["source"]))).is_file():  # a person's own, which may be another tomorrow
+            decides += [file.stat().st_size, file.stat().st_mtime_ns]
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
         return f"{self.variant or self.config.loss}-{digest[:12]}"
 
@@ -160,7 +162,7 @@ class Sweep:
             stop: asked before every step; when it answers True the trial at hand can be gone on with later.
 
         Raises:
-            ValueError: what is recorded of a trial is of other data.
+            ValueError: a trial is being trained by another page, or what is recorded of it is damaged.
             DoesNotFitError: a trial would not fit into memory.
         """
         source, split = None, None
@@ -242,8 +244,25 @@ def curve_of(history: pd.DataFrame) -> pd.DataFrame:
     seconds = seconds.where(others, seconds[others].median() if others.any() else seconds.median())
     spent = pd.Series(seconds.cumsum().to_numpy(), index=steps["step"].to_numpy())
     scored = history[history["kind"] == "evaluation"]
-    metrics = [name for name in history if "@" in name]
+    metrics = [name for name in _METRICS if name in history]
     return scored[["epoch", *metrics]].assign(seconds=spent.reindex(scored["step"]).to_numpy()).reset_index(drop=True)
+
+
+def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows with these values. A column that is not there was not varied: it leaves nothing out."""
+    for name, value in values.items():
+        if name in table:
+            table = table[table[name] == value]
+    return table
+
+
+def reached(curves: pd.DataFrame, seconds: float, value: str) -> pd.Series:
+    """``value`` of each loss after so many seconds of training, a straight line between two evaluations; 0 at 0 s."""
+    found = {}
+    for loss, rows in curves.groupby("loss", sort=False):
+        rows = rows.sort_values("seconds")
+        found[loss] = float(np.interp(seconds, [0.0, *rows["seconds"]], [0.0, *rows[value]]))
+    return pd.Series(found, dtype=float)
 
 
 def told_apart(table: pd.DataFrame, value: str, by: Sequence[str]) -> float:
@@ -258,6 +277,3 @@ def told_apart(table: pd.DataFrame, value: str, by: Sequence[str]) -> float:
         return float("nan")
     pooled = (variance * (size - 1)).sum() / (size - 1).sum()
     return float(2 * np.sqrt(2 * pooled / size[size > 1].mean()))
-
-
-__all__ = ["BEGUN", "DONE", "WAITING", "Sweep", "Trial", "bucket_grid", "curve_of", "grid", "told_apart", "vary"]

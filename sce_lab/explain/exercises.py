@@ -81,7 +81,7 @@ def check_streaming(function: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, T
         return new, s * (new - m).exp() + (tile - new[:, None]).exp().sum(dim=1)
 
     rescaled = "is a sum of exp(logit - m) for the old m: multiply it by exp(m - new_m) before you add to it."
-    unknown = "Two lines: new_m is the larger of m and the tile's largest; s becomes s exp(m - new_m) + sum exp(tile - new_m)."
+    unknown = "new_m is the larger of m and the tile's largest; s becomes s exp(m - new_m) + sum exp(tile - new_m)."
     mistakes = {
         f"The old sum is added as it stands. It {rescaled}": run(not_rescaled, logits),
         "The old sum is lost: what was seen before this tile counts, too.": run(of_tile_only, logits),

@@ -47,8 +47,8 @@ def running_sums(logits: Tensor, size: int) -> pd.DataFrame:
     """A log-sum-exp as it grows, tile by tile, of one position's ``logits (C,)``.
 
     Returns:
-        Columns ``tile`` (from 1), ``largest`` (of the tile), ``m`` (the largest so far), ``s`` (sum of exp(logit - m) so
-        far), ``log_sum`` (m + log s), ``rescaled`` (whether m has changed, so that the old sum had to be).
+        Columns ``tile`` (from 1), ``largest`` (of the tile), ``m`` (the largest so far), ``s`` (sum of exp(logit - m)
+        so far), ``log_sum`` (m + log s), ``rescaled`` (whether m has changed, so that the old sum had to be).
     """
     m, s, rows = torch.tensor(-torch.inf), torch.tensor(0.0), []
     for number, tile in enumerate(logits.split(size)):

@@ -9,6 +9,7 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
+from sce_lab.figures.engine import beating_spec, running_sums_spec, timelines_spec
 from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.lessons import (
     collapse_spec,
@@ -20,6 +21,7 @@ from sce_lab.figures.lessons import (
 )
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
+from sce_lab.figures.scaling import against_seconds_spec, ends_spec, growth_panels_spec, heat_spec, settings_spec
 from sce_lab.figures.selection import overlay_spec, pareto_spec
 from sce_lab.figures.style import (
     FONT,
@@ -50,14 +52,19 @@ __all__ = [
     "Curves",
     "Look",
     "Spec",
+    "against_seconds_spec",
+    "beating_spec",
     "brief_label",
     "collapse_spec",
     "comparison_page",
     "curves_figure",
+    "ends_spec",
     "estimates_spec",
     "figure",
     "found_spec",
     "gradient_spec",
+    "growth_panels_spec",
+    "heat_spec",
     "html_page",
     "insight_spec",
     "label",
@@ -74,7 +81,10 @@ __all__ = [
     "pushes_spec",
     "results_figure",
     "run_names",
+    "running_sums_spec",
+    "settings_spec",
     "short_label",
+    "timelines_spec",
     "training_figure",
     "training_spec",
     "write_comparison_page",

@@ -53,12 +53,17 @@ def running_sums_spec(sums: pd.DataFrame) -> Spec:
     line = {"type": "scatter", "mode": "lines", "x": x, "showlegend": False}
     dots = {"type": "scatter", "mode": "markers", "x": sums["tile"], "y": sums["largest"], "showlegend": False}
     data = [
-        {**dots, "marker": {"color": GREY, "size": 4}, "hovertemplate": "largest of tile %{x}: %{y:.2f}<extra></extra>"},
+        {
+            **dots,
+            "marker": {"color": GREY, "size": 4},
+            "hovertemplate": "largest of tile %{x}: %{y:.2f}<extra></extra>",
+        },
         {**line, "y": sums["m"], "line": {"color": INK, "width": 2, "shape": "hv"}},
         {**line, "y": sums["log_sum"], "line": {"color": color, "width": 2.4}},
         {**line, "y": sums["s"], "line": {"color": color, "width": 2.4}, "xaxis": "x2", "yaxis": "y2"},
         {**dots, "x": moved["tile"], "y": moved["s"], "xaxis": "x2", "yaxis": "y2"},
     ]
+    data[0]["hovertemplate"] = "largest of tile %{x}: %{y:.2f}<extra></extra>"
     data[1]["hovertemplate"] = "m after tile %{x}: %{y:.2f}<extra></extra>"
     data[2]["hovertemplate"] = "log of the sum after tile %{x}: %{y:.3f}<extra></extra>"
     data[3]["hovertemplate"] = "s after tile %{x}: %{y:.3g}<extra></extra>"
@@ -75,7 +80,12 @@ def running_sums_spec(sums: pd.DataFrame) -> Spec:
         "annotations": [
             panel_title("What is known so far"),
             panel_title("The sum that is kept, s", "2"),
-            {"text": "<b>log of the sum, m + log s</b>", **end, "y": sums["log_sum"].iloc[-1], "font": {"color": color}},
+            {
+                "text": "<b>log of the sum, m + log s</b>",
+                **end,
+                "y": sums["log_sum"].iloc[-1],
+                "font": {"color": color},
+            },
             {"text": "<b>m, the largest so far</b>", **end, "y": sums["m"].iloc[-1], "font": {"color": INK}},
         ],
     }
@@ -102,7 +112,10 @@ def timelines_spec(moments: Mapping[str, pd.DataFrame], loss: str = "sce") -> Sp
         joined["layout"]["annotations"].append(panel_title(title, panel) | {"yshift": 34})
         for axis, other in (("xaxis", "y"), ("yaxis", "x")):
             joined["layout"][axis + panel] = {**spec["layout"][axis], "anchor": other + panel}
-        joined["layout"][f"xaxis{panel}"] |= {"domain": [start, start + width], "title": {"text": "moments of the step"}}
+        joined["layout"][f"xaxis{panel}"] |= {
+            "domain": [start, start + width],
+            "title": {"text": "moments of the step"},
+        }
         joined["layout"][f"yaxis{panel}"].pop("title")
     return joined
 

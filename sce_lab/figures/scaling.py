@@ -13,12 +13,9 @@ from sce_lab.figures.memory import count
 from sce_lab.figures.selection import log_seconds_axis
 from sce_lab.figures.style import CLEAR, GRID, INK, LINE, Spec, label, log_bytes_axis, look, nice_ceiling, panel_title
 from sce_lab.memory import format_bytes, format_seconds
+from sce_lab.sweeps import only
 
 AXIS_TITLES = {
-    "catalog_size": "items in the catalog",
-    "batch_size": "users in a batch",
-    "hidden_size": "numbers per item",
-}
     "catalog_size": "items in the catalog",
     "batch_size": "users in a batch",
     "hidden_size": "numbers per item",
@@ -161,15 +158,14 @@ def settings_spec(
     known = table.dropna(subset=[value])
     top = nice_ceiling(1.1 * max([known[value].max() if len(known) else 0.3, *(best or {}).values()]))
     layout: Spec = {"height": 290, "margin": _MARGIN, "showlegend": False, "annotations": [], "shapes": []}
-    width = (1 - 0.05 * (len(axes) - 1)) / len(axes)
-    for number, x in enumerate(axes):
+    drawn = [x for x in axes if x in table]
+    width = (1 - 0.05 * (len(drawn) - 1)) / len(drawn)
+    for number, x in enumerate(drawn):
         panel = str(number + 1) if number else ""
-        stand = [(name, at) for name, at in axes.items() if name != x]
+        stand = {name: at for name, at in axes.items() if name != x}
         on = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "cliponaxis": False}
         for loss in losses:
-            rows, style = known[known["loss"] == loss].sort_values(x), look(loss)
-            for name, at in stand:
-                rows = rows[rows[name] == at]
+            rows, style = only(known[known["loss"] == loss], **stand).sort_values(x), look(loss)
             means = rows.groupby(x)[value].mean()
             line = {"color": style.color, "dash": style.dash, "width": 2.2}
             hover = f"{label(loss)}, %{{x:,}}: %{{y:.4f}}<extra></extra>"
