@@ -90,52 +90,66 @@ def _said(seconds: float) -> str:
 
 #: From pale to full: a heat map in SCE's colour.
 _SCALE = [[0.0, look("sce").faded(0.06)], [1.0, look("sce").color]]
+_HEAT_TITLES = {"coverage": "Coverage", "captured_mass": "Captured mass"}
+SYMBOLS = {"bucket_size_x": "b<sub>x</sub>", "bucket_size_y": "b<sub>y</sub>", "n_buckets": "n<sub>b</sub>"}
 
 
-def heat_spec(table: pd.DataFrame, x: str, y: str, value: str = "NDCG@10", beside: str = "") -> Spec:
-    """Means over seeds in a grid of two settings, as colours and numbers; what is not there yet is empty.
+def heat_spec(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    values: Sequence[str] = ("NDCG@10", "coverage", "captured_mass"),
+    beside: str = "",
+) -> Spec:
+    """Means over seeds in a grid of two settings, as colours and numbers, a panel a value; unknown is empty.
 
     Args:
         table: as of :meth:`sce_lab.sweeps.Sweep.table`.
         x, y: columns that are crossed.
-        value: column that is drawn.
-        beside: a column that is written, small, under each number.
+        values: columns that are drawn; the first has the widest panel.
+        beside: a column that is written, small, under each number of the first panel.
     """
     columns, rows = sorted(table[x].unique()), sorted(table[y].unique())
-    means = table.groupby([y, x])[value].mean().unstack().reindex(index=rows, columns=columns)
-    z = means.to_numpy(float)
-    known = z[np.isfinite(z)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    if high - low < 1e-12:
-        low, high = low - 0.5, high + 0.5
-    notes = [panel_title(f"{value} on validation")]
-    small = table.groupby([y, x])[beside].first() if beside else {}
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            if (row, column) not in table.set_index([y, x]).index:
-                continue
+    cells = table.groupby([y, x])
+    small = cells[beside].first() if beside else {}
+    data: list[Spec] = []
+    layout: Spec = {"height": 100 + 50 * len(rows), "margin": _MARGIN, "annotations": []}
+    gap = 0.06
+    widths = [2 if value == values[0] else 1 for value in values]
+    unit, start = (1 - gap * (len(values) - 1)) / sum(widths), 0.0
+    for number, (value, width) in enumerate(zip(values, widths)):
+        panel = str(number + 1) if number else ""
+        z = cells[value].mean().unstack().reindex(index=rows, columns=columns).to_numpy(float)
+        known = z[np.isfinite(z)]
+        low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+        low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+        share = value in _HEAT_TITLES
+        title = _HEAT_TITLES.get(value, f"{value} on validation")
+        layout["annotations"].append(panel_title(title, panel))
+        for (row, column), _ in cells:
+            i, j = rows.index(row), columns.index(column)
             done = np.isfinite(z[i, j])
-            dark = done and (z[i, j] - low) / (high - low) > 0.45
-            text = f"<b>{z[i, j]:.3f}</b>" if done else "·"
-            text += f"<br>{SYMBOL.get(beside, beside)} = {small[row, column]:,}" if beside else ""
-            where = {"xref": "x", "yref": "y", "x": j, "y": i, "font": {"size": 12, "color": "white" if dark else INK}}
-            notes.append({"text": text, **where})
-    hover = f"{x} %{{x}}, {y} %{{y}}: %{{z:.4f}}<extra></extra>"
-    layout = {
-        "height": 90 + 52 * len(rows),
-        "margin": _MARGIN,
-        "xaxis": {"title": {"text": SETTING_TITLES.get(x, x)}, "tickvals": list(range(len(columns)))}
-        | {"ticktext": [f"{v:,}" for v in columns], "showgrid": False, "range": [-0.5, len(columns) - 0.5]},
-        "yaxis": {"title": {"text": SETTING_TITLES.get(y, y)}, "tickvals": list(range(len(rows)))}
-        | {"ticktext": [f"{v:,}" for v in rows], "showgrid": False, "range": [-0.5, len(rows) - 0.5]},
-        "annotations": notes,
-    }
-    trace = {"type": "heatmap", "x": list(range(len(columns))), "y": list(range(len(rows))), "z": z, "zmin": low}
-    trace |= {"zmax": high, "colorscale": _SCALE, "showscale": False, "xgap": 3, "ygap": 3, "hovertemplate": hover}
-    return {"data": [trace], "layout": layout}
-
-
-SYMBOL = {"bucket_size_x": "b<sub>x</sub>", "n_buckets": "n<sub>b</sub>", "bucket_size_y": "b<sub>y</sub>"}
+            color = "white" if done and (z[i, j] - low) / (high - low) > 0.45 else INK
+            text = (f"{z[i, j]:.0%}" if share else f"<b>{z[i, j]:.3f}</b>") if done else "·"
+            if beside and not number:
+                text += f"<br>{SYMBOLS.get(beside, beside)} = {small[row, column]:,}"
+            where = {"xref": f"x{panel}", "yref": f"y{panel}", "x": j, "y": i, "font": {"size": 12, "color": color}}
+            layout["annotations"].append({"text": text, **where})
+        data.append({"type": "heatmap", "x": list(range(len(columns))), "y": list(range(len(rows))), "z": z})
+        data[-1] |= {"zmin": low, "zmax": high, "colorscale": _SCALE, "showscale": False, "xgap": 3, "ygap": 3}
+        data[-1] |= {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "name": title, "hoverinfo": "skip"}
+        layout[f"xaxis{panel}"] = {
+            "title": {"text": SETTING_TITLES.get(x, x)},
+            "anchor": f"y{panel}",
+            "showgrid": False,
+        }
+        layout[f"xaxis{panel}"] |= {"tickvals": list(range(len(columns))), "ticktext": [f"{v:,}" for v in columns]}
+        layout[f"xaxis{panel}"] |= {"range": [-0.5, len(columns) - 0.5], "domain": [start, start + width * unit]}
+        layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", "showgrid": False, "range": [-0.5, len(rows) - 0.5]}
+        layout[f"yaxis{panel}"] |= {"tickvals": list(range(len(rows))), "ticktext": [f"{v:,}" for v in rows]}
+        layout[f"yaxis{panel}"] |= {} if number else {"title": {"text": SETTING_TITLES.get(y, y)}}
+        start += width * unit + gap
+    return {"data": data, "layout": layout}
 
 
 def settings_spec(
