@@ -38,12 +38,14 @@ class Trial:
         source: on which data, the arguments of :func:`sce_lab.data.open_split`.
         variant: says in a word what ``step`` does in place of a plain step; it is part of what decides the trial.
         step: makes a step of training.
+        label: what people call it; it decides nothing.
     """
 
     config: TrainingConfig
     source: Mapping[str, Any] = field(default_factory=lambda: {"source": "synthetic"})
     variant: str = ""
     step: StepFunction = training_step
+    label: str = ""
 
     @property
     def name(self) -> str:
@@ -59,7 +61,7 @@ class Trial:
         """Everything that can be varied, flat: the configuration, the settings of its loss, and the data."""
         config = dataclasses.asdict(self.config)
         own = config.pop("loss_settings")
-        return {**self.source, **config, **own, "variant": self.variant}
+        return {**self.source, **config, **own, "variant": self.variant, "label": self.label}
 
 
 def vary(config: TrainingConfig, **values: Any) -> TrainingConfig:

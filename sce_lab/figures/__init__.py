@@ -10,6 +10,7 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
 from sce_lab.figures.engine import beating_spec, running_sums_spec, timelines_spec
+from sce_lab.figures.hypotheses import contrasts_spec, seeds_figure, seeds_spec
 from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.lessons import (
     collapse_spec,
@@ -57,6 +58,7 @@ __all__ = [
     "brief_label",
     "collapse_spec",
     "comparison_page",
+    "contrasts_spec",
     "curves_figure",
     "ends_spec",
     "estimates_spec",
@@ -82,6 +84,8 @@ __all__ = [
     "results_figure",
     "run_names",
     "running_sums_spec",
+    "seeds_figure",
+    "seeds_spec",
     "settings_spec",
     "short_label",
     "timelines_spec",
