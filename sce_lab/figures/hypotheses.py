@@ -50,7 +50,7 @@ def seeds_spec(points: pd.DataFrame, labels: Sequence[str], losses: Mapping[str,
 
 
 def contrasts_spec(
-    told: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], hypotheses: Sequence[str], value: str
+    told: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], hypotheses: Sequence[str], value: str = "NDCG@10"
 ) -> Spec:
     """What each suspicion makes of a metric, a panel a moment: every seed a dot, the interval of the mean a bar.
 
