@@ -20,7 +20,8 @@ def test_scores_that_beat_the_best_so_far_become_rare():
     threshold = scores[:, :400].topk(20).values[:, -1:]
     third = float((scores[:, 400:600] > threshold).float().mean())
     assert rows["share"][1] == pytest.approx(third)
-    assert rows["share"][1:].to_numpy() == pytest.approx(rows["expected"][1:].to_numpy(), rel=0.3)
+    assert rows["share"].sum() == pytest.approx(rows["expected"].sum(), rel=0.15)
+    assert rows["share"].iloc[-5:].mean() < 0.1 * rows["share"][0]
 
 
 def test_running_sums_end_at_the_log_sum_exp():
