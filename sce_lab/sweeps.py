@@ -60,7 +60,7 @@ class Trial:
     def settings(self) -> dict[str, Any]:
         """Everything that can be varied, flat: the configuration, the settings of its loss, and the data."""
         config = dataclasses.asdict(self.config)
-        own = config.pop("loss_settings")
+        own, (config["beta1"], config["beta2"]) = config.pop("loss_settings"), config.pop("betas")
         return {**self.source, **config, **own, "variant": self.variant, "label": self.label}
 
 
@@ -188,15 +188,8 @@ class Sweep:
         if self.state(trial) == DONE:
             self.run(trial).checkpoint.unlink(missing_ok=True)  # four models of which nobody asks again
 
-    @property
-    def varied(self) -> list[str]:
-        """The names of settings that are not the same in all trials."""
-        rows = [trial.settings for trial in self.trials]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return [name for name in names if len({json.dumps(row.get(name)) for row in rows}) > 1]
-
     def table(self) -> pd.DataFrame:
-        """A row a trial: ``loss``, what is varied, ``state``, and of what is recorded the best epoch.
+        """A row a trial: its settings, its ``state``, and of what is recorded the best epoch.
 
         ``HR@10``, ``NDCG@10`` and ``COV@10`` are of validation; ``seconds`` of training alone, and ``ms`` of a step;
         ``peak_memory`` in bytes; ``coverage`` and ``captured_mass`` are means over the last epoch. NaN: not known.
@@ -204,10 +197,9 @@ class Sweep:
         return pd.DataFrame([self._row(trial) for trial in self.trials])
 
     def _row(self, trial: Trial) -> dict[str, Any]:
-        run, settings = self.run(trial), trial.settings
-        row = {"loss": trial.config.loss, **{name: settings.get(name) for name in self.varied}}
+        run = self.run(trial)
         history, summary = run.history, run.summary
-        row |= {"state": self.state(trial), "epochs": 0}
+        row = trial.settings | {"state": self.state(trial), "epochs": 0}
         row |= dict.fromkeys((*_METRICS, "seconds", "ms", "peak_memory", "coverage", "captured_mass"), np.nan)
         if history.empty:
             return row
@@ -222,14 +214,14 @@ class Sweep:
         return row | ({"ms": sum(summary["ms"].values())} if summary.get("ms") else {})
 
     def curves(self) -> pd.DataFrame:
-        """A row an evaluation: what of its trial is varied, ``loss``, ``epoch``, ``seconds`` and the metrics."""
+        """A row an evaluation: the settings of its trial, ``epoch``, ``seconds`` and the metrics."""
         parts = []
         for trial in self.trials:
-            history, settings = self.run(trial).history, trial.settings
+            history = self.run(trial).history
             if not history.empty:
-                own = {"loss": trial.config.loss, **{name: settings.get(name) for name in self.varied}}
-                parts.append(curve_of(history).assign(**own))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["loss", "epoch", "seconds"])
+                parts.append(curve_of(history).assign(**trial.settings))
+        nothing = pd.DataFrame(columns=["epoch", "seconds", *_METRICS, *self.trials[0].settings])
+        return pd.concat(parts, ignore_index=True) if parts else nothing
 
 
 def curve_of(history: pd.DataFrame) -> pd.DataFrame:
@@ -251,10 +243,9 @@ def curve_of(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """The rows with these values. A column that is not there was not varied: it leaves nothing out."""
+    """The rows with these values."""
     for name, value in values.items():
-        if name in table:
-            table = table[table[name] == value]
+        table = table[table[name] == value]
     return table
 
 

@@ -88,7 +88,7 @@ def test_settings():
         for c, b in ((10, 8), (100, 8), (100, 32))
         for seed in (0, 1)
     ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).assign(hidden_size=64)
     at = {"catalog_size": 100, "batch_size": 8, "hidden_size": 64}  # the width was not varied, and has no panel
     spec = settings_spec(table, at, ["ce", "sce", "bce"], best={10: 0.9, 100: 0.8})
     traces = figure(spec).data

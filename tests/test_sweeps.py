@@ -32,7 +32,9 @@ def test_a_grid_crosses_fields_settings_of_the_loss_and_the_catalog():
     assert len(trials) == 8
     found = {(t.config.loss_settings["n_negatives"], t.config.seed, t.source["catalog_size"]) for t in trials}
     assert found == set(itertools.product((16, 64), (0, 1), (120, 150)))
-    assert Sweep(trials).varied == ["catalog_size", "seed", "n_negatives"]
+    table = Sweep(trials).table()
+    assert table[["catalog_size", "seed", "n_negatives"]].drop_duplicates().shape == (8, 3)
+    assert (table["hidden_size"] == 8).all()
     with pytest.raises(ValueError, match="n_negative"):
         vary(TINY, n_negative=3)
 
@@ -42,7 +44,6 @@ def test_buckets_share_a_budget():
     trials = bucket_grid(config, 4096, [4, 16, 64], [16, 64], WORLD, most=64)
     sizes = [t.config.loss_settings for t in trials]
     assert all(s["n_buckets"] * s["bucket_size_x"] * s["bucket_size_y"] == 4096 for s in sizes)
-    # 4096 logits in 4 buckets of 16 items would be 64 positions each; 64 x 64 leave one.
     assert [(s["n_buckets"], s["bucket_size_y"]) for s in sizes] == [
         (4, 16),
         (4, 64),
@@ -53,7 +54,7 @@ def test_buckets_share_a_budget():
     ]
     fewer = bucket_grid(config, 4096, [4, 16, 64], [16, 64], WORLD, most=16)
     assert all(t.config.loss_settings["bucket_size_x"] <= 16 for t in fewer)
-    assert len(fewer) == 5 - 1
+    assert len(fewer) == 5  # 4 buckets of 16 items would be 64 positions each
 
 
 def test_a_trial_is_named_by_what_decides_it():
@@ -164,9 +165,10 @@ def test_seconds_are_those_of_training_without_what_was_measured():
 
 
 def test_what_is_reached_after_some_seconds():
+    assert "loss" in Sweep([Trial(TINY, WORLD)], "nowhere").curves()
     curves = pd.DataFrame({"loss": ["a", "a", "b"], "seconds": [1.0, 3.0, 4.0], "HR@10": [0.1, 0.3, 0.8]})
     assert reached(curves, 2.0, "HR@10").to_dict() == pytest.approx({"a": 0.2, "b": 0.4})
-    assert only(curves, loss="a", seed=3)["HR@10"].tolist() == [0.1, 0.3]
+    assert only(curves, loss="a", seconds=3.0)["HR@10"].tolist() == [0.3]
 
 
 def test_cells_that_differ_by_less_than_their_seeds_are_not_told_apart():

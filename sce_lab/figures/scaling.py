@@ -163,7 +163,8 @@ def settings_spec(
 
     Args:
         table: as of :meth:`sce_lab.sweeps.Sweep.table`.
-        axes: columns of settings, and the value at which each stands while another moves.
+        axes: columns of settings, and the value at which each stands while another moves. One that has a single value
+            has no panel.
         losses: which have a place, whether or not they are there yet.
         value: column that is drawn.
         best: by catalog size, the most that anybody could reach: dotted.
@@ -172,7 +173,7 @@ def settings_spec(
     known = table.dropna(subset=[value])
     top = nice_ceiling(1.1 * max([known[value].max() if len(known) else 0.3, *(best or {}).values()]))
     layout: Spec = {"height": 290, "margin": _MARGIN, "showlegend": False, "annotations": [], "shapes": []}
-    drawn = [x for x in axes if x in table]
+    drawn = [x for x in axes if table[x].nunique() > 1] or list(axes)[:1]
     width = (1 - 0.05 * (len(drawn) - 1)) / len(drawn)
     for number, x in enumerate(drawn):
         panel = str(number + 1) if number else ""

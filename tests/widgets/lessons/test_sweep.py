@@ -16,6 +16,10 @@ def heat(sweep):
     return heat_spec(sweep.table(), "n_buckets", "bucket_size_y")
 
 
+def line(sweep):
+    return settings_spec(sweep.table(), {"batch_size": 512}, ["sce"])
+
+
 @pytest.fixture
 def sweep():
     return Sweep(bucket_grid(TINY, 256, [4, 8], [8], WORLD))
@@ -57,7 +61,7 @@ def test_a_page_that_is_opened_later_has_what_was_trained(board):
     board.wait(120)
     again = SweepBoard(Sweep(board.sweep.trials), [heat])
     assert cells(again) == cells(board)
-    more = SweepBoard(Sweep([*board.sweep.trials, *grid(TINY, WORLD, seed=[5])]), [lambda sweep: settings_spec(sweep.table(), {"seed": 0}, ["sce"])])  # fmt: skip  # noqa: E501
+    more = SweepBoard(Sweep([*board.sweep.trials, *grid(TINY, WORLD, batch_size=[256])]), [line])
     assert more.progress == pytest.approx(2 / 3)
     assert more.buttons["start"].description == "Go on"
     assert "2 of them are there already" in more._status.value
@@ -117,13 +121,9 @@ def test_it_stops_and_goes_on(sweep):
 
 
 def test_what_cannot_be_trained_is_said(tmp_path):
-    board = SweepBoard(Sweep(grid(TINY, {"source": str(tmp_path / "nowhere.csv")})), [heat_of_nothing])
+    board = SweepBoard(Sweep(grid(TINY, {"source": str(tmp_path / "nowhere.csv")})), [line])
     board.start()
     with pytest.raises((OSError, ValueError)):
         board.wait(30)
     assert "It could not be trained." in board._status.value
     assert not board.buttons["start"].disabled
-
-
-def heat_of_nothing(sweep):
-    return settings_spec(sweep.table().assign(seed=1), {"seed": 1}, ["sce"])
