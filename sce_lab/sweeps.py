@@ -201,9 +201,9 @@ class Sweep:
         history, summary = run.history, run.summary
         row = trial.settings | {"state": self.state(trial), "epochs": 0}
         row |= dict.fromkeys((*_METRICS, "seconds", "ms", "peak_memory", "coverage", "captured_mass"), np.nan)
-        if history.empty:
-            return row
         scored = curve_of(history)
+        if scored.empty:
+            return row
         best = scored.loc[scored["NDCG@10"].idxmax()]
         row |= {"epochs": int(scored["epoch"].max()), "seconds": scored["seconds"].iloc[-1]}
         row |= {name: best[name] for name in _METRICS if name in best}
@@ -217,9 +217,9 @@ class Sweep:
         """A row an evaluation: the settings of its trial, ``epoch``, ``seconds`` and the metrics."""
         parts = []
         for trial in self.trials:
-            history = self.run(trial).history
-            if not history.empty:
-                parts.append(curve_of(history).assign(**trial.settings))
+            curve = curve_of(self.run(trial).history)
+            if not curve.empty:
+                parts.append(curve.assign(**trial.settings))
         nothing = pd.DataFrame(columns=["epoch", "seconds", *_METRICS, *self.trials[0].settings])
         return pd.concat(parts, ignore_index=True) if parts else nothing
 
@@ -228,8 +228,10 @@ def curve_of(history: pd.DataFrame) -> pd.DataFrame:
     """Metrics of a run over the seconds that its training took up to there: ``epoch``, ``seconds``, metrics.
 
     Evaluations are not counted. A step that was measured or looked into took longer for it: it counts as the median of
-    the others.
+    the others. Empty before the first evaluation.
     """
+    if history.empty or not (history["kind"] == "evaluation").any():
+        return pd.DataFrame(columns=["epoch", "seconds", *_METRICS])
     steps = history[history["kind"] == "step"]
     phases = [name for name in history if name.startswith("seconds_")]
     seconds = steps[phases].sum(axis=1)
