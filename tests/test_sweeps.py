@@ -114,7 +114,8 @@ def test_one_that_was_interrupted_goes_on_and_ends_as_if_it_had_not_been(tmp_pat
 def test_one_that_was_stopped_before_its_first_evaluation_is_begun_and_no_more(tmp_path):
     sweep, seen = Sweep([Trial(TINY, WORLD)], tmp_path), []
     for _, event in sweep.events(stop=lambda: bool(seen)):
-        seen += [event] if isinstance(event, StepDone) else []
+        if isinstance(event, StepDone):
+            seen.append(event)
     assert sweep.state(sweep.trials[0]) == BEGUN
     assert sweep.table()["NDCG@10"].isna().all()
     assert sweep.curves().empty
