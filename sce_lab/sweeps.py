@@ -21,12 +21,11 @@ import pandas as pd
 from sce_lab.data import open_split
 from sce_lab.data.splits import Split
 from sce_lab.memory import check_fits, explaining_out_of_memory, measuring, typical_length
-from sce_lab.runs import Run, record, runs_root
+from sce_lab.runs import CURVES, Run, curve_of, record, runs_root
 from sce_lab.training import Event, StepFunction, Trainer, TrainingConfig, looking_inside, training_step
 
 #: How a trial stands.
 WAITING, BEGUN, DONE = "waiting", "begun", "done"
-_METRICS = ("HR@10", "NDCG@10", "COV@10")
 
 
 @dataclass(frozen=True)
@@ -200,13 +199,13 @@ class Sweep:
         run = self.run(trial)
         history, summary = run.history, run.summary
         row = trial.settings | {"state": self.state(trial), "epochs": 0}
-        row |= dict.fromkeys((*_METRICS, "seconds", "ms", "peak_memory", "coverage", "captured_mass"), np.nan)
+        row |= dict.fromkeys((*CURVES, "seconds", "ms", "peak_memory", "coverage", "captured_mass"), np.nan)
         scored = curve_of(history)
         if scored.empty:
             return row
         best = scored.loc[scored["NDCG@10"].idxmax()]
         row |= {"epochs": int(scored["epoch"].max()), "seconds": scored["seconds"].iloc[-1]}
-        row |= {name: best[name] for name in _METRICS if name in best}
+        row |= {name: best[name] for name in CURVES if name in best}
         last = history[(history["kind"] == "step") & (history["epoch"] == history["epoch"].max() - 1)]
         row |= {name: last[name].mean() for name in ("coverage", "captured_mass") if name in last}
         if "memory_peak" in history:
@@ -220,28 +219,8 @@ class Sweep:
             curve = curve_of(self.run(trial).history)
             if not curve.empty:
                 parts.append(curve.assign(**trial.settings))
-        nothing = pd.DataFrame(columns=["epoch", "seconds", *_METRICS, *self.trials[0].settings])
+        nothing = pd.DataFrame(columns=["epoch", "seconds", *CURVES, *self.trials[0].settings])
         return pd.concat(parts, ignore_index=True) if parts else nothing
-
-
-def curve_of(history: pd.DataFrame) -> pd.DataFrame:
-    """Metrics of a run over the seconds that its training took up to there: ``epoch``, ``seconds``, metrics.
-
-    Evaluations are not counted. A step that was measured or looked into took longer for it: it counts as the median of
-    the others. Empty before the first evaluation.
-    """
-    if history.empty or not (history["kind"] == "evaluation").any():
-        return pd.DataFrame(columns=["epoch", "seconds", *_METRICS])
-    steps = history[history["kind"] == "step"]
-    phases = [name for name in history if name.startswith("seconds_")]
-    seconds = steps[phases].sum(axis=1)
-    watched = [name for name in ("memory_peak", "coverage") if name in steps]
-    others = steps[watched].isna().all(axis=1)
-    seconds = seconds.where(others, seconds[others].median() if others.any() else seconds.median())
-    spent = pd.Series(seconds.cumsum().to_numpy(), index=steps["step"].to_numpy())
-    scored = history[history["kind"] == "evaluation"]
-    metrics = [name for name in _METRICS if name in history]
-    return scored[["epoch", *metrics]].assign(seconds=spent.reindex(scored["step"]).to_numpy()).reset_index(drop=True)
 
 
 def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sce_lab.runs import Run
+from sce_lab.runs import Run, curve_of
 from sce_lab.sweeps import (
     BEGUN,
     DONE,
@@ -14,7 +14,6 @@ from sce_lab.sweeps import (
     Sweep,
     Trial,
     bucket_grid,
-    curve_of,
     grid,
     only,
     reached,

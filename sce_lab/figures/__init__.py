@@ -22,7 +22,7 @@ from sce_lab.figures.lessons import (
 )
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, write_live_page
-from sce_lab.figures.scaling import against_seconds_spec, ends_spec, growth_panels_spec, heat_spec, settings_spec
+from sce_lab.figures.scaling import against_seconds_spec, ends_spec, growth_panels_spec
 from sce_lab.figures.selection import overlay_spec, pareto_spec
 from sce_lab.figures.style import (
     FONT,
@@ -40,6 +40,7 @@ from sce_lab.figures.style import (
     nice_ceiling,
     short_label,
 )
+from sce_lab.figures.sweeps import heat_spec, settings_spec
 from sce_lab.figures.training import METRICS, TIME_PARTS, training_figure, training_spec
 
 __all__ = [
