@@ -40,7 +40,7 @@ def seeds_spec(points: pd.DataFrame, labels: Sequence[str], losses: Mapping[str,
         data[-1] |= {"hovertemplate": f"{label}: %{{x:.4f}}<extra></extra>"}
         data[-1]["marker"] = {"color": style.color, "symbol": style.symbol, "size": 7, "opacity": 0.8}
     layout = {
-        "height": 80 + 30 * len(labels),
+        "height": 80 + 34 * len(labels),
         "margin": _MARGIN,
         "xaxis": {"nticks": 7},
         "yaxis": _names(rows),
@@ -62,9 +62,10 @@ def contrasts_spec(
     data: list[Spec] = []
     rows = {name: len(hypotheses) - 1 - n for n, name in enumerate(hypotheses)}
     layout: Spec = {"height": 90 + 40 * len(rows), "margin": _MARGIN, "annotations": [], "shapes": []}
-    width = (1 - 0.06 * (len(told) - 1)) / len(told)
+    gap, names = 0.03, 0.22  # the names of the lines stand in the first panel
+    width, start = (1 - names - gap * (len(told) - 1)) / len(told), 0.0
     for number, (title, (differences, verdicts)) in enumerate(told.items()):
-        panel, start = str(number + 1) if number else "", number * (width + 0.06)
+        panel, end_of_panel = str(number + 1) if number else "", start + width + (0 if number else names)
         on = {"type": "scatter", "xaxis": f"x{panel}", "yaxis": f"y{panel}", "showlegend": False, "cliponaxis": False}
         verdict = verdicts.set_index("hypothesis")
         reach = [
@@ -96,9 +97,10 @@ def contrasts_spec(
         zero = {"type": "line", "xref": f"x{panel}", "yref": f"y{panel} domain", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
         layout["shapes"].append({**zero, "line": {"color": LINE, "width": 1.5}, "layer": "below"})
         layout["annotations"].append(panel_title(title, panel))
-        layout[f"xaxis{panel}"] = {"domain": [start, start + width], "anchor": f"y{panel}", "range": [-end, end]}
+        layout[f"xaxis{panel}"] = {"domain": [start, end_of_panel], "anchor": f"y{panel}", "range": [-end, end]}
         layout[f"xaxis{panel}"] |= {"nticks": 5, "title": {"text": f"difference of {value}"}}
-        layout[f"yaxis{panel}"] = {**_names(rows), "anchor": f"x{panel}"}
+        layout[f"yaxis{panel}"] = {**_names(rows), "anchor": f"x{panel}", "showticklabels": not number}
+        start = end_of_panel + gap
     return {"data": data, "layout": layout}
 
 

@@ -69,14 +69,14 @@ def growth_panels_spec(growth: pd.DataFrame, value: str = "peak") -> Spec:
 
 
 def _log_time_axis(smallest: float, largest: float) -> Spec:
-    """A logarithmic axis of seconds, from microseconds to days, ticks at powers of ten."""
+    """A logarithmic axis of seconds, ticks at powers of ten."""
     low, high = math.floor(math.log10(smallest)), math.ceil(math.log10(largest))
     ticks = [10.0**e for e in range(low, high + 1)]
     return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": [_said(t) for t in ticks]}
 
 
 def _said(seconds: float) -> str:
-    return format_seconds(seconds).replace("e+02", "00")
+    return f"{seconds:,g} s" if seconds >= 0.99 else f"{1e3 * seconds:g} ms"
 
 
 def against_seconds_spec(curves: pd.DataFrame, losses: Sequence[str], value: str = "HR@10") -> Spec:
