@@ -63,7 +63,7 @@ def growth_panels_spec(growth: pd.DataFrame, value: str = "peak") -> Spec:
         layout[f"xaxis{panel}"] |= {"tickvals": ticks, "ticktext": [count(v) for v in ticks]}
         layout[f"xaxis{panel}"] |= {"title": {"text": AXIS_TITLES.get(axis, axis)}}
         layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", **axis_of(low, high)}
-    title = "Peak memory of a step" if value == "peak" else "Time of a step; lines: the least it can take here"
+    title = "Peak memory of a step" if value == "peak" else "Time of a step"
     layout["annotations"].append(panel_title(title))
     return {"data": data, "layout": layout}
 

@@ -16,7 +16,7 @@ from sce_lab.sweeps import only
 #: Names of settings as they stand at an axis.
 SETTING_TITLES = {
     "n_buckets": "buckets, n<sub>b</sub>",
-    "bucket_size_y": "items in a bucket, b<sub>y</sub>",
+    "bucket_size_y": "items, b<sub>y</sub>",
     "n_negatives": "negatives, k",
     **AXIS_TITLES,
 }
