@@ -9,8 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from sce_lab.reproduce import read_baselines, read_records
-from sce_lab.reproduce.report import results_markdown, with_results
+from sce_lab.reproduce.writing import Evidence, with_results
 
 ROOT = Path(__file__).resolve().parents[1]
 _NOTEBOOK_LINK = re.compile(r"\]\((\d\d_\w+\.ipynb)")
@@ -34,7 +33,7 @@ class Page:
         if self.source.suffix != ".md":
             return f"# {self.name.removeprefix('files/')}\n\n```{_language(self.source)}\n{text}\n```\n"
         if "<!-- results -->" in text:
-            text = with_results(text, results_markdown(read_records(), read_baselines()))
+            text = with_results(text, Evidence.read())
         return text
 
     @property
