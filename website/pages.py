@@ -9,8 +9,6 @@ from pathlib import Path
 
 import nbformat
 
-from sce_lab.reproduce.writing import Evidence, with_results
-
 ROOT = Path(__file__).resolve().parents[1]
 _NOTEBOOK_LINK = re.compile(r"\]\((\d\d_\w+\.ipynb)")
 PICTURES = (".gif", ".png", ".svg", ".jpg")
@@ -32,8 +30,6 @@ class Page:
         text = self.source.read_text(encoding="utf-8")
         if self.source.suffix != ".md":
             return f"# {self.name.removeprefix('files/')}\n\n```{_language(self.source)}\n{text}\n```\n"
-        if "<!-- results -->" in text:
-            text = with_results(text, Evidence.read())
         return text
 
     @property
