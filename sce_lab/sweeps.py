@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Trial:
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
         return f"{self.variant or self.config.loss}-{digest[:12]}"
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that can be varied, flat: the configuration, the settings of its loss, and the data."""
         config = dataclasses.asdict(self.config)
@@ -139,6 +140,7 @@ class Sweep:
         if not self.trials:
             raise ValueError("a sweep needs at least one trial")
         self.root = Path(root) if root is not None else runs_root() / "sweeps"
+        self._known: dict[tuple[str, Any], tuple[Any, Any]] = {}  # what was read of a trial, and as of when
 
     def run(self, trial: Trial) -> Run:
         """What is recorded of a trial."""
@@ -193,34 +195,52 @@ class Sweep:
         ``HR@10``, ``NDCG@10`` and ``COV@10`` are of validation; ``seconds`` of training alone, and ``ms`` of a step;
         ``peak_memory`` in bytes; ``coverage`` and ``captured_mass`` are means over the last epoch. NaN: not known.
         """
-        return pd.DataFrame([self._row(trial) for trial in self.trials])
-
-    def _row(self, trial: Trial) -> dict[str, Any]:
-        run = self.run(trial)
-        history, summary = run.history, run.summary
-        row = trial.settings | {"state": self.state(trial), "epochs": 0}
-        row |= dict.fromkeys((*CURVES, "seconds", "ms", "peak_memory", "coverage", "captured_mass"), np.nan)
-        scored = curve_of(history)
-        if scored.empty:
-            return row
-        best = scored.loc[scored["NDCG@10"].idxmax()]
-        row |= {"epochs": int(scored["epoch"].max()), "seconds": scored["seconds"].iloc[-1]}
-        row |= {name: best[name] for name in CURVES if name in best}
-        last = history[(history["kind"] == "step") & (history["epoch"] == history["epoch"].max() - 1)]
-        row |= {name: last[name].mean() for name in ("coverage", "captured_mass") if name in last}
-        if "memory_peak" in history:
-            row["peak_memory"] = history["memory_peak"].max()
-        return row | ({"ms": sum(summary["ms"].values())} if summary.get("ms") else {})
+        rows = [trial.settings | {"state": self.state(trial)} | self._read(trial, _outcome) for trial in self.trials]
+        return pd.DataFrame(rows)
 
     def curves(self) -> pd.DataFrame:
         """A row an evaluation: the settings of its trial, ``epoch``, ``seconds`` and the metrics."""
-        parts = []
-        for trial in self.trials:
-            curve = curve_of(self.run(trial).history)
-            if not curve.empty:
-                parts.append(curve.assign(**trial.settings))
+        rows = [trial.settings | row for trial in self.trials for row in self._read(trial, _curve)]
         nothing = pd.DataFrame(columns=["epoch", "seconds", *CURVES, *self.trials[0].settings])
-        return pd.concat(parts, ignore_index=True) if parts else nothing
+        return pd.DataFrame(rows) if rows else nothing
+
+    def _read(self, trial: Trial, make: Callable[[Run], Any]) -> Any:
+        """What ``make`` finds in a trial's folder. A page asks at every evaluation; only what is new is read."""
+        run, key = self.run(trial), (trial.name, make)
+        written = [_version(run.folder / name) for name in ("history.parquet", "summary.json")]
+        if key not in self._known or self._known[key][0] != written:
+            self._known[key] = written, make(run)
+        return self._known[key][1]
+
+
+def _version(file: Path) -> tuple[int, ...] | None:
+    """Another one whenever the file was written; None if there is none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _curve(run: Run) -> list[dict[str, Any]]:
+    return curve_of(run.history).to_dict("records")
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    history, summary = run.history, run.summary
+    row: dict[str, Any] = {"epochs": 0}
+    row |= dict.fromkeys((*CURVES, "seconds", "ms", "peak_memory", "coverage", "captured_mass"), np.nan)
+    scored = curve_of(history)
+    if scored.empty:
+        return row
+    best = scored.loc[scored["NDCG@10"].idxmax()]
+    row |= {"epochs": int(scored["epoch"].max()), "seconds": scored["seconds"].iloc[-1]}
+    row |= {name: best[name] for name in CURVES if name in best}
+    last = history[(history["kind"] == "step") & (history["epoch"] == history["epoch"].max() - 1)]
+    row |= {name: last[name].mean() for name in ("coverage", "captured_mass") if name in last}
+    if "memory_peak" in history:
+        row["peak_memory"] = history["memory_peak"].max()
+    return row | ({"ms": sum(summary["ms"].values())} if summary.get("ms") else {})
 
 
 def only(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
