@@ -120,6 +120,24 @@ def test_one_that_was_stopped_before_its_first_evaluation_is_begun_and_no_more(t
     assert sweep.curves().empty
 
 
+def test_only_what_is_new_is_read(tmp_path, monkeypatch):
+    sweep = Sweep(grid(TINY, WORLD, n_negatives=[16, 64]), tmp_path)
+    assert sweep.curves().empty
+    for _ in sweep.events():
+        pass
+    curves, table, usual, read = sweep.curves(), sweep.table(), pd.read_parquet, []
+    assert len(curves) == 4
+    monkeypatch.setattr(pd, "read_parquet", lambda path: read.append(path) or usual(path))
+    pd.testing.assert_frame_equal(sweep.curves(), curves)
+    pd.testing.assert_frame_equal(sweep.table(), table)
+    assert read == []
+    written = sweep.run(sweep.trials[1]).folder / "history.parquet"
+    history = usual(written)
+    history.query("epoch < 2").to_parquet(written)
+    assert len(sweep.curves()) == 3
+    assert read == [written]
+
+
 def test_a_file_that_has_changed_is_other_data(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("user,item,timestamp\n1,2,3\n")
