@@ -61,10 +61,10 @@ def contrasts_spec(
     data: list[Spec] = []
     rows = {name: len(hypotheses) - 1 - n for n, name in enumerate(hypotheses)}
     layout: Spec = {"height": 90 + 40 * len(rows), "margin": _MARGIN, "annotations": [], "shapes": []}
-    gap, names = 0.03, 0.22  # the names of the lines stand in the first panel
-    width, start = (1 - names - gap * (len(told) - 1)) / len(told), 0.0
+    gap = 0.03
+    width, start = (1 - gap * (len(told) - 1)) / len(told), 0.0
     for number, (title, (differences, verdicts)) in enumerate(told.items()):
-        panel, end_of_panel = str(number + 1) if number else "", start + width + (0 if number else names)
+        panel, end_of_panel = str(number + 1) if number else "", start + width
         on = {"type": "scatter", "xaxis": f"x{panel}", "yaxis": f"y{panel}", "showlegend": False, "cliponaxis": False}
         verdict = verdicts.set_index("hypothesis")
         reach = [
