@@ -9,9 +9,6 @@ from pathlib import Path
 
 import nbformat
 
-from sce_lab.reproduce import read_baselines, read_records
-from sce_lab.reproduce.report import results_markdown, with_results
-
 ROOT = Path(__file__).resolve().parents[1]
 _NOTEBOOK_LINK = re.compile(r"\]\((\d\d_\w+\.ipynb)")
 PICTURES = (".gif", ".png", ".svg", ".jpg")
@@ -33,8 +30,6 @@ class Page:
         text = self.source.read_text(encoding="utf-8")
         if self.source.suffix != ".md":
             return f"# {self.name.removeprefix('files/')}\n\n```{_language(self.source)}\n{text}\n```\n"
-        if "<!-- results -->" in text:
-            text = with_results(text, results_markdown(read_records(), read_baselines()))
         return text
 
     @property

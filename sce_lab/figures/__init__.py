@@ -9,7 +9,9 @@ do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
+from sce_lab.figures.engine import beating_spec, running_sums_spec, timelines_spec
 from sce_lab.figures.fidelity import fidelity_spec
+from sce_lab.figures.hypotheses import contrasts_spec, recorded_seeds_spec, seeds_spec
 from sce_lab.figures.insight import insight_spec
 from sce_lab.figures.lessons import (
     collapse_spec,
@@ -21,6 +23,7 @@ from sce_lab.figures.lessons import (
 )
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall, memory_wall_spec
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, results_spec, write_live_page
+from sce_lab.figures.scaling import against_seconds_spec, ends_spec, growth_panels_spec
 from sce_lab.figures.selection import overlay_spec, pareto_spec
 from sce_lab.figures.style import (
     FONT,
@@ -39,6 +42,7 @@ from sce_lab.figures.style import (
     nice_ceiling,
     short_label,
 )
+from sce_lab.figures.sweeps import heat_spec, settings_spec
 from sce_lab.figures.training import METRICS, TIME_PARTS, training_figure, training_spec
 
 __all__ = [
@@ -53,15 +57,21 @@ __all__ = [
     "Curves",
     "Look",
     "Spec",
+    "against_seconds_spec",
+    "beating_spec",
     "brief_label",
     "collapse_spec",
     "comparison_page",
+    "contrasts_spec",
     "curves_figure",
+    "ends_spec",
     "estimates_spec",
     "fidelity_spec",
     "figure",
     "found_spec",
     "gradient_spec",
+    "growth_panels_spec",
+    "heat_spec",
     "html_page",
     "insight_spec",
     "label",
@@ -77,10 +87,15 @@ __all__ = [
     "overlay_spec",
     "pareto_spec",
     "pushes_spec",
+    "recorded_seeds_spec",
     "results_figure",
     "results_spec",
     "run_names",
+    "running_sums_spec",
+    "seeds_spec",
+    "settings_spec",
     "short_label",
+    "timelines_spec",
     "training_figure",
     "training_spec",
     "write_comparison_page",

@@ -7,7 +7,8 @@ There is no formula beside the code that could drift from it.
     measure    a step, or now and then a step of a training            predict    a step that is never made
     timeline   every moment of a step, and who holds what at its peak  formulas   each loss's workspace, to be taught
     fit        what fits into how much, on which device                guard      refusing in time, explaining in words
-    roofline   the least time a step can take            tables     all of it side by side
+    roofline   the least time a step can take            scaling    one thing grows, the rest stays
+    tables     all of it side by side
 """
 
 from sce_lab.memory import tables
@@ -30,7 +31,8 @@ from sce_lab.memory.live import LiveBytes, largest_workspace
 from sce_lab.memory.measure import measure_memory, measured_step, measuring, timed_step
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import Work, count_work, this_machine
-from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline
+from sce_lab.memory.scaling import growth, loss_operations
+from sce_lab.memory.timeline import Timeline, measured_timeline, predict_timeline, real_timeline
 from sce_lab.memory.use import MemoryUse, format_bytes, format_count, format_seconds
 
 __all__ = [
@@ -51,16 +53,19 @@ __all__ = [
     "format_count",
     "format_seconds",
     "free_memory",
+    "growth",
     "guarded_train",
     "is_out_of_memory",
     "largest",
     "largest_workspace",
+    "loss_operations",
     "measure_memory",
     "measured_step",
     "measured_timeline",
     "measuring",
     "predict_memory",
     "predict_timeline",
+    "real_timeline",
     "release_memory",
     "suggest_sce",
     "tables",

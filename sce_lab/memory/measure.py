@@ -150,7 +150,7 @@ def measure_memory(
 
     The arguments are those of :func:`sce_lab.memory.predict_memory`.
     """
-    model, loss, optimizer, batch = _real_step(config, catalog_size, n_sequences, length)
+    model, loss, optimizer, batch = real_step(config, catalog_size, n_sequences, length)
     training_step(model, loss, optimizer, batch, lambda name: nullcontext())
     return measured_step(model, loss, optimizer, batch).memory
 
@@ -164,7 +164,7 @@ def timed_step(
     repeats: int = 5,
 ) -> float:
     """Seconds of a real step of ``config`` on random items: the median of so many, after a first one."""
-    model, loss, optimizer, batch = _real_step(config, catalog_size, n_sequences, length)
+    model, loss, optimizer, batch = real_step(config, catalog_size, n_sequences, length)
     times = []
     for _ in range(repeats + 1):
         watch = Stopwatch(config.device)
@@ -173,7 +173,7 @@ def timed_step(
     return statistics.median(times[1:])
 
 
-def _real_step(
+def real_step(
     config: TrainingConfig, catalog_size: int, n_sequences: int | None, length: int | None
 ) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, Batch]:
     """The arguments of a training step of ``config`` on random items."""

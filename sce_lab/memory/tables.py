@@ -72,14 +72,25 @@ def own_catalogs(ratios: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def ends(configs: Iterable[TrainingConfig], names: Iterable[str]) -> pd.DataFrame:
+    """Where each loss ends: ``device``, ``usable`` (bytes), ``loss``, and ``catalog_size``, the largest that fits."""
+    configs, rows = list(configs), []
+    for name in names:
+        device = DEVICES[name]
+        for config in configs:
+            items = largest("catalog_size", config, device.usable)
+            rows.append({"device": device.name, "usable": device.usable, "loss": config.loss, "catalog_size": items})
+    return pd.DataFrame(rows)
+
+
 def devices(configs: Iterable[TrainingConfig], names: Iterable[str], catalog_size: int) -> pd.DataFrame:
     """A row a device: the largest catalog with each loss, and settings of SCE for a catalog of ``catalog_size``."""
     configs, rows = list(configs), []
-    for name in names:
-        budget = DEVICES[name].usable
-        row = {"device": DEVICES[name].name, "to use": format_bytes(budget)}
-        for config in configs:
-            row[f"items, {LOSSES[config.loss].label}"] = _three_digits(largest("catalog_size", config, budget))
+    for _, of_device in ends(configs, names).groupby("device", sort=False):
+        budget = int(of_device["usable"].iloc[0])
+        row = {"device": of_device["device"].iloc[0], "to use": format_bytes(budget)}
+        for loss, items in zip(of_device["loss"], of_device["catalog_size"]):
+            row[f"items, {LOSSES[loss].label}"] = _three_digits(items)
         sizes = suggest_sce(budget, configs[-1], catalog_size)
         found = "{n_buckets} buckets of {bucket_size_x} × {bucket_size_y}".format(**sizes) if sizes else "does not fit"
         rows.append(row | {f"SCE for {catalog_size:,} items": found})

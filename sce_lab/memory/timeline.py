@@ -11,7 +11,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch
 from sce_lab.memory.live import LiveBytes, stored_bytes, stored_parts
-from sce_lab.memory.measure import measured_step
+from sce_lab.memory.measure import measured_step, real_step
 from sce_lab.memory.predict import arguments_of, shaped_step
 from sce_lab.memory.shapes import ShapesOnly
 from sce_lab.memory.use import MemoryUse
@@ -133,6 +133,19 @@ class _ShapeRecorder(_Recorder, ShapesOnly):
 def measured_timeline(model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> Timeline:
     """Run one training step and record its :class:`Timeline`; it should not be the optimizer's first."""
     return _record(_RealRecorder(), model, loss, optimizer, batch)
+
+
+def real_timeline(config: TrainingConfig, catalog_size: int, *, loss: nn.Module | None = None) -> Timeline:
+    """The :class:`Timeline` of a real step of ``config``, the second one, on random items.
+
+    Args:
+        config: what would be trained.
+        catalog_size: items C.
+        loss: in place of that of ``config``.
+    """
+    model, own, optimizer, batch = real_step(config, catalog_size, None, None)
+    training_step(model, loss or own, optimizer, batch, lambda name: nullcontext())
+    return measured_timeline(model, loss or own, optimizer, batch)
 
 
 def predict_timeline(

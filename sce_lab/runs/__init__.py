@@ -9,16 +9,18 @@ from sce_lab.files import write_text
 from sce_lab.runs.differences import Difference, differences
 from sce_lab.runs.environment import environment
 from sce_lab.runs.folder import Run, list_runs, new_run_folder, runs_root
-from sce_lab.runs.history import history_row, summarize_history
+from sce_lab.runs.history import CURVES, curve_of, history_row, summarize_history
 from sce_lab.runs.ranks import Ranks
 from sce_lab.runs.recording import record
 from sce_lab.runs.tables import compare_runs, for_people
 
 __all__ = [
+    "CURVES",
     "Difference",
     "Ranks",
     "Run",
     "compare_runs",
+    "curve_of",
     "differences",
     "environment",
     "for_people",

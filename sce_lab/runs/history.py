@@ -9,6 +9,9 @@ import pandas as pd
 
 from sce_lab.training import Changed, Evaluated, StepDone
 
+#: Metrics that are looked at over time.
+CURVES = ("HR@10", "NDCG@10", "COV@10")
+
 
 def history_row(event: StepDone | Changed | Evaluated) -> dict[str, Any]:
     """One event as a flat row: ``kind`` is "step", "evaluation" or "change"; ``seconds_*`` per phase, ``memory_*`` in
@@ -42,6 +45,26 @@ def summarize_history(history: pd.DataFrame) -> dict[str, Any]:
     ms = {c.removeprefix("seconds_"): 1e3 * float(timed[c].median()) for c in phases} if len(timed) else {}
     memory = {c.removeprefix("memory_"): int(history[c].max()) for c in measured if history[c].notna().any()}
     return {"ms": ms, "memory": memory}
+
+
+def curve_of(history: pd.DataFrame) -> pd.DataFrame:
+    """Metrics of a run over the seconds that its training took up to there: ``epoch``, ``seconds``, metrics.
+
+    Evaluations are not counted. A step that was measured or looked into took longer for it: it counts as the median of
+    the others. Empty before the first evaluation.
+    """
+    if history.empty or not (history["kind"] == "evaluation").any():
+        return pd.DataFrame(columns=["epoch", "seconds", *CURVES])
+    steps = history[history["kind"] == "step"]
+    phases = [name for name in history if name.startswith("seconds_")]
+    seconds = steps[phases].sum(axis=1)
+    watched = [name for name in ("memory_peak", "coverage") if name in steps]
+    others = steps[watched].isna().all(axis=1)
+    seconds = seconds.where(others, seconds[others].median() if others.any() else seconds.median())
+    spent = pd.Series(seconds.cumsum().to_numpy(), index=steps["step"].to_numpy())
+    scored = history[history["kind"] == "evaluation"]
+    metrics = [name for name in CURVES if name in history]
+    return scored[["epoch", *metrics]].assign(seconds=spent.reindex(scored["step"]).to_numpy()).reset_index(drop=True)
 
 
 def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -79,8 +79,8 @@ def looking_inside(step: StepFunction = training_step, every: int = 10) -> StepF
     """A step function that asks a loss which has statistics (SCE) for them at every ``every``-th step.
 
     They cost the search of the buckets once more, and a softmax over the whole catalog at a few hundred positions. What
-    is learned is the same. The steps are chosen so that a step function that measures memory measures others, if its
-    own interval is a multiple of this one.
+    is learned is the same, and a step that does not call its loss has none. The steps are chosen so that a step
+    function that measures memory measures others, if its own interval is a multiple of this one.
     """
     count = 0
 
@@ -97,7 +97,7 @@ def looking_inside(step: StepFunction = training_step, every: int = 10) -> StepF
             result = step(model, loss, optimizer, batch, phase)
         finally:
             hook.remove()
-        return dataclasses.replace(result, statistics=found[0])
+        return dataclasses.replace(result, statistics=found[0] if found else None)
 
     return looked
 

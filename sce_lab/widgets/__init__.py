@@ -15,6 +15,7 @@ from sce_lab.widgets.lessons.memory_wall import MemoryWall
 from sce_lab.widgets.lessons.race import Race
 from sce_lab.widgets.lessons.reproduction import Reproduction
 from sce_lab.widgets.lessons.step_timeline import StepTimeline
+from sce_lab.widgets.lessons.sweep import SweepBoard
 from sce_lab.widgets.playground.playground import Playground
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Reproduction",
     "Snapshot",
     "StepTimeline",
+    "SweepBoard",
     "World",
     "machine_card",
     "write_results",

@@ -8,7 +8,9 @@ import pytest
 from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
 from papermill import PapermillExecutionError
 
+from sce_lab.explain import HYPOTHESES
 from sce_lab.figures import LOOKS, TAUGHT
+from sce_lab.losses import LOSSES
 from sce_lab.reproduce import read_baselines, read_records, results_table
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(3 * LIMIT_SECONDS)]
@@ -70,6 +72,19 @@ def test_the_paper(tmp_path):
     assert rows["amazon_beauty", "SASRec-SCE"] == done.results["live"]["paper"]["NDCG@10"] == 0.0544
     assert done.results["live"]["state"] == "finished"
     assert 0 < done.results["live"]["test"]["NDCG@10"] < 1
+    # Some is plain even here: positions that are left out are not trained, and that costs more than leaving out items.
+    assert (done.results["tests"]["state"], done.results["tests"]["left"]) == ("finished", 0)
+    early, late = ({row["hypothesis"]: row for row in told} for told in done.results["verdicts"].values())
+    quick = {hypothesis.name for hypothesis in HYPOTHESES if not any("quarter" in part for part in hypothesis.contrast)}
+    assert early.keys() == late.keys() == quick  # the batch is asked about in the full profile only
+    for row in (*early.values(), *late.values()):
+        assert row["low"] < row["mean"] < row["high"]
+        said = "helps" if row["low"] > 0 else "hurts" if row["high"] < 0 else "not told apart"
+        assert row["verdict"] == said
+    assert late["Leaving out positions"]["verdict"] == "hurts"
+    better, part = (guess["answer"] for guess in done.results["guesses"])
+    assert better in ("ce", "sce")
+    assert part == "items"
 
 
 RACE_AGAIN = """
@@ -371,6 +386,93 @@ def test_sce_step_by_step(tmp_path):
     assert direction > 10 * results["gradients"][0]["share"]
     longest = {loss: max(r["length"] for r in results["gradients"] if r["loss"] == loss) for loss in ("sce", "sampled")}
     assert longest["sampled"] > 2 * longest["sce"] > 2
+
+
+SOLVE_OPERATIONS = """
+assert verdict.feedback == "Line 1 is still to be filled in."
+verdict = check_operations(lambda N, C, D, n_b, b_x, b_y: 2 * n_b * (N + C) * D + 2 * n_b * b_x * b_y * D)
+batch.commit(8)  # too late
+assert batch.results()["guess"] == 1
+again = SweepBoard(Sweep(cells.trials), [lambda sweep: heat_spec(sweep.table(), "n_buckets", "bucket_size_y")])
+assert not again.start()  # all of it is on the disk
+"""
+
+
+def test_scaling(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
+    done = execute(BY_NAME["05_scaling"], {}, tmp_path, extra=SOLVE_OPERATIONS)
+    check(done)
+    results = done.results
+    batch, farther, in_time, cut = (guess["answer"] for guess in results["guesses"])
+    assert results["exercise"]["solved"]
+    # Four times the positions, and each of them costs SCE about half.
+    assert 0.4 < batch < 0.7
+    # Predicted is measured, for every loss of the registry.
+    measured = [row for row in results["growth"] if "measured_peak" in row]
+    assert {row["loss"] for row in measured} == set(LOSSES)
+    for row in measured:
+        low = 0.6 if row["loss"] in ("sce", "rece") else 0.99  # for these the prediction is the most there can be
+        assert low < row["measured_peak"] / row["peak"] < 1.01, row
+        assert row["measured_seconds"] > 0
+    work = {(row["loss"], row["axis"], row["value"]): row["operations"] for row in results["growth"]}
+    assert work["cce", "catalog_size", 100_000] > 9 * work["cce", "catalog_size", 10_000]
+    assert work["sce", "catalog_size", 100_000] < 4 * work["sce", "catalog_size", 10_000]
+    # A loss takes one farther than a machine.
+    ends = {(row["device"], row["loss"]): row["catalog_size"] for row in results["ends"]}
+    assert farther == "loss"
+    assert ends["Laptop, 16 GB", "sce"] > 2 * ends["B200", "ce"] > 10 * ends["Laptop, 16 GB", "ce"]
+    assert ends["H100", "cce"] == pytest.approx(ends["H100", "sampled"], rel=0.05)
+    # Every loss has its place over the seconds, and a larger catalog is harder, for the best possible too.
+    assert (results["quality"]["state"], results["quality"]["left"]) == ("finished", 0)
+    quality = {(row["loss"], row["catalog_size"]): row["HR@10"] for row in results["quality"]["rows"]}
+    small, large = sorted({size for _, size in quality})
+    assert results["best"][str(small)] > results["best"][str(large)]
+    for loss in TAUGHT:
+        assert 0 < quality[loss, large] < quality[loss, small] < results["best"][str(small)]
+    ended = {loss: max(row["seconds"] for row in results["curves"] if row["loss"] == loss) for loss in TAUGHT}
+    assert in_time in ended
+    # One budget: more items in a bucket hold more of the softmax, and leave fewer positions a bucket to be in.
+    cells = {}
+    for row in results["cells"]["rows"]:
+        assert row["n_buckets"] * row["bucket_size_x"] * row["bucket_size_y"] == 2**14
+        cells.setdefault((row["n_buckets"], row["bucket_size_y"]), []).append(row)
+    mean = {cell: {k: sum(r[k] for r in rows) / len(rows) for k in ("coverage", "captured_mass", "NDCG@10")} for cell, rows in cells.items()}  # fmt: skip  # noqa: E501
+    for n_buckets in (16, 64):
+        few, many = mean[n_buckets, 16], mean[n_buckets, 64]
+        assert few["coverage"] > 2 * many["coverage"]
+        assert many["captured_mass"] > 2 * few["captured_mass"]
+    assert cut == "{} x {}".format(*max(mean, key=lambda cell: mean[cell]["NDCG@10"]))
+
+
+SOLVE_STREAMING = """
+assert verdict.feedback == "Line 1 is still to be filled in."
+
+def update(m, s, tile):
+    new_m = torch.maximum(m, tile.amax(dim=1))
+    return new_m, s * (m - new_m).exp() + (tile - new_m[:, None]).exp().sum(dim=1)
+
+verdict = check_streaming(update)
+"""
+
+
+def test_inside_the_engine(tmp_path):
+    done = execute(BY_NAME["90_inside_the_engine"], {}, tmp_path, extra=SOLVE_STREAMING)
+    check(done)
+    results = done.results
+    late, rescaled, again, leaner = (guess["answer"] for guess in results["guesses"])
+    assert results["exercise"]["solved"]
+    # The search in chunks finds what the search at once finds, and late chunks hardly matter.
+    assert all(results["same"].values())
+    assert late == pytest.approx(100 / 39_000, rel=0.3)
+    assert results["beats"][0]["share"] > 10 * late
+    # The largest so far moves as often as a harmonic sum says.
+    assert rescaled == pytest.approx(sum(1 / n for n in range(2, 201)), rel=0.25)
+    # Logits made again are one product more, and the same gradients.
+    assert again == pytest.approx(4, abs=0.05)
+    for ours, library in results["apart"].values():
+        assert max(ours, library) < 1e-5
+    # The readable SCE takes several times the memory.
+    assert leaner == results["workspace"]["readable"] / results["workspace"]["lean"] > 4
 
 
 def test_a_worker_error_fails_the_notebook(tmp_path):

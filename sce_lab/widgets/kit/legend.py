@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sce_lab.figures import LOOKS, label, look
 
 
 def swatch(loss: str) -> str:
     """The loss's line and marker."""
     style = look(loss)
-    dash = {"dash": "6 3", "dot": "2 2", "longdashdot": "5 2 1.5 2"}.get(style.dash, "none")
+    dash = {"dash": "6 3", "dot": "2 2", "longdashdot": "5 2 1.5 2", "dashdot": "4 2 1 2"}.get(style.dash, "none")
     marker = {
         "square": '<rect x="9" y="2" width="8" height="8"/>',
         "diamond": '<path d="M13 0.5 L18.5 6 L13 11.5 L7.5 6 Z"/>',
         "triangle-up": '<path d="M13 1 L18 10 L8 10 Z"/>',
+        "cross": '<path d="M11 1.5h4v2.5h2.5v4H15v2.5h-4V8H8.5V4H11Z"/>',
     }.get(style.symbol, '<circle cx="13" cy="6" r="4.2"/>')
     return (
         f'<svg width="26" height="12" fill="{style.color}" style="margin-right: 6px" aria-hidden="true">'
         f'<line x1="0" x2="26" y1="6" y2="6" stroke="{style.color}" stroke-width="2" stroke-dasharray="{dash}"/>'
         f"{marker}</svg>"
     )
+
+
+def losses_key(losses: Iterable[str], *more: str) -> str:
+    """What lines and marks of these losses look like, and further remarks."""
+    spans = [f"{swatch(loss)}{label(loss)}" for loss in losses]
+    return '<div class="sce-caption">' + "".join(f"<span>{each}</span>" for each in (*spans, *more)) + "</div>"
 
 
 def _patch(fill: str, extra: str = "") -> str:

@@ -1,0 +1,151 @@
+"""A sweep run from the page: a button, a bar that fills, figures that grow, and nothing lost when the kernel dies."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from sce_lab.figures import Spec
+from sce_lab.memory import format_seconds
+from sce_lab.sweeps import DONE, Sweep
+from sce_lab.training import Evaluated, Started, StepDone
+from sce_lab.widgets.kit.guess import Guess
+from sce_lab.widgets.kit.live import LiveRun, stop_all
+from sce_lab.widgets.kit.progress import Snapshot
+from sce_lab.widgets.kit.stage import Canvas, stage, text
+from sce_lab.widgets.kit.turns import Turn
+from sce_lab.widgets.kit.words import counted
+
+
+class SweepBoard:
+    """Start and Stop, how far it is, and figures of what is known so far. What was trained before is there at once.
+
+    Args:
+        sweep: what is trained.
+        figures: each makes a figure of the sweep as it stands.
+        guess: a question about the outcome. Until there is a guess nothing is shown or trained; when all is done the
+            answer is asked for again.
+        key: HTML below the figures.
+    """
+
+    def __init__(
+        self, sweep: Sweep, figures: Sequence[Callable[[Sweep], Spec]], *, guess: Guess | None = None, key: str = ""
+    ) -> None:
+        stop_all()
+        self.sweep, self.live = sweep, LiveRun()
+        self._figures, self._guess = figures, guess
+        self._nothing = Sweep(sweep.trials, sweep.root / "nothing")
+        self._here, self._length, self._began, self._first = 0.0, 1, 0.0, 0.0
+        self._stale = False
+        self._canvases = [Canvas(make(self._visible)) for make in figures]
+        self._status, self._bar = text("", "sce-status"), text("")
+        self.buttons = {
+            "start": widgets.Button(description="Start", icon="play", tooltip="Train what is not there yet"),
+            "stop": widgets.Button(description="Stop", icon="stop", tooltip="End after the present step; go on later"),
+        }
+        self.buttons["start"].add_class("sce-primary")
+        self.buttons["start"].on_click(lambda _: self.start())
+        self.buttons["stop"].on_click(lambda _: self.live.stop())
+        row = widgets.HBox([*self.buttons.values(), self._status])
+        row.add_class("sce-bar")
+        self.view = stage(row, self._bar, *(canvas.widget for canvas in self._canvases), text(key))
+        if guess is not None:
+            guess.card.observe(lambda _: self._refresh(), "committed")
+        self._show_state(self.live.snapshot())
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.view._repr_mimebundle_(**keywords)
+
+    @property
+    def progress(self) -> float:
+        """Share of the trainings, from 0 to 1."""
+        done = len(self.sweep.trials) - len(self.sweep.left)
+        return min((done + (self._here if self.live.active else 0.0)) / len(self.sweep.trials), 1.0)
+
+    def start(self) -> bool:
+        """Train what is left. False if that is going on, nothing is left, or the guess is missing."""
+        if self.live.active or not self.sweep.left or not self._may_look:
+            return False
+        self._here, self._began, self._first = 0.0, time.monotonic(), self.progress
+        self.live.start(self._events, self._show)
+        return True
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for the end; see :meth:`sce_lab.widgets.LiveRun.wait`."""
+        self.live.wait(timeout)
+
+    def results(self) -> dict[str, Any]:
+        """How far it is, and the table, as plain data."""
+        table = self.sweep.table()
+        return {"state": self.live.state, "left": len(self.sweep.left), "rows": _plain(table)}
+
+    # ---------------------------------------------------------------------------------------------- in the worker
+
+    def _events(self, stop: Callable[[], bool]) -> Iterable[Turn]:
+        for trial, event in self.sweep.events(stop):
+            if isinstance(event, Started):
+                self._length = event.n_steps_per_epoch * trial.config.max_epochs
+            elif isinstance(event, StepDone):
+                self._here = event.step / self._length
+            elif isinstance(event, Evaluated):
+                self._stale = True
+            yield Turn(trial.name, event)
+            if self.sweep.state(trial) == DONE:
+                self._here = 0.0
+
+    def _show(self, shot: Snapshot) -> None:
+        if self._stale or not shot.active:
+            self._stale = False
+            self._refresh()
+        self._show_state(shot)
+
+    def _refresh(self) -> None:
+        for make, canvas in zip(self._figures, self._canvases):
+            canvas.show(make(self._visible))
+        self._show_state(self.live.snapshot())
+        if self._guess is not None and not self.sweep.left:
+            self._guess.look()
+
+    @property
+    def _may_look(self) -> bool:
+        return self._guess is None or self._guess.committed
+
+    @property
+    def _visible(self) -> Sweep:
+        return self.sweep if self._may_look else self._nothing
+
+    def _show_state(self, shot: Snapshot) -> None:
+        share, left = self.progress, len(self.sweep.left)
+        self.buttons["start"].disabled = shot.active or not left or not self._may_look
+        self.buttons["stop"].disabled = not shot.active
+        self.buttons["start"].description = "Go on" if share and left else "Start"
+        shown = share if self._may_look else 0.0
+        self._bar.value = f'<div class="sce-progress"><div style="width: {100 * shown:.1f}%"></div></div>'
+        self._status.value = f'<div class="sce-status-text"><div>{self._sentence(shot, share, left)}</div></div>'
+
+    def _sentence(self, shot: Snapshot, share: float, left: int) -> str:
+        trainings = counted(len(self.sweep.trials), "training")
+        if shot.error is not None:
+            return f"<b>It could not be trained.</b> {html.escape(str(shot.error))}"
+        if not self._may_look:
+            return f"{trainings}. Commit to your guess above first."
+        if shot.active:
+            made = share - self._first
+            spent = time.monotonic() - self._began
+            rest = f"; about {format_seconds(spent / made * (1 - share))} left" if made > 0.01 else ""
+            done = len(self.sweep.trials) - left
+            return f"<b>{done} of {trainings}</b> done{rest}"
+        if not left:
+            return f"<b>All {trainings} done.</b> They are kept in <code>{html.escape(str(self.sweep.root))}</code>."
+        done = len(self.sweep.trials) - left
+        there = f" {done} of them are there already: they are kept on the disk." if done else ""
+        return f"{trainings}, in the background: read on meanwhile.{there}"
+
+
+def _plain(table: Any) -> list[dict[str, Any]]:
+    """Rows without what is not known, which JSON cannot say."""
+    return [{k: v for k, v in row.items() if v is not None and v == v} for row in table.to_dict("records")]
