@@ -45,14 +45,20 @@ MEMORY_KEY = (
     '<span><svg width="12" height="12"><path d="M6 1 L11 6 L6 11 L1 6 Z" fill="white" stroke="black"/></svg>'
     "measured while training</span></div>"
 )
-LOSS_KEY = (
-    '<div class="sce-caption">'
-    + "".join(f"<span>{swatch(loss)}{label(loss)}</span>" for loss in LOOKS)
-    + f"<span>{_patch(LOOKS['sce'].color, _STRIPES)}forward</span><span>{_patch(LOOKS['sce'].color)}backward</span>"
-    f"<span>{_patch('#808182b3')}encoder, Adam</span>"
-    "<span>Training losses have scales of their own; HR and NDCG can be compared, and dotted is the best possible."
-    "</span></div>"
-)
+
+
+def training_key(losses: Iterable[str]) -> str:
+    """What a figure of trainings with these losses shows."""
+    return losses_key(
+        losses,
+        f"{_patch(LOOKS['sce'].color, _STRIPES)}forward",
+        f"{_patch(LOOKS['sce'].color)}backward",
+        f"{_patch('#808182b3')}encoder, Adam",
+        "Training losses have scales of their own; HR and NDCG can be compared, and dotted is the best possible.",
+    )
+
+
+LOSS_KEY = training_key(LOOKS)
 INSIGHT_KEY = (
     '<div class="sce-help-text"><b>Coverage</b> (solid): the share of positions that are in a bucket of SCE. '
     "<b>Captured mass</b> (dotted): the share of such a position's softmax that the items of its bucket hold. It "

@@ -14,7 +14,7 @@ from sce_lab.data import open_split
 from sce_lab.figures import METRICS, TAUGHT, label, training_spec
 from sce_lab.memory import guarded_train, measuring
 from sce_lab.training import AUTO, Evaluated, Event, TrainingConfig, choose_device, where
-from sce_lab.widgets.kit.legend import LOSS_KEY
+from sce_lab.widgets.kit.legend import training_key
 from sce_lab.widgets.kit.live import LiveRun, stop_all
 from sce_lab.widgets.kit.progress import FINISHED, Snapshot
 from sce_lab.widgets.kit.stage import Canvas, stage, text
@@ -62,7 +62,7 @@ class Race:
         self.buttons["stop"].on_click(lambda _: self.stop())
         bar = widgets.HBox([*self.buttons.values(), self._status])
         bar.add_class("sce-bar")
-        self.view = stage(bar, self._figure.widget, text(LOSS_KEY))
+        self.view = stage(bar, self._figure.widget, text(training_key(self.configs)))
         self._show_status()
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
