@@ -201,7 +201,7 @@ def test_tensors_that_are_not_those_of_the_run(saved, cycle_split, tmp_path, cha
         ("seconds", float("nan"), "seconds=nan"),
         ("seconds", None, "seconds=None"),
         ("cpu_seconds", -1, "cpu_seconds=-1"),
-        ("changed", {"n_negatives": 3}, "got a setting 'n_negatives'"),
+        ("changed", {"calibration": 0.5}, "got a setting 'calibration'"),
         ("changed", [], r"changed=\[\]"),
         ("alien", 1, r"has unknown counters \(alien\)"),
     ],

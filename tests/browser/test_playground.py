@@ -7,6 +7,8 @@ from urllib.parse import quote
 import nbformat
 import pytest
 
+from sce_lab.figures import LOOKS
+
 from .lab_page import needs_chromium, wait_until
 
 pytestmark = needs_chromium
@@ -103,7 +105,9 @@ def test_start_pause_step_stop_and_live_sliders(playground):
 
     # What does not change stays: of the memory a bar for each loss and part, of the time one for each loss and phase.
     bars = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.querySelectorAll('.bars .point').length)"
-    wait_until(lambda: sorted(n for n in page.evaluate(bars) if n) == [12, 16], 20, "bars are missing")
+    wait_until(
+        lambda: sorted(n for n in page.evaluate(bars) if n) == [3 * len(LOOKS), 4 * len(LOOKS)], 20, "bars are missing"
+    )
 
     playground.button("Pause").click()
     playground.button("Resume").wait_for()

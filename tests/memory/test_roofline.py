@@ -7,7 +7,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from sce_lab.memory import DEVICES, Device, count_work, this_machine
-from sce_lab.memory.measure import _real_step
+from sce_lab.memory.measure import real_step
 from sce_lab.training import TrainingConfig, training_step
 
 CONFIG = TrainingConfig(loss="ce", batch_size=8, max_length=10, hidden_size=32)
@@ -21,8 +21,8 @@ def of_the_loss(config, catalog_size):
     return work.loc[work["phase"].str.startswith("loss"), "flops"].sum()
 
 
-def test_flops_are_what_torch_counts_in_a_real_step():
-    step = _real_step(CONFIG, C, None, None)
+def test_flops_are_what_torch_counts_in_areal_step():
+    step = real_step(CONFIG, C, None, None)
     with FlopCounterMode(display=False) as counter:
         training_step(*step, lambda name: nullcontext())
     assert count_work(CONFIG, C).flops == counter.get_total_flops()

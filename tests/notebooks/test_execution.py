@@ -147,6 +147,7 @@ move(sampling="popularity")
 move(losses="sampled")
 move(epochs=1)
 move(seed=7)
+move(device="cpu")
 assert playground.start()
 playground.wait(60)
 move(dataset="file", path="nowhere.csv")
@@ -194,7 +195,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     )
     for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
         assert change(name, "sce") > 0 == change(name, "ce") == change(name, "cce") == change(name, "sampled")
-    for name in ("losses", "epochs", "seed", "learning_rate"):
+    for name in ("losses", "epochs", "seed", "learning_rate", "device"):
         assert all(change(name, loss) == 0 for loss in LOOKS)
     assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
     assert moves["path"]["problem"] == ""
@@ -281,7 +282,9 @@ def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
     told = json.loads((tmp_path / "told.json").read_text())
     for name, before in (("batch", "base"), ("length", "batch"), ("width", "length"), ("catalog", "width")):
         for loss in LOOKS:
-            assert told[name][loss] > told[before][loss], (name, loss)
+            # A larger batch cuts RECE's items into more and smaller chunks: its peak stays about where it was.
+            least = 0.99 if (name, loss) == ("batch", "rece") else 1
+            assert told[name][loss] > least * told[before][loss], (name, loss)
     assert [told["sparse"][loss] for loss in ("ce", "cce")] == [told["catalog"][loss] for loss in ("ce", "cce")]
     for loss in ("sampled", "sce"):  # the table's gradient is gone
         assert told["catalog"][loss] - told["sparse"][loss] == pytest.approx(4 * 10**6 * 64, rel=0.15)
