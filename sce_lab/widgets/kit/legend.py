@@ -10,16 +10,15 @@ from sce_lab.figures import LOOKS, label, look
 def swatch(loss: str) -> str:
     """The loss's line and marker."""
     style = look(loss)
-    dash = {"dash": "6 3", "dot": "2 2", "longdashdot": "5 2 1.5 2", "dashdot": "4 2 1 2", "longdash": "7 2"}.get(
-        style.dash, "none"
-    )
+    dashes = {"dash": "6 3", "longdash": "7 2", "dot": "2 2", "longdashdot": "5 2 1.5 2", "dashdot": "4 2 1 2"}
+    dash = dashes.get(style.dash, "none")
     marker = {
         "square": '<rect x="9" y="2" width="8" height="8"/>',
         "diamond": '<path d="M13 0.5 L18.5 6 L13 11.5 L7.5 6 Z"/>',
         "triangle-up": '<path d="M13 1 L18 10 L8 10 Z"/>',
         "triangle-down": '<path d="M8 2 L18 2 L13 11 Z"/>',
-        "star": '<path d="M13 0.5 L14.5 4.4 L18.7 4.6 L15.4 7.2 L16.5 11.3 L13 9 L9.5 11.3 L10.6 7.2 L7.3 4.6 L11.5 4.4 Z"/>',
-        "x": '<path d="M9.5 1.5 L13 4.4 L16.5 1.5 L17.5 2.5 L14.6 6 L17.5 9.5 L16.5 10.5 L13 7.6 L9.5 10.5 L8.5 9.5 L11.4 6 L8.5 2.5 Z"/>',  # noqa: E501
+        "star": '<path d="M13 0 L15 4 L19 4.5 L16 7.5 L17 12 L13 9.5 L9 12 L10 7.5 L7 4.5 L11 4 Z"/>',
+        "x": '<path d="M9 2 L13 5 L17 2 L18 3 L15 6 L18 9 L17 10 L13 7 L9 10 L8 9 L11 6 L8 3 Z"/>',
         "cross": '<path d="M11 1.5h4v2.5h2.5v4H15v2.5h-4V8H8.5V4H11Z"/>',
     }.get(style.symbol, '<circle cx="13" cy="6" r="4.2"/>')
     return (
