@@ -235,6 +235,7 @@ def test_compare_says_what_may_be_chance(sce_lab):
     ("arguments", "sentence"),
     [
         (["movielens"], "no recipe for 'movielens'; there are recipes for amazon_beauty, "),
+        (["movielens", "--loss", "all"], "no recipe for 'movielens'; there are recipes for amazon_beauty, "),
         (
             ["amazon_beauty", "--loss", "ce,bpr"],
             "has no recipe 'bpr'; it has sce, as-published, quick, best, ce, ce-best, sampled, sampled-own",

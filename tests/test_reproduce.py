@@ -350,6 +350,14 @@ def test_the_test_is_opened_once(cycle_split, folders):
     with pytest.raises(ValueError, match=rf"was opened at {when}, so its record is closed.*--results"):
         made(cycle_split, folders, seeds=(0, 1))
     assert read_records(folders["results"]) == [json.loads(json.dumps(opened))]
+    # A first record knows no time: its trainings all ended with the test. It is closed, too, unless it is withdrawn.
+    (path,) = folders["results"].glob("*.json")
+    first = {name: value for name, value in opened.items() if name != "tested_at"}
+    path.write_text(json.dumps(first))
+    with pytest.raises(ValueError, match="has been looked at, so its record is closed"):
+        made(cycle_split, folders, seeds=(0, 1))
+    path.write_text(json.dumps(first | {"withdrawn": "another rule"}))
+    made(cycle_split, folders, seeds=(0,))
 
 
 def test_what_cannot_be_tested_is_refused(cycle_split, folders):
