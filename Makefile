@@ -8,7 +8,7 @@ LAB_ARGS ?=
 PYTEST_ARGS ?=
 
 .NOTPARALLEL:
-.PHONY: help lab test test-slow site setup setup-test clean
+.PHONY: help lab test test-slow site setup setup-test publish-as clean
 
 help:
 	@printf '%s\n' \
@@ -16,7 +16,8 @@ help:
 	  'make test     set up what is missing, then run ruff and the tests' \
 	  'make test-slow  the tests that take minutes, which make test leaves out' \
 	  'make site     set up what is missing, run the notebooks and make static pages of them in build/site' \
-  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
+	  'make publish-as OWNER/REPO  make the Binder link of README.md that of this repository on GitHub' \
+	  'make setup    only set up .venv, as make lab does (make setup-test: as make test does)' \
 	  'make clean    remove .venv and all else that can be made again; runs/ stays' \
 	  '' \
 	  'Settings, as in: make lab PYTHON=python3.12' \
@@ -56,6 +57,20 @@ test-slow: setup-test
 site: setup-test
 	@echo 'Running the notebooks in their fast profiles: some minutes, and none for those that have not changed.'
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m website
+
+# The word after publish-as is for it, and nothing to be made.
+ifeq ($(firstword $(MAKECMDGOALS)),publish-as)
+WHERE := $(word 2,$(MAKECMDGOALS))
+ifneq ($(WHERE),)
+.PHONY: $(WHERE)
+$(WHERE): ;@:
+endif
+endif
+publish-as:
+	@if ! printf '%s\n' '$(WHERE)' | grep -Eqx '[A-Za-z0-9-]+/[A-Za-z0-9._-]+'; then \
+	  echo 'Name the repository as GitHub does, as in: make publish-as ada/sce-lab' >&2; exit 1; fi
+	@sed 's#\(mybinder.org/v2/gh/\)[^/]*/[^/]*/#\1$(WHERE)/#' README.md >README.md.new && mv README.md.new README.md
+	@echo 'README.md opens $(WHERE) on Binder.'
 
 setup:
 	@sh -c "$$SETUP"

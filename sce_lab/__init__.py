@@ -12,7 +12,7 @@ their widgets are in :mod:`sce_lab.widgets`, which needs Jupyter.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES = {
     "data": (

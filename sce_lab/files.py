@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and where those of the repository are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from pathlib import Path
 
 #: How the names of files end that are being written. One that a killed process left behind is nobody's.
 PARTIAL = ".partial"
+
+
+#: The package. What a wheel brings along of the repository is in a folder of its own there.
+_PACKAGE = Path(__file__).resolve().parent
+SHIPPED = _PACKAGE / "repository"
+
+
+def repository() -> Path:
+    """Where ``notebooks/``, ``docs/`` and ``benchmarks/results/`` are: the checkout, or the package itself."""
+    return SHIPPED if SHIPPED.is_dir() else _PACKAGE.parent
 
 
 @contextmanager

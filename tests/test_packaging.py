@@ -7,7 +7,6 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+import sce_lab
 
 ROOT = Path(__file__).resolve().parents[1]
 START = "notebooks/00_start_here.ipynb"
@@ -141,14 +142,15 @@ class TestPackage:
         done = run([sys.executable, "-I", "-c", program])
         assert {name.partition(".")[0] for name in done.stdout.split()} & {"sce_lab", "pandas", "pyarrow"} == set()
 
-    def test_all_files_of_the_package_are_installed(self):
-        """Modules are found by themselves; other files (styles, scripts) must be named in pyproject.toml."""
-        settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-        patterns = [p for listed in settings.get("package-data", {}).values() for p in listed]
-        others = [n for n in texts() if n.startswith("sce_lab/") and not n.endswith(".py")]
-        assert [n for n in others if not any(fnmatch(Path(n).name, Path(p).name) for p in patterns)] == []
+    def test_every_folder_is_a_package(self):
         folders = {path.parent for path in tracked_files() if path.is_relative_to(ROOT / "sce_lab")}
         assert [f for f in folders if not (f / "__init__.py").exists()] == []
+
+    def test_the_version_is_in_the_changelog(self):
+        assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == sce_lab.__version__
+        citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+        assert citation["version"] == sce_lab.__version__
+        assert citation["license"] == project()["license"]
 
     def test_command_line_helps(self, tmp_path: Path):
         command = Path(sysconfig.get_path("scripts")) / "sce-lab"
@@ -192,6 +194,11 @@ class TestFiles:
             target = re.search(r"[?&](?:urlpath=lab/tree/|labpath=)([^&#]+)", unquote(link))
             assert target, f"{link} opens no notebook"
             assert (ROOT / target[1]).is_file()
+
+    def test_where_the_repository_is_stands_in_one_place(self):
+        pattern = re.compile(r"(?:github\.com|mybinder\.org/v2/gh)/OWNER/|/gh/OWNER/REPO")
+        named = {name: len(pattern.findall(text)) for name, text in texts().items() if not name.startswith("tests/")}
+        assert {name: n for name, n in named.items() if n} in ({"README.md": 1}, {})
 
 
 class TestBinder:
@@ -313,6 +320,20 @@ class TestContinuousIntegration:
 
 @needs_make
 class TestMakefile:
+    def test_publish_as_sets_the_link_of_the_badge_as_often_as_one_likes(self, tmp_path: Path):
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        readme, before = tmp_path / "README.md", (ROOT / "README.md").read_text()
+        readme.write_text(before)
+        for name in ("ada/sce-lab", "Grace-2/Lab_2.0"):
+            run(["make", "publish-as", name], cwd=tmp_path)
+            assert readme.read_text() == re.sub(r"(v2/gh/)[^/]+/[^/]+", rf"\g<1>{name}", before) != before
+        for wrong in ([], ["ada"], ["ada/lab/x"], ["a&b/c"]):
+            refused = run(["make", "publish-as", *wrong], cwd=tmp_path, check=False)
+            assert refused.returncode != 0
+            assert "make publish-as ada/sce-lab" in refused.stderr
+            assert "Grace-2/Lab_2.0" in readme.read_text()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["Makefile", "README.md"]
+
     def test_lab_is_local_and_keeps_its_token(self):
         recipe = run(["make", "-n", "lab"], cwd=ROOT).stdout
         assert "--ip=127.0.0.1" in recipe

@@ -14,6 +14,7 @@ import nbformat
 import papermill
 from plotly.offline import get_plotlyjs
 
+from website.api import write_api
 from website.pages import ROOT, Page, course, file_page, texts
 from website.render import render
 
@@ -81,4 +82,5 @@ def build(out: Path, *, execute: bool = True) -> list[Page]:
         pages.append(page)
         html, _ = render(page, page.as_notebook(), pages)
         target.with_name(f"{target.name}.html").write_text(html, encoding="utf-8")
+    write_api(out / "api")
     return pages

@@ -13,7 +13,7 @@ from sce_lab.data import Split
 from sce_lab.files import write_text
 from sce_lab.metrics import BASELINES, gains, interval, metrics_apart, ranking_metrics
 from sce_lab.reproduce.opening import rules_for
-from sce_lab.reproduce.records import results_folder
+from sce_lab.reproduce.records import own_results, results_folder
 
 
 def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repeat: str = "") -> dict[str, Any]:
@@ -43,7 +43,7 @@ def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repea
 
 def write_baselines(record: dict[str, Any], folder: Path | None = None) -> Path:
     """Keep a record of baselines below the folder of the records, in ``baselines/``; returns where."""
-    path = (folder or results_folder()) / "baselines" / f"{record['dataset']}.json"
+    path = own_results(folder) / "baselines" / f"{record['dataset']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record, indent=1) + "\n")
     return path

@@ -14,6 +14,7 @@ from sce_lab.reproduce.recipes import Recipe
 from sce_lab.reproduce.records import (
     best_model,
     check_same,
+    own_results,
     read_record,
     record_path,
     run_folder,
@@ -48,7 +49,7 @@ def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results
     """
     if "+" in recipe.name:
         raise ValueError(f"{recipe.name} is a trial, and trials have no test: what is chosen by it is a recipe first")
-    path = record_path(recipe, results)
+    path = record_path(recipe, own_results(results))
     if not path.exists():
         raise ValueError(f"there is no record {path}: train with sce-lab reproduce {recipe.dataset} first")
     record = read_record(path)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sce_lab.data import Split
+from sce_lab.files import SHIPPED, repository
 from sce_lab.model import SASRec
 from sce_lab.reproduce.recipes import RECIPES, Recipe
 from sce_lab.runs import Run, runs_root, write_text
@@ -30,19 +31,23 @@ RESULTS_VARIABLE = "SCE_LAB_RESULTS"
 
 
 def results_folder() -> Path:
-    """Where records are kept: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of this repository.
+    """Where records are read: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of the repository."""
+    return Path(os.environ.get(RESULTS_VARIABLE) or repository() / "benchmarks" / "results" / "reproduce")
+
+
+def own_results(results: Path | None = None) -> Path:
+    """Where records are written: ``results``, or :func:`results_folder` if it is a person's own.
 
     Raises:
-        FileNotFoundError: neither is there (the package was installed without its repository).
+        ValueError: it is part of the installed package.
     """
-    if setting := os.environ.get(RESULTS_VARIABLE):
-        return Path(setting)
-    benchmarks = Path(__file__).parents[2] / "benchmarks"
-    if benchmarks.is_dir():
-        return benchmarks / "results" / "reproduce"
-    raise FileNotFoundError(
-        f"there is no folder benchmarks/ beside the package, so set {RESULTS_VARIABLE} to the folder of the records"
-    )
+    folder = results or results_folder()
+    if folder.resolve().is_relative_to(SHIPPED):
+        raise ValueError(
+            "the records of the installed package are not written to: name a folder with --results, or in the "
+            f"environment variable {RESULTS_VARIABLE}"
+        )
+    return folder
 
 
 def run_folder(recipe: Recipe, seed: int, root: Path | None = None) -> Path:
@@ -81,7 +86,7 @@ def reproduce(
     Raises:
         ValueError: a run folder that is in the way was made with other settings, or the recipe's test was opened.
     """
-    path = record_path(recipe, results)
+    path = record_path(recipe, own_results(results))
     path.parent.mkdir(parents=True, exist_ok=True)
     known = read_record(path) if path.exists() else {"seeds": []}
     if not known.get("withdrawn") and any("test" in seed for seed in known["seeds"]):

@@ -19,7 +19,7 @@ from typing import Any
 from sce_lab.data import Split
 from sce_lab.files import write_text
 from sce_lab.reproduce.recipes import RECIPES, Recipe, declared_recipe, format_setting
-from sce_lab.reproduce.records import TrainRun, check_same, entries, results_folder, run_folder
+from sce_lab.reproduce.records import TrainRun, check_same, entries, own_results, results_folder, run_folder
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig
 
@@ -130,7 +130,7 @@ def search(
     Raises:
         ValueError: a run folder that is in the way was made with other settings.
     """
-    path = search_path(plan.dataset, loss, results)
+    path = search_path(plan.dataset, loss, own_results(results))
     path.parent.mkdir(parents=True, exist_ok=True)
     tried: dict[int, dict[str, Any]] = {}
     left = list(range(len(plan.grid)))
