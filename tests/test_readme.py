@@ -1,0 +1,70 @@
+"""The shop window: short, and every figure in it is that of a record."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sce_lab.losses import LOSSES
+from sce_lab.memory import format_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a line that begins with ``heading``."""
+    lines = README[README.index(heading) :].splitlines()[2:]
+    table = lines[: next(i for i, line in enumerate(lines) if not line.startswith("|"))]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def record(name: str) -> dict:
+    return json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8"))
+
+
+def test_it_is_read_in_a_minute():
+    assert len(README.splitlines()) <= 150
+    listed = re.findall(r"^\| `(\d\d_\w+)` \|", README, re.MULTILINE)
+    assert listed == [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
+
+
+def test_the_compared_losses_are_as_recorded():
+    runs = record("compare-amazon_beauty.json")["runs"]
+    shown = rows("| loss | peak memory |")
+    assert len(shown) == len(runs)
+    for cells, run in zip(shown, runs):
+        summary = run["summary"]
+        assert cells[0] == LOSSES[run["loss"]].label
+        assert cells[1:3] == [format_bytes(summary["memory"][part]) for part in ("peak", "loss_workspace")]
+        assert cells[4] == str(summary["epoch"])
+        assert cells[5:] == [f"{summary['test'][metric]:.4f}" for metric in ("HR@10", "NDCG@10", "COV@10")]
+    assert "`" + record("compare-amazon_beauty.json")["environment"]["command"] + "`" in README
+
+
+def test_times_are_as_recorded():
+    heading = "| positions x items |"
+    peers = ("SCE", "SCE, replay-rec", "CE, materialised", "CE, logits never held", "sampled softmax, 4,096")
+    found = {(case["N"], case["C"], case["peer"]): case.get("seconds") for case in record("losses-cpu.json")["cases"]}
+    shown = rows(heading)
+    assert len(shown) == 5
+    for size, *cells in shown:
+        n, c = (int(number.replace(",", "")) for number in size.split(" x "))
+        seconds = [found.get((n, c, peer)) for peer in peers]
+        assert cells == [f"{1000 * each:,.0f} ms" if each else "" for each in seconds]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_of_the_pages_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_code_of_the_library_s_page_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
