@@ -1,8 +1,8 @@
 """Results as Markdown, and the files that show them.
 
-A file holds them between two marks. The first says how much: ``<!-- results -->``, all of them, or
-``<!-- results at a glance -->``, what is read in a minute. :func:`update_file` writes what belongs there, and a test
-fails when something else stands there.
+A file holds them between two marks. The first says which: ``<!-- results -->``, all scores,
+``<!-- results at a glance -->``, what is read in a minute, ``<!-- results of races -->``, how soon a row is passed.
+:func:`update_file` writes what belongs there, and a test fails when something else stands there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sce_lab.reproduce.findings import findings
 from sce_lab.reproduce.records import read_records
 from sce_lab.reproduce.report import for_readers, for_trials, heading, results_table, withdrawn
 from sce_lab.reproduce.search import read_searches
+from sce_lab.reproduce.speedrun import RACES, race_table, read_races
 from sce_lab.runs import write_text
 
 NOTHING = "Nothing has been recorded yet."
@@ -52,8 +53,9 @@ class Evidence:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of text in Markdown; all columns but the first are numbers."""
-    rows = [table.columns, ["---"] + ["--:"] * (len(table.columns) - 1), *table.to_numpy()]
+    """A table of text in Markdown; all columns but those of words are numbers."""
+    sides = ["---" if name in ("model", "entry", "what it changes") else "--:" for name in table.columns]
+    rows = [table.columns, sides, *table.to_numpy()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -98,8 +100,22 @@ def glance_markdown(evidence: Evidence) -> str:
     return "\n\n".join(parts)
 
 
-_KINDS: dict[str, Callable[[Evidence], str]] = {"results": results_markdown, "results at a glance": glance_markdown}
-_MARKS = re.compile(r"(<!-- (results(?: at a glance)?) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
+def races_markdown(evidence: Evidence) -> str:
+    """For each race its goal and a table of who ran it."""
+    parts = []
+    for race in RACES.values():
+        if runs := read_races(race.dataset, evidence.folder):
+            goal = " and ".join(f"{name} {least:.4f}" for name, least in race.goal.items())
+            parts += [f"**{DATASETS[race.dataset].title}: {goal} on test**", markdown(race_table(runs))]
+    return "\n\n".join(parts) or NOTHING
+
+
+_KINDS: dict[str, Callable[[Evidence], str]] = {
+    "results": results_markdown,
+    "results at a glance": glance_markdown,
+    "results of races": races_markdown,
+}
+_MARKS = re.compile(rf"(<!-- ({'|'.join(_KINDS)}) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
 
 
 def with_results(text: str, evidence: Evidence) -> str:

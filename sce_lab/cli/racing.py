@@ -1,0 +1,71 @@
+"""The command ``speedrun``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import sce_lab
+from sce_lab.cli.options import DeviceOption
+from sce_lab.cli.output import say, show
+from sce_lab.cli.running import open_data
+
+
+def speedrun(
+    dataset: Annotated[str, typer.Argument(help="A data set with a race: `amazon_beauty`.")],
+    entry: Annotated[str | None, typer.Option(help="Which entry. Default: the last one.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many trainings, with seeds from 0. Five decide.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU. Default: torch's own choice.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Keep it beside the records, for the table.")] = False,
+    ahead: Annotated[
+        bool, typer.Option("--ahead", help="Instead: validation and test after each epoch, with other seeds.")
+    ] = False,
+    device: DeviceOption = "auto",
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
+    ] = None,
+) -> None:
+    """Train until the paper's row is passed, and say how long it took.
+
+    Validation alone decides when to stop, by thresholds that were fixed with other seeds (`--ahead`). The clock counts
+    training and validation; reading the data and judging the test are outside. The rules are in `docs/speedrun.md`.
+
+    `sce-lab speedrun amazon_beauty`
+    """
+    import torch
+
+    from sce_lab.reproduce import speedrun as races
+    from sce_lab.runs.environment import environment
+
+    race = races.find_race(dataset)
+    chosen = race.entry(entry)
+    device = sce_lab.training.choose_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    split = open_data({"source": dataset})
+    say(f"{chosen.name}: {chosen.note}.")
+    if ahead:
+        for seed in range(seeds):
+            for row in races.look_ahead(chosen, split, seed, device):
+                parts = [f"{name} {row[part][name]:.4f}" for part in ("validation", "test") for name in races.METRICS]
+                say(f"seed {row['seed']}, epoch {row['epochs']}: {', '.join(parts)} (validation, then test)")
+        return
+    here = environment()
+    cores = f"{here['threads']} thread{'s' if here['threads'] > 1 else ''}"
+    where = here["gpus"][0] if device.startswith("cuda") else f"{here['processor']}, {cores}"
+    came_out = []
+    for seed in range(seeds):
+        came_out.append(races.run(chosen, split, seed, device))
+        say(races.in_a_line(came_out[-1], race.goal, where))
+    if record:
+        words = ["sce-lab speedrun", dataset, f"--entry {chosen.name}", f"--seeds {seeds}"]
+        words += [f"--threads {here['threads']}"] if device == "cpu" else [f"--device {device}"]
+        races.record_race(race, chosen, came_out, " ".join(words), results)
+    if seeds > 1 or record:
+        shown = races.read_races(dataset, results) if record else []
+        if shown:
+            show(races.race_table(shown))
+        mean = sum(each["seconds"] for each in came_out) / len(came_out)
+        say(f"{mean:.1f} s on average over {seeds} seed{'s' if seeds > 1 else ''}.")

@@ -1,0 +1,236 @@
+"""A race: how soon does a training pass a published row of the test?
+
+The rules, as such races have them. Data, split and evaluation are fixed. Everything else is free: settings, schedule,
+precision, initial weights, how often validation is looked at. The clock begins with the first batch and ends with the
+evaluation on validation that stops the training; reading the data and judging the test are not counted. What stops it
+is validation alone: both of its metrics reach thresholds that were fixed beforehand, from trainings with other seeds
+(:func:`look_ahead`). An entry passes if the means over its seeds, on the test, reach the published row in both metrics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.data import Split
+from sce_lab.files import write_text
+from sce_lab.memory import format_bytes, measuring
+from sce_lab.reproduce.recipes import RECIPES
+from sce_lab.reproduce.records import own_results, results_folder
+from sce_lab.runs.environment import environment
+from sce_lab.training import Evaluated, StepDone, Trainer, TrainingConfig, evaluate
+
+METRICS = ("HR@10", "NDCG@10")
+#: Seeds of the trainings that thresholds come from; those that are raced count from 0.
+AHEAD = 1000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to run the race.
+
+    Attributes:
+        name: short, of what it changes.
+        note: what it changes, against the entry before it.
+        config: ``max_epochs`` is where it gives up.
+        thresholds: of validation, by metric: what stops it.
+    """
+
+    name: str
+    note: str
+    config: TrainingConfig = field(hash=False)
+    thresholds: dict[str, float] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Race:
+    """A row of the test to be passed, and who has tried, in the order of trying."""
+
+    dataset: str
+    goal: dict[str, float] = field(hash=False)
+    entries: tuple[Entry, ...] = ()
+
+    def entry(self, name: str | None = None) -> Entry:
+        """The entry of this name, by default the last one.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = [entry for entry in self.entries if name in (None, entry.name)]
+        if not found:
+            names = ", ".join(entry.name for entry in self.entries)
+            raise ValueError(f"the race on {self.dataset} has the entries {names}, got {name!r}")
+        return found[-1]
+
+
+_QUICK = RECIPES["amazon_beauty"]["quick"].config
+
+
+def _next(entry: Entry, name: str, note: str, **changes: Any) -> Entry:
+    """The entry that changes something of another one."""
+    return dataclasses.replace(entry, name=name, note=note, config=dataclasses.replace(entry.config, **changes))
+
+
+_FIRST = Entry(
+    "quick",
+    "the quick recipe: SCE, batches of 256 users, weights averaged",
+    dataclasses.replace(_QUICK, max_epochs=40),
+    {"HR@10": 0.114, "NDCG@10": 0.069},
+)
+_STEEP = _next(_FIRST, "steeper", "three times the learning rate", learning_rate=3e-3)
+
+RACES = {
+    "amazon_beauty": Race("amazon_beauty", {"HR@10": 0.0935, "NDCG@10": 0.0544}, (_FIRST, _STEEP)),
+}
+"""Races by data set. The goal on Amazon Beauty is the row that the paper of SCE published."""
+
+
+def find_race(dataset: str) -> Race:
+    """The race on a data set.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if dataset not in RACES:
+        raise ValueError(f"there is no race on {dataset!r}; there is one on {', '.join(RACES)}")
+    return RACES[dataset]
+
+
+def run(entry: Entry, split: Split, seed: int, device: str = "cpu") -> dict[str, Any]:
+    """Train until validation reaches the thresholds, and judge the test: seconds, epochs, metrics, memory.
+
+    Args:
+        entry: what to train.
+        split: the data.
+        seed: of the training.
+        device: where.
+
+    Returns:
+        ``reached`` says whether the thresholds stopped it, and not the end of its epochs.
+    """
+    trainer = _trainer(entry, split, seed, device)
+    memory, reached = [], False
+    for event in trainer.events():
+        if isinstance(event, StepDone) and event.memory is not None:
+            memory.append(event.memory)
+        if isinstance(event, Evaluated) and all(event.metrics[m] >= least for m, least in entry.thresholds.items()):
+            reached = True
+            break
+    test = evaluate(trainer.best_model(), split.test, seen=entry.config.seen)
+    return {
+        "seed": seed,
+        "reached": reached,
+        "seconds": trainer.seconds,
+        "cpu_seconds": trainer.cpu_seconds,
+        "epochs": trainer.epoch,
+        "validation": {name: trainer.best_metrics[name] for name in METRICS},
+        "test": {name: test[name] for name in METRICS},
+        "peak": max(use.peak for use in memory),
+        "loss_workspace": max(use.loss_workspace for use in memory),
+    }
+
+
+def look_ahead(entry: Entry, split: Split, seed: int, device: str = "cpu") -> Iterator[dict[str, Any]]:
+    """Train to the last epoch, and judge validation and test after each: what thresholds are made from.
+
+    With a seed of its own: one that is raced must not have decided when it stops.
+    """
+    trainer = _trainer(entry, split, AHEAD + seed, device)
+    for event in trainer.events():
+        if isinstance(event, Evaluated):
+            test = evaluate(trainer.best_model(), split.test, seen=entry.config.seen)
+            both = {"validation": event.metrics, "test": test}
+            yield {"seed": AHEAD + seed, "epochs": event.epoch} | {
+                k: {m: v[m] for m in METRICS} for k, v in both.items()
+            }
+
+
+def _trainer(entry: Entry, split: Split, seed: int, device: str) -> Trainer:
+    config = dataclasses.replace(entry.config, seed=seed, device=device, patience=entry.config.max_epochs)
+    return Trainer(config, split, step=measuring(), when_to_test="never")
+
+
+def in_a_line(came_out: dict[str, Any], goal: dict[str, float], where: str) -> str:
+    """What a race came to: seconds, epochs, scores, memory, machine."""
+    scores = ", ".join(f"{name} {came_out['test'][name]:.4f}" for name in METRICS)
+    passed = all(came_out["test"][name] >= least for name, least in goal.items())
+    stopped = "" if came_out["reached"] else ", and validation never reached its thresholds"
+    return (
+        f"seed {came_out['seed']}: {came_out['seconds']:.1f} s, {came_out['epochs']} epochs, {scores} on test "
+        f"({'passed' if passed else 'not passed'}{stopped}), peak {format_bytes(came_out['peak'])}, of which the loss "
+        f"{format_bytes(came_out['loss_workspace'])}, {where}"
+    )
+
+
+def record_race(
+    race: Race, entry: Entry, came_out: Iterable[dict[str, Any]], repeat: str, results: Path | None = None
+) -> dict[str, Any]:
+    """Write what the seeds of an entry came to, in the place of what it came to before on as many threads."""
+    path = race_path(race.dataset, own_results(results))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seeds, here = list(came_out), environment()
+    config = dataclasses.asdict(entry.config)
+    del config["seed"], config["device"]
+    mean = {name: statistics.fmean(seed["test"][name] for seed in seeds) for name in METRICS}
+    new = {
+        "entry": entry.name,
+        "note": entry.note,
+        "repeat": repeat,
+        "thresholds": entry.thresholds,
+        "config": config,
+        "environment": here,
+        "seeds": seeds,
+        "mean": mean | {name: statistics.fmean(seed[name] for seed in seeds) for name in ("seconds", "epochs")},
+        "passed": len(seeds) >= 5 and all(mean[name] >= least for name, least in race.goal.items()),
+    }
+    kept = [old for old in read_races(race.dataset, results) if _key(old) != _key(new)]
+    order = [each.name for each in race.entries]
+    runs = sorted(
+        [*kept, new], key=lambda each: (order.index(each["entry"]) if each["entry"] in order else -1, _key(each))
+    )
+    write_text(path, json.dumps({"dataset": race.dataset, "goal": race.goal, "runs": runs}, indent=1) + "\n")
+    return new
+
+
+def _key(run: dict[str, Any]) -> tuple[Any, ...]:
+    where = run["environment"]
+    return run["entry"], where["threads"], where["processor"], tuple(where["gpus"])
+
+
+def race_path(dataset: str, results: Path | None = None) -> Path:
+    """Where the record of a race is."""
+    return (results or results_folder()) / "speedrun" / f"{dataset}.json"
+
+
+def read_races(dataset: str, results: Path | None = None) -> list[dict[str, Any]]:
+    """What was recorded of a race: for each entry, and number of threads, its seeds."""
+    path = race_path(dataset, results)
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+
+
+def race_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row an entry and machine, as text."""
+
+    def row(run: dict[str, Any]) -> dict[str, str]:
+        seconds = [seed["seconds"] for seed in run["seeds"]]
+        where = run["environment"]
+        return {
+            "entry": run["entry"],
+            "what it changes": run["note"],
+            "threads": str(where["threads"]) if not where["gpus"] else where["gpus"][0],
+            "seeds": str(len(seconds)),
+            "seconds": f"{statistics.fmean(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+            "epochs": f"{run['mean']['epochs']:.1f}",
+            **{name: f"{run['mean'][name]:.4f}" for name in METRICS},
+            "passed": "yes" if run["passed"] else "no",
+            "peak memory": format_bytes(max(seed["peak"] for seed in run["seeds"])),
+        }
+
+    return pd.DataFrame([row(run) for run in runs])
