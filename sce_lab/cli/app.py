@@ -13,6 +13,7 @@ from sce_lab.cli.looking import data, memory, runs
 from sce_lab.cli.output import complain
 from sce_lab.cli.paper import baselines, open_test, reproduce, results
 from sce_lab.cli.searching import search
+from sce_lab.cli.tournament import tournament
 from sce_lab.cli.training import compare, train
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
 for _command in (
-    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data, grade
+    compare, train, reproduce, search, tournament, open_test, baselines, memory, fidelity, results, runs, data, grade
 ):  # fmt: skip
     app.command()(_command)
 

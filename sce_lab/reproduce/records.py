@@ -29,17 +29,18 @@ RESULTS_VARIABLE = "SCE_LAB_RESULTS"
 """Environment variable: the folder of records."""
 
 
-def results_folder() -> Path:
-    """Where records are kept: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of this repository.
+def results_folder(kind: str = "reproduce") -> Path:
+    """Where records are kept: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of this repository; those of
+    another ``kind`` in a folder of that name, in the first one or beside the second.
 
     Raises:
         FileNotFoundError: neither is there (the package was installed without its repository).
     """
     if setting := os.environ.get(RESULTS_VARIABLE):
-        return Path(setting)
+        return Path(setting) if kind == "reproduce" else Path(setting) / kind
     benchmarks = Path(__file__).parents[2] / "benchmarks"
     if benchmarks.is_dir():
-        return benchmarks / "results" / "reproduce"
+        return benchmarks / "results" / kind
     raise FileNotFoundError(
         f"there is no folder benchmarks/ beside the package, so set {RESULTS_VARIABLE} to the folder of the records"
     )
