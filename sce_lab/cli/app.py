@@ -15,6 +15,7 @@ from sce_lab.cli.paper import baselines, open_test, reproduce, results
 from sce_lab.cli.searching import search
 from sce_lab.cli.tournament import tournament
 from sce_lab.cli.training import compare, train
+from sce_lab.cli.variants import variants
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +26,8 @@ app = typer.Typer(
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
 for _command in (
-    compare, train, reproduce, search, tournament, open_test, baselines, memory, fidelity, results, runs, data, grade
+    compare, train, reproduce, search, tournament, variants, open_test, baselines, memory, fidelity, results, runs,
+    data, grade,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -54,11 +54,17 @@ _NEGATIVES = (16, 64, 256, 1024, 4096)
 
 CONTENDERS = {
     "sce": Contender({"mix_x": False}, "bucket_size_y", 256, (64, 256, 512, 1024, 4096)),
+    "sce-union": Contender(
+        {"mix_x": False, "combine": "union", "n_negatives": 256, "negatives_for": "all"},
+        "bucket_size_y",
+        256,
+        (64, 256, 512, 1024, 4096),
+    ),
     "cce": Contender(),
     "ce_minus": Contender({"shared_negatives": True}, "n_negatives", 4096, _NEGATIVES),
     "sampled": Contender({"logq_correction": True}, "n_negatives", 4096, _NEGATIVES),
     "bce": Contender({"calibration": 0.75}, "n_negatives", 64, (1, 4, 16, 64, 256)),
-    "rece": Contender({}, "n_rounds", 4, (1, 2, 4, 8, 16)),
+    "rece": Contender({}, "n_rounds", 1, (1, 2, 4, 8)),
 }
 """By name: that of the loss, or the loss, a dash and what is special."""
 
