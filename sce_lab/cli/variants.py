@@ -9,7 +9,7 @@ import typer
 
 import sce_lab
 from sce_lab.cli.options import OutOption
-from sce_lab.cli.output import check_writable, say
+from sce_lab.cli.output import say
 from sce_lab.cli.running import open_data, stop_on_interrupt, train_with_bar
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def variants(
     seeds: Annotated[int, typer.Option(min=1, help="Train each so many times, with the seeds 0, 1, ...")] = 3,
     out: OutOption = None,
     record: Annotated[
-        Path | None, typer.Option(help="Where the record goes. Default: `benchmarks/results/variants.json`.")
+        Path | None, typer.Option(help="Where the record goes. Default: `benchmarks/results/variants/DATASET.json`.")
     ] = None,
 ) -> None:
     """Train SCE's options beside the paper's SCE, alike and briefly, and measure what each changes.
@@ -36,8 +36,7 @@ def variants(
     from sce_lab.reproduce import results_folder
     from sce_lab.reproduce.variants import measure_variants
 
-    path = record or results_folder("variants").with_suffix(".json")
-    check_writable(path, "--record")
+    path = record or results_folder("variants") / f"{dataset}.json"
     torch.set_num_threads(1)
     source = {"source": dataset}
     split = open_data(source)

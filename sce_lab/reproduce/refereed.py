@@ -56,4 +56,4 @@ def read_fidelity(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise FileNotFoundError(f"there is no record {path}: sce-lab fidelity --record {path} makes one")
     record = json.loads(path.read_text(encoding="utf-8"))
-    return pd.DataFrame(record["rows"]).assign(trained=record["config"]["loss"], catalog_size=record["catalog_size"])
+    return pd.DataFrame(record["rows"]).assign(trained=record["config"]["loss"], dataset=record["dataset"])
