@@ -1,4 +1,8 @@
-"""Seconds of a step, measured on a quiet machine: they turn a budget of seconds into a number of epochs."""
+"""Seconds of a step, measured on a quiet machine: they turn a budget of seconds into a number of epochs.
+
+They are those that the training thread computes, and there is no other thread: what little else the machine does hardly
+changes them.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +57,9 @@ def calibrate(
         trainer = Trainer(config, split, when_to_test="never")
         measured = seconds_of_a_step(trainer)
         if "evaluation" not in known:
-            began = time.perf_counter()
+            began = time.thread_time()
             evaluate(trainer.model, split.validation, seen=config.seen)
-            known["evaluation"] = time.perf_counter() - began
+            known["evaluation"] = time.thread_time() - began
         known["entries"][name] = {"settings": entry.settings, "workspace": entry.workspace, **measured}
         known |= {"repeat": repeat, "environment": environment()}
         write_text(path, json.dumps(everything | {match.name: known}, indent=1) + "\n")
@@ -69,13 +73,13 @@ def seconds_of_a_step(trainer: Trainer) -> dict[str, float]:
         if isinstance(event, Started):
             per_epoch = event.n_steps_per_epoch
         elif isinstance(event, StepDone):
-            if event.step <= _WARM_UP and trainer.seconds < _TOO_SLOW:
-                before = trainer.seconds
+            if event.step <= _WARM_UP and trainer.cpu_seconds < _TOO_SLOW:
+                before = trainer.cpu_seconds
                 continue
             counted += 1
-            if trainer.seconds - before >= LONG_ENOUGH:
+            if trainer.cpu_seconds - before >= LONG_ENOUGH:
                 break
-    seconds = trainer.seconds - before
+    seconds = trainer.cpu_seconds - before
     return {"seconds": seconds / max(counted, 1), "steps": counted, "steps_per_epoch": per_epoch}
 
 
