@@ -50,7 +50,10 @@ class Trial:
     @property
     def name(self) -> str:
         """Of its folder: the same for the same trial, today and tomorrow."""
-        decides = [dataclasses.asdict(self.config), dict(self.source), self.variant]
+        config = dataclasses.asdict(self.config)
+        if not config["steps_per_epoch"]:  # there are folders of trials from before it could be set
+            del config["steps_per_epoch"]
+        decides = [config, dict(self.source), self.variant]
         if (file := Path(str(self.source["source"]))).is_file():  # a person's own, which may be another tomorrow
             decides += [file.stat().st_size, file.stat().st_mtime_ns]
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

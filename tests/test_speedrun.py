@@ -111,7 +111,7 @@ def test_an_entry_is_kept_once_for_each_number_of_threads(tmp_path, monkeypatch)
     assert [(r["entry"], r["environment"]["threads"], r["mean"]["seconds"]) for r in runs] == [
         ("small", 1, 25.0), ("small", 2, 11.0), ("other", 1, 7.0)
     ]  # fmt: skip
-    text = with_results("<!-- results of races -->\n<!-- end of results -->", Evidence([], folder=tmp_path))
+    text = with_results("<!-- races -->\n<!-- end of results -->", Evidence([], folder=tmp_path))
     assert "| small | nothing | 1 | 2 | 25.0 (20.0 to 30.0) | 4.0 | 0.5000 | 0.4500 | no | 2 MiB |" in text
     assert "HR@10 0.0935 and NDCG@10 0.0544 on test" in text
 

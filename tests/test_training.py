@@ -75,6 +75,26 @@ def test_the_stream_of_events(cycle_split):
     assert events[-1].reason == "epochs"
 
 
+def test_an_epoch_of_some_steps(cycle_split, tmp_path):
+    """Of the four batches of an epoch it takes the first three; gone on with from a checkpoint, it is the same."""
+    config = dataclasses.replace(SMALL, steps_per_epoch=3)
+    events = list(train(config, cycle_split))
+    assert events[0].n_steps_per_epoch == 3
+    assert [(e.step, e.epoch) for e in events if isinstance(e, Evaluated)] == [(3, 1), (6, 2), (9, 3)]
+    whole = [e.loss for e in train(SMALL, cycle_split) if isinstance(e, StepDone)]
+    steps = [e.loss for e in events if isinstance(e, StepDone)]
+    assert steps[:3] == whole[:3]
+    assert steps[3] != whole[3]
+    trainer = Trainer(config, cycle_split)
+    for event in trainer.events():
+        if isinstance(event, StepDone) and event.step == 5:
+            trainer.save(tmp_path / "checkpoint.safetensors")
+            break
+    resumed = train(config, cycle_split, resume_from=tmp_path / "checkpoint.safetensors")
+    assert [e.loss for e in resumed if isinstance(e, StepDone)] == steps[5:]
+    assert losses_of(train(dataclasses.replace(SMALL, steps_per_epoch=99), cycle_split)) == whole
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(cycle_split):
     first, again = (losses_of(train(SMALL, cycle_split)) for _ in range(2))
     other = losses_of(train(dataclasses.replace(SMALL, seed=1), cycle_split))

@@ -15,7 +15,9 @@ from sce_lab.cli.output import complain
 from sce_lab.cli.paper import baselines, open_test, reproduce, results
 from sce_lab.cli.racing import speedrun
 from sce_lab.cli.searching import search
+from sce_lab.cli.tournament import tournament
 from sce_lab.cli.training import compare, train
+from sce_lab.cli.variants import variants
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,8 +28,8 @@ app = typer.Typer(
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
 for _command in (
-    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data, grade, notebooks,
-    speedrun,
+    compare, train, reproduce, search, tournament, variants, open_test, baselines, memory, fidelity, results, runs,
+    data, grade, notebooks, speedrun,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -29,6 +29,9 @@ def fidelity(
     seed: SeedOption = 0,
     csv: Annotated[Path | None, typer.Option(help="Also write all numbers as a table.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the figures as a page.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Also write a record: all numbers, how they came about, and where.")
+    ] = None,
 ) -> None:
     """Compare the gradient of each loss with that of full cross-entropy, on one model at several moments.
 
@@ -45,8 +48,9 @@ def fidelity(
     from sce_lab.data.batches import mean_length, training_batches
     from sce_lab.fidelity import fidelity_while_training, ways
     from sce_lab.figures.fidelity import write_page
+    from sce_lab.reproduce.refereed import fidelity_record, write_fidelity
 
-    for path, option in ((csv, "--csv"), (html, "--html")):
+    for path, option in ((csv, "--csv"), (html, "--html"), (record, "--record")):
         check_writable(path, option)
     try:
         moments = sorted({int(text) for text in epochs.split(",")})
@@ -82,6 +86,12 @@ def fidelity(
     if html is not None:
         write_page(html, split.name, tables)
         say(f"Figures in {html}")
+    if record is not None:
+        repeat = f"sce-lab fidelity --dataset {dataset} --losses {losses} --train-with {train_with} --epochs {epochs}"
+        repeat += f" --positions {positions} --draws {draws} --dropout {dropout} --seed {seed}"
+        made = {"n_positions": batch.n_positions, "draws": draws, "repeat": repeat}
+        write_fidelity(record, fidelity_record(tables, config, split, **made))
+        say(f"Recorded in {record}")
 
 
 def _for_people(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,9 +23,7 @@ def speedrun(
         bool, typer.Option("--ahead", help="Instead: validation and test after each epoch, with other seeds.")
     ] = False,
     device: DeviceOption = "auto",
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
-    ] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results`.")] = None,
 ) -> None:
     """Train until the paper's row is passed, and say how long it took.
 

@@ -7,6 +7,7 @@ Backgrounds are transparent and text is a grey that can be read on white and on 
 do better: :data:`THEME_CSS` replaces that grey by the page's own ink.
 """
 
+from sce_lab.figures.against_memory import quality_memory_spec
 from sce_lab.figures.comparison import comparison_page, html_page, run_names, write_comparison_page
 from sce_lab.figures.curves import Curves
 from sce_lab.figures.engine import beating_spec, running_sums_spec, timelines_spec
@@ -87,6 +88,7 @@ __all__ = [
     "overlay_spec",
     "pareto_spec",
     "pushes_spec",
+    "quality_memory_spec",
     "recorded_seeds_spec",
     "results_figure",
     "results_spec",

@@ -96,6 +96,13 @@ def results_figure(table: pd.DataFrame) -> go.Figure:
     return figure(results_spec(table))
 
 
+def how_sure(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """From the score up and down: to the ends of its interval, or else its deviation over seeds; 0 if none is known."""
+    spread = rows["NDCG@10_sd"].fillna(0.0).to_numpy()
+    high, low = _reach(rows, "high"), _reach(rows, "low")
+    return np.where(high > 0, high, spread), np.where(low > 0, low, spread)
+
+
 def _reach(rows: pd.DataFrame, end: str) -> np.ndarray:
     """From the score to this end of its interval; 0 where it is not known."""
     if f"NDCG@10_{end}" not in rows:

@@ -84,7 +84,7 @@ def arguments_of(
     return config, int(catalog_size), int(n_sequences), int(length)
 
 
-_NO_SHAPE = ("seed", "learning_rate", "betas", "max_epochs", "patience", "evaluate_every")
+_NO_SHAPE = ("seed", "learning_rate", "betas", "max_epochs", "patience", "evaluate_every", "steps_per_epoch")
 
 
 @functools.lru_cache(maxsize=4096)

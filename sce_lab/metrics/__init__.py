@@ -12,6 +12,7 @@ The protocol, in one place:
 
 from sce_lab.data.sequences import KS
 from sce_lab.metrics.baselines import BASELINES, Baseline
+from sce_lab.metrics.calibration import calibration_error
 from sce_lab.metrics.quality import gains, metrics_apart, ranking_metrics
 from sce_lab.metrics.ranking import MISS, SEEN, Ranking, check_seen, rank_items, rank_scores
 from sce_lab.metrics.uncertainty import Interval, difference, interval
@@ -24,6 +25,7 @@ __all__ = [
     "Baseline",
     "Interval",
     "Ranking",
+    "calibration_error",
     "check_seen",
     "difference",
     "gains",

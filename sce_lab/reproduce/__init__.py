@@ -6,7 +6,7 @@ from sce_lab.reproduce.findings import findings
 from sce_lab.reproduce.opening import open_test
 from sce_lab.reproduce.published import PUBLISHED, Published
 from sce_lab.reproduce.recipes import RECIPES, Recipe, format_setting, parse_setting
-from sce_lab.reproduce.records import has_ended, read_records, reproduce, results_folder, run_folder
+from sce_lab.reproduce.records import has_ended, own_results, read_records, reproduce, results_folder, run_folder
 from sce_lab.reproduce.report import (
     for_readers,
     heading,
@@ -39,6 +39,7 @@ __all__ = [
     "judge_baselines",
     "model_name",
     "open_test",
+    "own_results",
     "parse_setting",
     "read_baselines",
     "read_records",

@@ -30,18 +30,21 @@ RESULTS_VARIABLE = "SCE_LAB_RESULTS"
 """Environment variable: the folder of records."""
 
 
-def results_folder() -> Path:
-    """Where records are read: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of the repository."""
-    return Path(os.environ.get(RESULTS_VARIABLE) or repository() / "benchmarks" / "results" / "reproduce")
+def results_folder(kind: str = "reproduce") -> Path:
+    """Where records are read: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of the repository; of another
+    ``kind`` in a folder of that name, in the first one or beside the second."""
+    if setting := os.environ.get(RESULTS_VARIABLE):
+        return Path(setting) if kind == "reproduce" else Path(setting) / kind
+    return repository() / "benchmarks" / "results" / kind
 
 
-def own_results(results: Path | None = None) -> Path:
+def own_results(results: Path | None = None, kind: str = "reproduce") -> Path:
     """Where records are written: ``results``, or :func:`results_folder` if it is a person's own.
 
     Raises:
         ValueError: it is part of the installed package.
     """
-    folder = results or results_folder()
+    folder = results or results_folder(kind)
     if folder.resolve().is_relative_to(SHIPPED):
         raise ValueError(
             "the records of the installed package are not written to: name a folder with --results, or in the "

@@ -32,12 +32,13 @@ class Search:
         dataset: a key of :data:`sce_lab.data.DATASETS`.
         config: what no trial changes. Its ``max_epochs`` and ``patience`` are those of the recipe that is chosen; a
             trial has the epochs of its rung and no early stop, so that each loss has the same budget.
-        losses: the settings of each loss.
+        losses: the settings of each loss. Its name may go on behind a dash, where a loss is there twice: "sce-union".
         space: the values of each setting that are tried, all with all.
         rungs: how many trials go on, and to which epoch; the first has the whole grid. Each must be a whole number of
             ``config.evaluate_every``.
         seed: of every trial. Those of :func:`sce_lab.reproduce.reproduce` count from 0, so that what is judged in the
             end was not chosen for its luck.
+        allowance: in words, what a loss was given for its trials, if that is not a number of epochs.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Search:
     space: dict[str, tuple[Any, ...]] = field(hash=False)
     rungs: tuple[tuple[int, int], ...]
     seed: int = 1000
+    allowance: str = ""
 
     @property
     def grid(self) -> list[dict[str, Any]]:
@@ -58,23 +60,28 @@ class Search:
         starts = (0, *(epochs for _, epochs in self.rungs))
         return sum(trials * (epochs - start) for (trials, epochs), start in zip(self.rungs, starts))
 
+    def config_of(self, loss: str, **settings: Any) -> TrainingConfig:
+        """What is trained with ``loss``, and with these settings."""
+        return dataclasses.replace(
+            self.config, loss=loss.partition("-")[0], loss_settings=self.losses[loss], **settings
+        )
+
     def recipe(self, loss: str, settings: dict[str, Any]) -> Recipe:
         """What the search freezes if it chooses these settings for ``loss``."""
-        config = dataclasses.replace(self.config, loss=loss, loss_settings=self.losses[loss], **settings)
         chosen = ", ".join(format_setting(*setting) for setting in settings.items())
         tried = ", ".join(f"{name} in {list(values)}" for name, values in self.space.items())
+        allowance = self.allowance or f"with {self.budget} epochs in all"
         return Recipe(
             self.dataset,
             f"{loss}-searched",
-            config,
-            f"{chosen}: the best on validation of {len(self.grid)} trials ({tried}) with {self.budget} epochs in all, "
-            f"the same for every loss",
+            self.config_of(loss, **settings),
+            f"{chosen}: the best on validation of {len(self.grid)} trials ({tried}) {allowance}, the same for every "
+            f"loss",
         )
 
     def trial(self, loss: str, settings: dict[str, Any], epochs: int) -> Recipe:
         """One trial up to the end of a rung; its name says what it changes, and is that of its run folder."""
-        config = dataclasses.replace(self.config, loss=loss, loss_settings=self.losses[loss])
-        named = Recipe(self.dataset, f"{loss}-search", config, "a trial").with_settings(settings)
+        named = Recipe(self.dataset, f"{loss}-search", self.config_of(loss), "a trial").with_settings(settings)
         return dataclasses.replace(named, config=dataclasses.replace(named.config, max_epochs=epochs, patience=epochs))
 
 
@@ -222,12 +229,11 @@ def _result(run: Run, epochs: int) -> dict[str, Any]:
 def _record(
     plan: Search, loss: str, split: Split, run: Run, repeat: str, trials: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    config = dataclasses.replace(plan.config, loss=loss, loss_settings=plan.losses[loss])
     return {
         "dataset": plan.dataset,
         "loss": loss,
         "repeat": repeat,
-        "config": _asked(config),
+        "config": _asked(plan.config_of(loss)),
         "space": plan.space,
         "rungs": [{"trials": trials, "epochs": epochs} for trials, epochs in plan.rungs],
         "budget": plan.budget,

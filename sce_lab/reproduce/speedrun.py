@@ -173,7 +173,8 @@ def record_race(
     race: Race, entry: Entry, came_out: Iterable[dict[str, Any]], repeat: str, results: Path | None = None
 ) -> dict[str, Any]:
     """Write what the seeds of an entry came to, in the place of what it came to before on as many threads."""
-    path = race_path(race.dataset, own_results(results))
+    own_results(results, "speedrun")
+    path = race_path(race.dataset, results)
     path.parent.mkdir(parents=True, exist_ok=True)
     seeds, here = list(came_out), environment()
     config = dataclasses.asdict(entry.config)
@@ -206,7 +207,7 @@ def _key(run: dict[str, Any]) -> tuple[Any, ...]:
 
 def race_path(dataset: str, results: Path | None = None) -> Path:
     """Where the record of a race is."""
-    return (results or results_folder()) / "speedrun" / f"{dataset}.json"
+    return (results / "speedrun" if results else results_folder("speedrun")) / f"{dataset}.json"
 
 
 def read_races(dataset: str, results: Path | None = None) -> list[dict[str, Any]]:

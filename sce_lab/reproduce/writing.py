@@ -1,8 +1,9 @@
 """Results as Markdown, and the files that show them.
 
-A file holds them between two marks. The first says which: ``<!-- results -->``, all scores,
-``<!-- results at a glance -->``, what is read in a minute, ``<!-- results of races -->``, how soon a row is passed.
-:func:`update_file` writes what belongs there, and a test fails when something else stands there.
+A file holds them between two marks. The first says what: ``<!-- results -->``, all scores; ``<!-- results at a glance
+-->``, what is read in a minute; ``<!-- tournament -->``, ``<!-- variants -->``, ``<!-- fidelity -->`` or ``<!-- races
+-->``. The second is ``<!-- end of results -->``. :func:`update_file` writes what belongs there, and a test fails when
+something else does.
 """
 
 from __future__ import annotations
@@ -19,28 +20,45 @@ import pandas as pd
 from sce_lab.data import DATASETS
 from sce_lab.reproduce.baselines import read_baselines
 from sce_lab.reproduce.findings import findings
-from sce_lab.reproduce.records import read_records
+from sce_lab.reproduce.records import read_record, read_records, results_folder
+from sce_lab.reproduce.refereed import read_fidelity
 from sce_lab.reproduce.report import for_readers, for_trials, heading, results_table, withdrawn
 from sce_lab.reproduce.search import read_searches
 from sce_lab.reproduce.speedrun import RACES, race_table, read_races
+from sce_lab.reproduce.studies import fidelity_markdown, markdown, tournament_markdown, variants_markdown
 from sce_lab.runs import write_text
 
 NOTHING = "Nothing has been recorded yet."
+_STUDIES = ("variants", "fidelity")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was recorded: of recipes, of what needs no training, and of searches; and where it lies."""
+    """All that was recorded: of recipes, of what needs no training, and of searches, and where it lies; of the
+    tournament, and where; of SCE's options; and by the referee."""
 
     records: list[dict[str, Any]]
     baselines: list[dict[str, Any]] = field(default_factory=list)
     searches: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
+    tournament: list[dict[str, Any]] = field(default_factory=list)
+    tournament_folder: Path | None = None
+    variants: dict[str, Any] | None = None
+    fidelity: list[pd.DataFrame] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path | None = None) -> Evidence:
         """What lies in a folder of records, by default that of the repository."""
-        return cls(read_records(folder), read_baselines(folder), read_searches(folder), folder)
+        recipes = read_records(folder), read_baselines(folder), read_searches(folder), folder
+        others = {kind: folder / kind if folder else results_folder(kind) for kind in ("tournament", *_STUDIES)}
+        variants, fidelity = (sorted(others[kind].glob("*.json")) for kind in _STUDIES)
+        return cls(
+            *recipes,
+            read_records(others["tournament"]),
+            others["tournament"],
+            read_record(variants[0]) if variants else None,
+            [read_fidelity(path) for path in fidelity],
+        )
 
     @property
     def table(self) -> pd.DataFrame:
@@ -50,13 +68,6 @@ class Evidence:
     def findings(self, dataset: str) -> list[str]:
         """See :func:`sce_lab.reproduce.findings`."""
         return findings(dataset, self.table, self.records, self.searches, self.folder)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table of text in Markdown; all columns but those of words are numbers."""
-    sides = ["---" if name in ("model", "entry", "what it changes") else "--:" for name in table.columns]
-    rows = [table.columns, sides, *table.to_numpy()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def results_markdown(evidence: Evidence) -> str:
@@ -113,7 +124,12 @@ def races_markdown(evidence: Evidence) -> str:
 _KINDS: dict[str, Callable[[Evidence], str]] = {
     "results": results_markdown,
     "results at a glance": glance_markdown,
-    "results of races": races_markdown,
+    "races": races_markdown,
+    "tournament": lambda evidence: tournament_markdown(
+        evidence.tournament, evidence.baselines, evidence.tournament_folder
+    ),
+    "variants": lambda evidence: variants_markdown(evidence.variants),
+    "fidelity": lambda evidence: fidelity_markdown(evidence.fidelity),
 }
 _MARKS = re.compile(rf"(<!-- ({'|'.join(_KINDS)}) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
 

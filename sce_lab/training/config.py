@@ -38,6 +38,8 @@ class TrainingConfig:
         max_epochs: passes over the training sequences at most.
         patience: stop after this many evaluations without a new best validation NDCG@10.
         evaluate_every: epochs between evaluations.
+        steps_per_epoch: an epoch ends after so many steps, though not everybody was seen; the next one begins with
+            other users. 0: an epoch is a pass over all. For catalogs over which a pass would take hours.
         seen: the rule about items that a user has had, by which validation and test are judged: a key of
             :data:`sce_lab.metrics.SEEN`. The default is that of the paper's authors: they are left out, so a target
             that repeats is a miss.
@@ -72,6 +74,7 @@ class TrainingConfig:
     max_epochs: int = 100
     patience: int = 10
     evaluate_every: int = 1
+    steps_per_epoch: int = 0
     seen: str = "exclude"
     averaging: float = 0.0
     seed: int = 0
@@ -160,6 +163,7 @@ _WHOLE = {
     "max_epochs": (1, 10**9),
     "patience": (1, 10**9),
     "evaluate_every": (1, 10**9),
+    "steps_per_epoch": (0, 10**9),
     "seed": (0, 2**63 - 1),
 }
 _KINDS = get_type_hints(TrainingConfig)

@@ -170,7 +170,7 @@ class Trainer:
             batches = training_batches(
                 self.split.train, self.config.batch_size, self.config.max_length, rng, self.config.item_dropout
             )
-            for batch in ahead(islice(batches, self.batch_in_epoch, None), self._ready, self.config.device):
+            for batch in ahead(islice(batches, self.batch_in_epoch, steps), self._ready, self.config.device):
                 if self._untold:
                     yield from self._steps_done()
                     told, self._untold = self._untold, {}
@@ -196,7 +196,8 @@ class Trainer:
 
     @property
     def _n_per_epoch(self) -> int:
-        return n_batches(self.split.train, self.config.batch_size)
+        passing = n_batches(self.split.train, self.config.batch_size)
+        return min(passing, self.config.steps_per_epoch or passing)
 
     def _reason_to_end(self) -> str | None:
         if self.epoch >= self.config.max_epochs:

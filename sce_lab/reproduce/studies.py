@@ -1,0 +1,181 @@
+"""What the tournament, SCE's options and the referee say, as Markdown: numbers and sentences follow from records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sce_lab.data import DATASETS
+from sce_lab.explain.hypotheses import HELPS, HURTS, verdicts
+from sce_lab.losses import LOSSES
+from sce_lab.memory import format_bytes
+from sce_lab.reproduce.findings import findings
+from sce_lab.reproduce.report import for_readers, heading, results_table
+from sce_lab.reproduce.tournament import MATCHES
+from sce_lab.reproduce.variants import PLAIN
+
+_NOT_YET = "Nothing of this has been recorded yet: `{}` does it."
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text in Markdown; all columns but the first, and those of words, are numbers."""
+    sides = ["---" if i == 0 or name == "what it changes" else "--:" for i, name in enumerate(table.columns)]
+    rows = [table.columns, sides, *table.to_numpy()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def tournament_markdown(
+    records: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]] = (), folder: Path | None = None
+) -> str:
+    """For each data set of the tournament a table, and how its losses compare on the same users.
+
+    Args:
+        records: of the tournament; those whose test is not opened yet are not shown.
+        baselines: of the same data sets.
+        folder: of the records, where their ranks are.
+    """
+    tested = [record for record in records if "tested_at" in record]
+    parts = []
+    for name, match in MATCHES.items():
+        mine = [record for record in tested if record["dataset"] == name]
+        if not mine:
+            continue
+        mine.sort(key=lambda record: -record["mean"]["NDCG@10"])
+        table = results_table(mine, [record for record in baselines if record["dataset"] == name])
+        table = table[~table["published"] & ~table["together"]]
+        shown = for_readers(table).drop(columns=["minutes"])
+        shown.insert(4, "validation NDCG@10", ["" if pd.isna(v) else f"{v:.4f}" for v in table["validation"]])
+        rules = (
+            f"{match.n_trials} trials and {match.seeds} seeds of {match.seconds:g} s each, of a quiet core; where "
+            f"memory counts, a loss may hold {format_bytes(match.cap)}."
+        )
+        parts += [f"**{heading(name, baselines)}**", rules, markdown(shown)]
+        said = findings(name, table, mine, folder=folder)
+        parts.append("\n".join(f"- {sentence}" for sentence in said))
+    return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab tournament")
+
+
+def variants_markdown(record: dict[str, Any] | None) -> str:
+    """SCE's options: a row each, and which of them help, beside the paper's SCE with the same seeds."""
+    if record is None:
+        return _NOT_YET.format("sce-lab variants")
+    rows = {row["name"]: row for row in record["rows"]}
+    judged = _beside_plain(rows)
+    shown = []
+    for name, row in rows.items():
+        differs = judged.loc[name] if name in judged.index else None
+        shown.append(
+            {
+                "SCE": row["words"],
+                "validation NDCG@10": f"{row['validation NDCG@10']:.4f} ± {row['validation NDCG@10 sd']:.4f}",
+                "difference": "" if differs is None else f"{differs['mean']:+.4f} ± {differs['reach']:.4f}",
+                "gradient error": f"{row['error']:.2f}",
+                "its bias": f"{row['bias']:.2f}",
+                "its spread": f"{row['spread']:.2f}",
+                "hardest seen": f"{row['hardest seen']:.0%}",
+                "coverage": f"{row['coverage']:.0%}",
+                "log-sum bias": f"{row['log sum bias']:+.2f}",
+                "calibration error": f"{row['calibration error']:.4f}",
+                "holds": format_bytes(row["workspace"]),
+                "CPU s an epoch": f"{row['CPU seconds an epoch']:.1f}",
+            }
+        )
+    config, n = record["config"], len(rows[PLAIN]["by seed"])
+    heading = (
+        f"**{_title(record['dataset'])}, {config['max_epochs']} epochs, {n} seeds**; the first row is exact "
+        f"cross-entropy, and differences are from the paper's SCE with the same seeds, with 95 % intervals."
+    )
+    return "\n\n".join([heading, markdown(pd.DataFrame(shown)), *_what_helps(rows, judged)])
+
+
+def _beside_plain(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """By name, the difference of each row's validation NDCG@10 to the plain SCE's, seed by seed."""
+    plain = rows[PLAIN]["by seed"]
+    differences = [
+        {"hypothesis": name, "seed": seed, "difference": reached - plain[seed]}
+        for name, row in rows.items()
+        if name != PLAIN
+        for seed, reached in enumerate(row["by seed"])
+    ]
+    judged = verdicts(pd.DataFrame(differences)).set_index("hypothesis")
+    return judged.assign(reach=judged["high"] - judged["mean"])
+
+
+def _what_helps(rows: dict[str, dict[str, Any]], judged: pd.DataFrame) -> list[str]:
+    """Sentences: what helps quality, and what is nearer to cross-entropy."""
+    by_verdict = {HELPS: "Ranks better", HURTS: "Ranks worse"}
+    said = []
+    for verdict, words in by_verdict.items():
+        names = [rows[name]["words"] for name in judged.index[judged["verdict"] == verdict]]
+        said.append(f"- {words} than the paper's SCE: {'; '.join(names) or 'none, as far as these seeds tell'}.")
+    options = [row for name, row in rows.items() if name in judged.index and row["settings"]]
+    plain = rows[PLAIN]
+    for measure, words in (("error", "Nearer to cross-entropy's gradient"), ("CPU seconds an epoch", "Quicker")):
+        names = [
+            f"{row['words']} ({row[measure]:.2f})"
+            for row in sorted(options, key=lambda row: row[measure])
+            if row[measure] < 0.95 * plain[measure]
+        ]
+        said.append(f"- {words}, by a twentieth or more (SCE {plain[measure]:.2f}): {'; '.join(names) or 'none'}.")
+    honest = [row["words"] for row in options if abs(row["log sum bias"]) < 0.1]
+    said.append(
+        f"- The softmax's sum is that over the catalog, to a tenth in its logarithm (SCE "
+        f"{plain['log sum bias']:+.2f}): {'; '.join(honest) or 'none'}."
+    )
+    return ["\n".join(said)]
+
+
+def fidelity_markdown(tables: Sequence[pd.DataFrame]) -> str:
+    """The referee on trained models: gradient error and its parts beside what is looked at, for each moment.
+
+    Args:
+        tables: as of :func:`sce_lab.reproduce.refereed.read_fidelity`.
+    """
+    parts = []
+    for table in tables:
+        items = table[table["of"] == "items"]
+        losses = items[~items["kind"].isin(["ce"])]
+        rows = []
+        for name, of_loss in losses.groupby("loss", sort=False):
+            row = {"loss": str(name), "holds": format_bytes(of_loss["workspace"].max())}
+            for moment in of_loss.to_dict("records"):
+                at = f"after {moment['epoch']}"
+                row |= {f"error {at}": f"{moment['error']:.2f} ({moment['bias']:.2f}, {moment['spread']:.2f})"}
+                row |= {f"hardest {at}": f"{moment['hardest seen']:.0%}"}
+            rows.append(row)
+        trained = LOSSES[table["trained"].iloc[0]].label
+        heading = f"**{_title(table['dataset'].iloc[0])}, a model trained with {trained}**; in brackets bias and spread"
+        parts += [heading, markdown(pd.DataFrame(rows)), _why(items, trained)]
+    return "\n\n".join(parts) or _NOT_YET.format("sce-lab fidelity --record")
+
+
+def _why(items: pd.DataFrame, trained: str) -> str:
+    """Whether the referee sees what puts SCE ahead of exact cross-entropy: its error, and what that is made of."""
+    last = items[items["epoch"] == items["epoch"].max()]
+    sce = last[(last["kind"] == "sce")].sort_values("error").iloc[0]
+    drawn = last[last["kind"].isin(["ce_minus", "sampled"])]
+    like = drawn.iloc[(drawn["error"] - sce["error"]).abs().argsort().iloc[0]]
+
+    def parts(row: pd.Series) -> str:
+        return (
+            f"off by {row['error']:.2f} (bias {row['bias']:.2f}, spread {row['spread']:.2f}) and looks at "
+            f"{row['hardest seen']:.0%} of the ten hardest items"
+        )
+
+    share, of_draw = (row["bias"] ** 2 / row["error"] ** 2 for row in (sce, like))
+    kind = "it errs on one side, and is not only a noisy copy of cross-entropy" if share > 0.1 else "it errs by chance"
+    return (
+        f"- After {sce['epoch']} epochs with {trained}, {sce['loss']} is {parts(sce)}; {like['loss']}, the random draw "
+        f"whose error is nearest, is {parts(like)}.\n"
+        f"- Of SCE's squared error {share:.0%} is the same in every draw, of that draw's {of_draw:.0%}: {kind}. By "
+        f"this yardstick exact cross-entropy has no error at all, so what puts SCE ahead of it in an epoch cannot be a "
+        f"better estimate of its gradient. The referee sees on which side SCE errs, that of the hardest items; whether "
+        f"that is the reason, the trainings of `06_paper` ask."
+    )
+
+
+def _title(dataset: str) -> str:
+    return DATASETS[dataset].title if dataset in DATASETS else dataset

@@ -1,0 +1,254 @@
+"""A tournament: on each data set, the same encoder, batches, first weights, trials and seconds for every loss.
+
+Two questions are asked of a loss. *Time*: with its usual settings, how far does it come in the seconds that all have?
+*Memory*: with the largest settings that stay below a cap of bytes, how far in the same seconds? A loss that answers
+both with the same settings is trained once. What is chosen is chosen on validation (:mod:`.search`), trained with other
+seeds (:mod:`.records`) and tested once (:mod:`.opening`). Seconds are those of a quiet machine (:mod:`.calibration`):
+they become a number of steps before anything is trained, so how busy the machine is then changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from sce_lab.data import Split
+from sce_lab.memory import predict_memory, typical_length
+from sce_lab.reproduce.opening import open_test
+from sce_lab.reproduce.recipes import Recipe
+from sce_lab.reproduce.records import TrainRun, read_record, record_path, reproduce, run_folder
+from sce_lab.reproduce.search import SEARCHES, Search, search
+from sce_lab.runs import Run
+from sce_lab.training import TrainingConfig
+
+EVALUATIONS = 10
+"""How often a training is evaluated, about: more costs time that no loss is charged for."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A loss of the tournament.
+
+    Attributes:
+        settings: that it always has.
+        size: the setting that decides what it takes, if it has one.
+        usual: its value where time is what counts.
+        ladder: its values where memory counts, smallest first: those of the papers' grids.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    size: str = ""
+    usual: int = 0
+    ladder: tuple[int, ...] = ()
+
+    def of_size(self, value: int) -> dict[str, Any]:
+        """All of its settings with this size."""
+        return dict(self.settings) | ({self.size: value} if self.size else {})
+
+
+_NEGATIVES = (16, 64, 256, 1024, 4096)
+
+CONTENDERS = {
+    "sce": Contender({"mix_x": False}, "bucket_size_y", 256, (64, 256, 512, 1024, 4096)),
+    "sce-union": Contender(
+        {"mix_x": False, "combine": "union", "n_negatives": 256, "negatives_for": "all"},
+        "bucket_size_y",
+        256,
+        (64, 256, 512, 1024, 4096),
+    ),
+    "cce": Contender(),
+    "ce_minus": Contender({"shared_negatives": True}, "n_negatives", 4096, _NEGATIVES),
+    "sampled": Contender({"logq_correction": True}, "n_negatives", 4096, _NEGATIVES),
+    "bce": Contender({"calibration": 0.75}, "n_negatives", 64, (1, 4, 16, 64, 256)),
+    "rece": Contender({}, "n_rounds", 1, (1, 2, 4, 8)),
+}
+"""By name: that of the loss, or the loss, a dash and what is special."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A data set of the tournament.
+
+    Attributes:
+        name: of its records.
+        source: the arguments of :func:`sce_lab.data.open_split`.
+        config: what no loss and no trial changes. ``steps_per_epoch`` is set where a pass over all users would take a
+            loss longer than it has.
+        space: the values of each setting that are tried, all with all.
+        seconds: of each training, trial or not, evaluations apart, on one thread of a quiet machine.
+        cap: bytes that a loss may hold beyond its inputs and their gradients, where memory counts.
+        seeds: of what was chosen.
+        contenders: who takes part.
+    """
+
+    name: str
+    source: Mapping[str, Any] = field(hash=False)
+    config: TrainingConfig = field(hash=False)
+    space: Mapping[str, tuple[Any, ...]] = field(hash=False)
+    seconds: float
+    cap: int
+    seeds: int = 5
+    contenders: Mapping[str, Contender] = field(default_factory=lambda: CONTENDERS, hash=False)
+
+    @property
+    def n_trials(self) -> int:
+        """Of each loss."""
+        return len(list(product(*self.space.values())))
+
+
+def _match(name: str, source: dict[str, Any], seconds: float, cap: int, **more: Any) -> Match:
+    settings = {"batch_size": 64, "max_length": 50, "low_pass": 0.5, "averaging": 0.99, "dropout": 0.3}
+    settings |= more.pop("settings", {})
+    space = more.pop("space", {"learning_rate": (1e-3, 3e-3)})
+    return Match(name, source, TrainingConfig(**settings), space, seconds, cap * 2**20, **more)
+
+
+def _synthetic(catalog_size: int) -> dict[str, Any]:
+    return {"source": "synthetic", "catalog_size": catalog_size}
+
+
+_FOUR = {"learning_rate": (1e-3, 3e-3), "dropout": (0.2, 0.5)}
+
+_MATCHES = (
+    Match(
+        "amazon_beauty",
+        {"source": "amazon_beauty"},
+        SEARCHES["amazon_beauty"].config,
+        {"learning_rate": (2e-3, 4e-3), "dropout": (0.4, 0.6)},
+        seconds=150,
+        cap=8 * 2**20,
+    ),
+    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 40, 8, space=_FOUR),
+    _match(
+        "complete_journey", {"source": "complete_journey"}, 100, 16, settings={"batch_size": 32, "steps_per_epoch": 8}
+    ),
+    _match("synthetic_1e4", _synthetic(10**4), 40, 8, space=_FOUR),
+    _match("synthetic_1e5", _synthetic(10**5), 80, 24, settings={"steps_per_epoch": 8}),
+    _match("epinions", {"source": "epinions"}, 120, 32, seeds=3, settings={"batch_size": 128, "steps_per_epoch": 4}),
+    # Narrower: a checkpoint has five copies of the item table.
+    _match("synthetic_1e6", _synthetic(10**6), 100, 32, seeds=3, settings={"hidden_size": 32, "steps_per_epoch": 2}),
+)
+
+MATCHES = {match.name: match for match in _MATCHES}
+"""Matches by name, in the order of usefulness."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loss with the settings it has for one question, or for both.
+
+    Attributes:
+        name: CONTENDER-time, CONTENDER-memory or CONTENDER-both.
+        settings: of the loss.
+        workspace: bytes that it is predicted to hold beyond its inputs and their gradients.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(hash=False)
+    workspace: int
+
+    @property
+    def contender(self) -> str:
+        """Whose entry it is."""
+        return self.name.rpartition("-")[0]
+
+    def config_of(self, match: Match) -> TrainingConfig:
+        """What is trained, before anything is tried."""
+        return dataclasses.replace(match.config, loss=self.contender.partition("-")[0], loss_settings=self.settings)
+
+
+def entries_of(match: Match, split: Split) -> dict[str, Entry]:
+    """All entries of a match. A loss that stays below the cap with no settings has none for memory."""
+    found = {}
+    for name, contender in match.contenders.items():
+        of_size = {}
+        for size in {contender.usual, *contender.ladder}:
+            entry = Entry(f"{name}-time", contender.of_size(size), 0)
+            of_size[size] = dataclasses.replace(entry, workspace=_workspace(entry.config_of(match), split))
+        below = [size for size in contender.ladder or (contender.usual,) if of_size[size].workspace <= match.cap]
+        usual, largest = contender.usual, max(below, default=None)
+        if usual == largest:
+            found[f"{name}-both"] = dataclasses.replace(of_size[usual], name=f"{name}-both")
+            continue
+        found[f"{name}-time"] = of_size[usual]
+        if largest is not None:
+            found[f"{name}-memory"] = dataclasses.replace(of_size[largest], name=f"{name}-memory")
+    return found
+
+
+def _workspace(config: TrainingConfig, split: Split) -> int:
+    return predict_memory(config, split.catalog_size, length=typical_length(config, split)).loss_workspace
+
+
+def plan_of(match: Match, entry: Entry, seconds_per_epoch: float) -> Search:
+    """The search of one entry, every training of which has as many epochs as fit into the seconds of the match.
+
+    Raises:
+        ValueError: not one does.
+    """
+    epochs = int(match.seconds / seconds_per_epoch)
+    if epochs < 1:
+        raise ValueError(
+            f"{match.name}: {entry.name} is left out, for an epoch of it takes {seconds_per_epoch:.0f} s, and every "
+            f"training has {match.seconds:.0f} s"
+        )
+    every = -(-epochs // EVALUATIONS)
+    config = dataclasses.replace(match.config, max_epochs=epochs, patience=epochs, evaluate_every=every)
+    return Search(
+        match.name,
+        config,
+        {entry.name: entry.settings},
+        dict(match.space),
+        rungs=((match.n_trials, epochs),),
+        allowance=f"of {match.seconds:g} s each on a quiet machine, which are {epochs} epochs",
+    )
+
+
+def compete(
+    match: Match,
+    plan: Search,
+    split: Split,
+    train_run: TrainRun,
+    *,
+    repeat: str,
+    runs: Path,
+    results: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[dict[str, Any]]:
+    """Take one entry as far as it goes: its search, its seeds, its test; yields the records as they are written.
+
+    What is trained is not trained again, what was interrupted goes on, and what is tested is left alone.
+
+    Args:
+        match, plan: what is asked; the plan is that of :func:`plan_of`.
+        split, train_run, repeat, runs, results: as in :func:`sce_lab.reproduce.reproduce`.
+        say: is told what comes next.
+
+    Raises:
+        ValueError: a run folder that is in the way was made with other settings.
+    """
+    (entry,) = plan.losses
+    path = record_path(Recipe(match.name, entry, plan.config, ""), results)
+    if path.exists() and "tested_at" in (record := read_record(path)):
+        yield record
+        return
+    record = {}
+    for record in search(plan, entry, split, train_run, repeat=repeat, runs=runs, results=results):
+        yield record
+    if "recipe" not in record:  # stopped by a person
+        return
+    for settings in plan.grid:  # of trials nobody asks for the weights
+        trial = plan.trial(entry, settings, plan.config.max_epochs)
+        Run(run_folder(trial, plan.seed, runs)).checkpoint.unlink(missing_ok=True)
+    chosen = TrainingConfig.read(record["recipe"]["config"], f"the recipe of {entry} in the search")
+    recipe = Recipe(match.name, entry, chosen, record["recipe"]["note"])
+    say(f"{entry}: {recipe.note}")
+    seeds = range(match.seeds)
+    for record in reproduce(recipe, split, seeds, train_run, repeat=repeat, runs=runs, results=results):
+        yield record
+    if len(record["seeds"]) == match.seeds:  # nothing is to be chosen any more
+        yield open_test(recipe, split, runs=runs, results=results)

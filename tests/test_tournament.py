@@ -1,0 +1,232 @@
+"""The tournament: the same trials and seconds for every loss, settings below a cap, one look at the test."""
+
+import dataclasses
+import json
+
+import pytest
+
+from sce_lab.losses import LOSSES
+from sce_lab.memory import predict_memory, typical_length
+from sce_lab.metrics import rank_items
+from sce_lab.reproduce import calibration, read_records
+from sce_lab.reproduce.calibration import calibrate, calibration_path, estimate, read_calibration, seconds_per_epoch
+from sce_lab.reproduce.studies import tournament_markdown
+from sce_lab.reproduce.tournament import CONTENDERS, MATCHES, Contender, Match, compete, entries_of, plan_of
+from sce_lab.runs import record
+from sce_lab.training import StepDone, Trainer, TrainingConfig
+
+SMALL = {
+    "cce": Contender(),
+    "sampled": Contender({}, "n_negatives", 4, (2, 4, 8)),
+    "bce": Contender({}, "n_negatives", 8, (1, 2, 4, 8)),
+}
+TINY = Match(
+    "cycle",
+    {"source": "synthetic", "catalog_size": 50},
+    TrainingConfig(hidden_size=8, batch_size=16, max_length=8, steps_per_epoch=3),
+    {"learning_rate": (1e-3, 1e-2)},
+    seconds=6.0,
+    cap=2**20,
+    seeds=2,
+    contenders=SMALL,
+)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return {"runs": tmp_path / "runs", "results": tmp_path / "results"}
+
+
+def play(split, folders, name="sampled-time", match=TINY, seconds=1.0, stop_after=None, steps=None):
+    """All records of one entry, an epoch of which takes so many seconds; ``steps`` notes (rate, seed, step)."""
+    steps = [] if steps is None else steps
+    plan = plan_of(match, entries_of(match, split)[name], seconds)
+
+    def train_run(config, folder):
+        stop = lambda: stop_after is not None and len(steps) >= stop_after  # noqa: E731
+        for event in record(Trainer(config, split, stop=stop, when_to_test="never"), folder):
+            if isinstance(event, StepDone):
+                steps.append((config.learning_rate, config.seed, event.step))
+
+    return list(compete(match, plan, split, train_run, repeat="sce-lab tournament cycle", **folders))
+
+
+def test_every_match_names_losses_and_settings_that_exist():
+    for match in MATCHES.values():
+        assert set(match.contenders) >= {"sce", "cce", "ce_minus", "sampled", "bce", "rece"}
+        for name, contender in match.contenders.items():
+            for size in {contender.usual, *contender.ladder}:
+                loss = name.partition("-")[0]
+                dataclasses.replace(match.config, loss=loss, loss_settings=contender.of_size(size))  # else it complains
+            assert list(contender.ladder) == sorted(contender.ladder)
+    assert {name.partition("-")[0] for name in CONTENDERS} <= set(LOSSES)
+
+
+def test_for_memory_a_loss_has_the_largest_settings_below_the_cap(cycle_split):
+    def held(loss, **settings):
+        config = dataclasses.replace(TINY.config, loss=loss, loss_settings=settings)
+        return predict_memory(config, 12, length=typical_length(config, cycle_split)).loss_workspace
+
+    cap = held("bce", n_negatives=4)
+    assert held("bce", n_negatives=2) < cap < held("bce", n_negatives=8)
+    entries = entries_of(dataclasses.replace(TINY, cap=cap), cycle_split)
+    assert entries["bce-memory"].settings == {"n_negatives": 4}
+    assert entries["bce-time"].settings == {"n_negatives": 8}
+    assert entries["bce-memory"].workspace == cap < entries["bce-time"].workspace
+    assert "bce-both" not in entries
+
+
+def test_a_loss_with_the_same_settings_for_both_is_there_once_and_one_that_fits_nowhere_has_no_memory(cycle_split):
+    assert sorted(entries_of(TINY, cycle_split)) == ["bce-both", "cce-both", "sampled-memory", "sampled-time"]
+    assert entries_of(TINY, cycle_split)["sampled-memory"].settings == {"n_negatives": 8}
+    none = entries_of(dataclasses.replace(TINY, cap=1), cycle_split)
+    assert sorted(none) == ["bce-time", "cce-time", "sampled-time"]
+
+
+def test_seconds_become_whole_epochs(cycle_split):
+    entry = entries_of(TINY, cycle_split)["cce-both"]
+    assert plan_of(TINY, entry, 0.25).config.max_epochs == 24
+    assert plan_of(TINY, entry, 0.25).config.evaluate_every == 3  # ten evaluations at most
+    assert plan_of(TINY, entry, 4.0).config.max_epochs == 1
+    with pytest.raises(
+        ValueError, match="cce-both is left out, for an epoch of it takes 7 s, and every training has 6 s"
+    ):
+        plan_of(TINY, entry, 7.0)
+
+
+def test_it_goes_from_trials_over_fresh_seeds_to_one_test(cycle_split, folders, monkeypatch):
+    looked = []
+
+    def ranked(outputs, table, holdout, **settings):
+        looked.append(holdout is cycle_split.test)
+        return rank_items(outputs, table, holdout, **settings)
+
+    monkeypatch.setattr("sce_lab.training.evaluation.rank_items", ranked)
+    steps = []
+    records = play(cycle_split, folders, steps=steps)
+    trials, seeds, last = records[:2], records[2:4], records[4]
+    assert [len(found["trials"]) for found in trials] == [1, 2]
+    assert [len(found["seeds"]) for found in seeds] == [1, 2]
+    assert not any("test" in seed for found in seeds for seed in found["seeds"])
+    assert "tested_at" in last
+    assert looked[-2:] == [True, True]
+    assert sum(looked) == 2 + bool(last["together"])  # each seed once, and their scores added up
+    assert {seed for _, seed, _ in steps} == {0, 1, 1000}  # what is judged was not chosen for its luck
+    per_training = 6 * 3
+    assert len(steps) == len(set(steps)) == 4 * per_training
+    assert last["config"]["learning_rate"] == trials[-1]["chosen"]["learning_rate"] == 1e-2
+    assert last["recipe"] == "sampled-time"
+    assert (
+        "2 trials (learning_rate in [0.001, 0.01]) of 6 s each on a quiet machine, which are 6 epochs" in last["note"]
+    )
+    kept = [path.parent.parent.name for path in folders["runs"].rglob("checkpoint.safetensors")]
+    assert kept == ["sampled-time", "sampled-time"]  # trials' weights are gone
+    again = play(cycle_split, folders, steps=(more := []))
+    assert again == [last]
+    assert more == []
+
+
+def test_what_was_interrupted_ends_as_if_it_had_not_been(cycle_split, folders, tmp_path):
+    whole = play(cycle_split, {name: tmp_path / "whole" / name for name in folders})[-1]
+    for stop_after in (2, 17, 17, 17):  # in a trial, in another, in a seed, in another
+        found = play(cycle_split, folders, stop_after=stop_after)
+        assert not found or "tested_at" not in found[-1]
+    last = play(cycle_split, folders)[-1]
+    for name in ("config", "fingerprint", "interval", "together"):
+        assert last[name] == whole[name]
+    assert [seed["test"] for seed in last["seeds"]] == [seed["test"] for seed in whole["seeds"]]
+
+
+def test_losses_of_one_set_have_the_same_first_weights_and_batches(cycle_split):
+    seen = {}
+    for name, entry in entries_of(TINY, cycle_split).items():
+        trainer = Trainer(entry.config_of(TINY), cycle_split)
+        seen[name] = (
+            trainer.model.item_embedding.sum().item(),
+            next(e.n_positions for e in trainer.events() if isinstance(e, StepDone)),
+        )
+    assert len(set(seen.values())) == 1
+
+
+def calibrated(split, folders, match=TINY):
+    return dict(calibrate(match, entries_of(match, split), split, repeat="r", results=folders["results"]))
+
+
+def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.02)
+    entries = entries_of(TINY, cycle_split)
+    entry = entries["cce-both"]
+    with pytest.raises(ValueError, match="call sce-lab tournament cycle --calibrate"):
+        seconds_per_epoch(TINY, entry, folders["results"])
+    measured = calibrated(cycle_split, folders)
+    assert list(measured) == list(entries)
+    assert seconds_per_epoch(TINY, entry, folders["results"]) == pytest.approx(3 * measured["cce-both"])
+    known = read_calibration(folders["results"])["cycle"]
+    assert known["environment"]["versions"]["torch"]
+    assert known["entries"]["cce-both"]["steps"] >= 1
+    assert calibrated(cycle_split, folders) == {}  # what is measured is not measured again
+    other = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, batch_size=8))
+    with pytest.raises(ValueError, match="it is not known how long a step"):
+        seconds_per_epoch(other, entry, folders["results"])
+    rates = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, learning_rate=0.5))
+    assert seconds_per_epoch(rates, entry, folders["results"]) > 0  # a step takes no longer
+
+
+def test_the_estimate_counts_every_training_and_evaluation(cycle_split, folders):
+    entry = entries_of(TINY, cycle_split)["cce-both"]
+    known = {"config": calibration._asked(TINY.config), "evaluation": 0.5}
+    known["entries"] = {"cce-both": {"settings": {}, "seconds": 0.1, "steps": 9, "steps_per_epoch": 3}}
+    path = calibration_path(folders["results"])
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"cycle": known}))
+    assert estimate(TINY, entry, folders["results"]) == pytest.approx((2 + 2) * (20 * 0.3 + 10 * 0.5))
+
+
+def test_only_what_is_tested_is_shown(cycle_split, folders, monkeypatch):
+    monkeypatch.setitem(MATCHES, "cycle", TINY)
+    assert "Nothing of this has been recorded yet" in tournament_markdown([])
+    unfinished = play(cycle_split, folders, stop_after=60)[-1]
+    assert "Nothing of this has been recorded yet" in tournament_markdown([unfinished])
+    sampled, exact = play(cycle_split, folders)[-1], play(cycle_split, folders, "cce-both")[-1]
+    records = read_records(folders["results"])
+    assert sorted(found["recipe"] for found in records) == ["cce-both", "sampled-time"]
+    text = tournament_markdown(records, folder=folders["results"])
+    assert "2 trials and 2 seeds of 6 s each, of a quiet core; where memory counts, a loss may hold 1 MiB." in text
+    for found, label in ((sampled, "SASRec, Sampled softmax (time)"), (exact, "logits never held (both)")):
+        (line,) = [line for line in text.splitlines() if line.startswith("|") and label in line]
+        assert f"{found['mean']['NDCG@10']:.4f}" in line
+        assert f"{found['mean']['validation NDCG@10']:.4f}" in line
+    assert "in NDCG@10:" in text  # how they compare on the same users
+
+
+def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.02)
+    monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
+    match = dataclasses.replace(TINY, name="tiny", contenders={"cce": SMALL["cce"]}, seconds=1e9)
+    monkeypatch.setattr("sce_lab.reproduce.tournament.MATCHES", {"tiny": match})
+    kept = ("--results", str(tmp_path / "results"))
+    status, out, err = sce_lab("tournament", "tiny", "--plan", *kept)
+    assert status == 0
+    assert "call sce-lab tournament tiny --calibrate" in err
+    assert "cce-both" in sce_lab("tournament", "tiny", "--calibrate", *kept)[1]
+    path = calibration_path(tmp_path / "results")
+    known = json.loads(path.read_text())
+    known["tiny"]["entries"]["cce-both"]["seconds"] = 1e9 / (2 * 3)  # so that two epochs fit
+    path.write_text(json.dumps(known))
+    out = sce_lab("tournament", "--plan", *kept)[1]
+    assert "2 trials and 2 seeds" in out
+    assert "hours on one core" in out
+    status, out, _ = sce_lab("tournament", "tiny", "--loss", "cce", *kept)
+    assert status == 0
+    assert "cce-both, 2 of 2 seeds" in out
+    assert "on test" in out
+    (found,) = read_records(tmp_path / "results")
+    assert found["repeat"] == "sce-lab tournament tiny --loss cce"
+    assert [seed["step"] for seed in found["seeds"]] == [6, 6]
+    for arguments, sentence in (
+        (["nowhere"], "there is no tournament on 'nowhere'"),
+        (["tiny", "--loss", "ce"], "got 'ce'"),
+    ):
+        status, _, err = sce_lab("tournament", *arguments, *kept)
+        assert status == 2
+        assert sentence in err

@@ -1,0 +1,100 @@
+"""SCE's options: what is measured of each, and that the record says it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sce_lab.data import open_split
+from sce_lab.data.batches import training_batches
+from sce_lab.losses import make_loss
+from sce_lab.metrics import calibration_error
+from sce_lab.reproduce import variants
+from sce_lab.reproduce.studies import variants_markdown
+from sce_lab.runs import record
+from sce_lab.training import StepDone, Trainer, TrainingConfig
+
+SMALL = dataclasses.replace(variants.CONFIG, max_epochs=1, evaluate_every=1, hidden_size=8, max_length=8, n_blocks=1)
+FEW = {name: variants.OPTIONS[name] for name in ("sce", "sce-union", "sce-union-all")}
+
+
+@pytest.fixture(scope="module")
+def split():
+    return open_split("synthetic", catalog_size=200)[0]
+
+
+def measured(split, folder, monkeypatch, seeds, steps):
+    monkeypatch.setattr(variants, "OPTIONS", FEW)
+    monkeypatch.setattr(variants, "DRAWS", 4)
+
+    def train_run(config, run):
+        for event in record(Trainer(config, split, when_to_test="never"), run):
+            if isinstance(event, StepDone):
+                steps.append((config.loss, tuple(config.loss_settings), config.seed, event.step))
+
+    kept = {"runs": folder / "runs", "path": folder / "kept" / "variants.json"}
+    return list(variants.measure_variants("synthetic", split, train_run, seeds=seeds, repeat="r", config=SMALL, **kept))
+
+
+def test_each_option_is_trained_alike_and_asked_about_one_model(split, tmp_path, monkeypatch):
+    steps = []
+    measured(split, tmp_path, monkeypatch, 1, steps)
+    first = len(steps)
+    found = measured(split, tmp_path, monkeypatch, 2, steps)[-1]
+    assert len(steps) == len(set(steps)) == 2 * first  # the first seeds are not trained again
+    assert json.loads((tmp_path / "kept" / "variants.json").read_text()) == json.loads(json.dumps(found))
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["cce", *FEW]
+    assert all(len(row["by seed"]) == 2 for row in rows.values())
+    assert rows["cce"]["error"] < 1e-5
+    assert rows["cce"]["log sum bias"] == pytest.approx(0, abs=1e-5)
+    assert rows["sce"]["log sum bias"] < rows["sce-union"]["log sum bias"] < 0  # more of the sum, never more than all
+    assert abs(rows["sce-union-all"]["log sum bias"]) < 0.1
+    assert rows["sce-union"]["error"] < rows["sce"]["error"]
+    assert rows["sce"]["settings"] == variants.SIZES
+    text = variants_markdown(found)
+    line = next(line for line in text.splitlines() if line.startswith("| union, and"))
+    assert f"{rows['sce-union-all']['validation NDCG@10']:.4f}" in line
+    apart = np.mean(np.subtract(rows["sce-union-all"]["by seed"], rows["sce"]["by seed"]))
+    assert f"{apart:+.4f}" in line
+    assert "than the paper's SCE" in text
+    assert "union, and 256 shared negatives" in text.split("The softmax's sum")[1]
+
+
+def test_nothing_is_said_of_nothing():
+    assert "sce-lab variants" in variants_markdown(None)
+
+
+def test_the_bias_of_a_sum_is_the_loss_minus_cross_entropy_where_it_counts(split):
+    """With all items in one bucket of all positions it is none; with positions left out, they do not count."""
+    trainer = Trainer(SMALL, split)
+    batch = next(training_batches(split.train, 20, 8, np.random.default_rng(0)))
+    n = batch.n_positions
+    whole = make_loss("sce", n_buckets=1, bucket_size_x=n, bucket_size_y=200)
+    assert variants.log_sum_bias(whole, trainer.model, batch, 2) == pytest.approx([0, 0], abs=1e-5)
+    some = make_loss("sce", n_buckets=1, bucket_size_x=5, bucket_size_y=200)
+    assert variants.log_sum_bias(some, trainer.model, batch, 2) == pytest.approx([0, 0], abs=1e-5)
+    with torch.no_grad():
+        trainer.model.item_embedding.zero_()  # all logits are 0: the sums are numbers of items
+    half = make_loss("ce_minus", negatives=torch.arange(99), n_negatives=99)
+    (bias,) = variants.log_sum_bias(half, trainer.model, batch, 1)
+    known = [99 + (t >= 99) for t in batch.targets.tolist()]
+    assert bias == pytest.approx(np.mean(np.log(known)) - np.log(200), abs=1e-4)
+
+
+def test_a_calibration_error():
+    assert calibration_error([0.25] * 4, [True, False, False, False]) == 0
+    assert calibration_error([0.9] * 4, [True, False, False, False]) == pytest.approx(0.65)
+    two = calibration_error([0.1, 0.1, 0.8, 0.8], [True, False, True, True], n_bins=2)
+    assert two == pytest.approx((2 * 0.4 + 2 * 0.2) / 4)
+    assert calibration_error([0.1, 0.1, 0.8, 0.8], [True, False, True, True], n_bins=1) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="of one length"):
+        calibration_error([0.1], [True, False])
+
+
+def test_every_option_is_known_to_the_loss():
+    for name, recipe in variants.recipes("amazon_beauty").items():
+        assert isinstance(recipe.config, TrainingConfig)
+        assert recipe.config.loss == name.partition("-")[0]
