@@ -175,11 +175,11 @@ def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
 def test_the_estimate_counts_every_training_and_evaluation(cycle_split, folders):
     entry = entries_of(TINY, cycle_split)["cce-both"]
     known = {"config": calibration._asked(TINY.config), "evaluation": 0.5}
-    known["entries"] = {"cce-both": {"settings": {}, "seconds": 0.1, "steps": 9, "steps_per_epoch": 3}}
+    known["entries"] = {"cce-both": {"settings": {}, "seconds": 0.125, "steps": 9, "steps_per_epoch": 3}}
     path = calibration_path(folders["results"])
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"cycle": known}))
-    assert estimate(TINY, entry, folders["results"]) == pytest.approx((2 + 2) * (20 * 0.3 + 10 * 0.5))
+    assert estimate(TINY, entry, folders["results"]) == pytest.approx((2 + 2) * (16 * 0.375 + 8 * 0.5))
 
 
 def test_only_what_is_tested_is_shown(cycle_split, folders, monkeypatch):

@@ -85,8 +85,8 @@ def test_the_bias_of_a_sum_is_the_loss_minus_cross_entropy_where_it_counts(split
 
 
 def test_a_calibration_error():
-    assert calibration_error([0.25] * 4, [True, False, False, False]) == 0
-    assert calibration_error([0.9] * 4, [True, False, False, False]) == pytest.approx(0.65)
+    assert calibration_error([0.25] * 4, [True, False, False, False], n_bins=1) == 0
+    assert calibration_error([0.9] * 4, [True, False, False, False], n_bins=1) == pytest.approx(0.65)
     two = calibration_error([0.1, 0.1, 0.8, 0.8], [True, False, True, True], n_bins=2)
     assert two == pytest.approx((2 * 0.4 + 2 * 0.2) / 4)
     assert calibration_error([0.1, 0.1, 0.8, 0.8], [True, False, True, True], n_bins=1) == pytest.approx(0.3)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sce_lab.data import Split
 from sce_lab.files import write_text
-from sce_lab.reproduce.tournament import EVALUATIONS, Entry, Match, plan_of
+from sce_lab.reproduce.tournament import Entry, Match, plan_of
 from sce_lab.runs import environment
 from sce_lab.training import Started, StepDone, Trainer, TrainingConfig, evaluate
 
@@ -106,9 +106,9 @@ def estimate(match: Match, entry: Entry, results: Path) -> float:
         ValueError: as :func:`seconds_per_epoch` and :func:`.tournament.plan_of`.
     """
     each = seconds_per_epoch(match, entry, results)
-    epochs = plan_of(match, entry, each).config.max_epochs
-    evaluations = min(epochs, EVALUATIONS) * read_calibration(results)[match.name]["evaluation"]
-    return (match.n_trials + match.seeds) * (epochs * each + evaluations)
+    config = plan_of(match, entry, each).config
+    evaluations = -(-config.max_epochs // config.evaluate_every) * read_calibration(results)[match.name]["evaluation"]
+    return (match.n_trials + match.seeds) * (config.max_epochs * each + evaluations)
 
 
 def _asked(config: TrainingConfig) -> dict[str, Any]:

@@ -250,5 +250,5 @@ def compete(
     seeds = range(match.seeds)
     for record in reproduce(recipe, split, seeds, train_run, repeat=repeat, runs=runs, results=results):
         yield record
-    if len(record["seeds"]) == match.seeds:  # nothing is to be chosen any more
+    if len(record.get("seeds", ())) == match.seeds:  # nothing is to be chosen any more
         yield open_test(recipe, split, runs=runs, results=results)
