@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from sce_lab.cli.exporting import export
 from sce_lab.cli.fidelity import fidelity
 from sce_lab.cli.grading import grade
 from sce_lab.cli.looking import data, memory, runs
@@ -24,7 +25,8 @@ app = typer.Typer(
     "what they give in ranking quality.\n\nStart with `sce-lab compare`: it needs no data and takes about a minute.",
 )
 for _command in (
-    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data, grade
+    compare, train, reproduce, search, open_test, baselines, memory, fidelity, results, runs, data, grade,
+    export,
 ):  # fmt: skip
     app.command()(_command)
 
