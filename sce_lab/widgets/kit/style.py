@@ -192,8 +192,10 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-axis { padding: 0 0 6px; }
 .sce-axis .widget-toggle-buttons { width: auto; margin: 0; }
 .sce-axis .widget-toggle-button { min-width: 74px; height: 26px; line-height: 24px; }
-.sce-own { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
-  align-items: end; overflow: visible; }
+.sce-own {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
+  align-items: end; overflow: visible;
+}
 .sce-own > * { width: auto; min-width: 0; margin: 0; }
 .sce-own .widget-dropdown, .sce-own .widget-text, .sce-own .widget-combobox {
   flex-flow: column; height: auto; align-items: stretch;

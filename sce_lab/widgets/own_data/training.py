@@ -188,4 +188,3 @@ def _sentence(told: dict[str, Any]) -> str:
     if told["told_apart"]:
         return f"{told['ahead']} is ahead of {told['behind']} in {told['metric']}: {ends}."
     return f"{told['ahead']} and {told['behind']} are not told apart in {told['metric']}: {ends}."
-
