@@ -193,6 +193,12 @@ def _sentence(error: BaseException, settings: Settings) -> str:
     if isinstance(error, ConnectionError):  # its own message is long and for a shell
         file = DATASETS[settings.dataset].path
         return f"The download failed. Go online, or put {file} into a folder and set SCE_LAB_DATA to that folder."
+    if isinstance(error, FileNotFoundError) and settings.dataset in DATASETS and "cannot be downloaded" in str(error):
+        dataset = DATASETS[settings.dataset]
+        return (
+            f"It cannot be downloaded as it is; it is from {dataset.source}. Put {dataset.path} into a folder and set "
+            f"SCE_LAB_DATA to that folder."
+        )
     return capitalised(str(error) or type(error).__name__)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,7 +118,8 @@ def test_what_is_wrong_is_a_sentence_and_nothing_is_left_of_other_data(brought, 
 
 def test_a_file_from_the_readers_machine(brought, tmp_path):
     content = (tmp_path / "purchases.csv").read_bytes()
-    brought.upload.value = ({"name": "../mine.csv", "type": "", "size": len(content), "content": memoryview(content)},)
+    sent = {"name": "../mine.csv", "type": "", "size": len(content), "content": memoryview(content)}
+    brought.upload.value = (sent | {"last_modified": datetime(2025, 1, 1, tzinfo=UTC)},)
     brought.settle()
     assert brought.data.name == "mine.csv"
     assert len(brought.data.split.test) == 150
