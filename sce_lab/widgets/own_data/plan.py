@@ -59,7 +59,8 @@ def suggested(split: Split, losses: Sequence[str], budget: float, device: str = 
         max_length=max_length, batch_size=batch, dropout=0.5 if thin else 0.3, device=choose_device(device)
     )
     length = typical_length(base, split)
-    sizes = suggest_sce(budget, base, split.catalog_size, length=length) or {}
+    mixed = dataclasses.replace(base, loss="sce", loss_settings={"mix_x": True})
+    sizes = suggest_sce(budget, mixed, split.catalog_size, length=length) or {}
     negatives = min(256, max(1, split.catalog_size // 4))
     made = []
     for loss in losses:

@@ -12,6 +12,7 @@ import pytest
 from sce_lab.data import open_split
 from sce_lab.memory import predict_memory, typical_length
 from sce_lab.recommending import Recommender
+from sce_lab.timing import with_catalog
 from sce_lab.widgets import BringFile, Look, Plan, TakeHome, Training
 from sce_lab.widgets.own_data.file import bring, columns_of, example_file, files_near, guess
 from sce_lab.widgets.own_data.plan import suggested
@@ -133,12 +134,14 @@ def test_settings_follow_from_the_numbers(brought):
     assert sce.loss_settings["n_buckets"] == int(2 * np.sqrt(n_positions))
     assert np.quantile(split.train.lengths - 1, 0.9) <= sce.max_length <= 50
     assert ce.loss_settings == {}
-    assert sampled.loss_settings == {"n_negatives": 50}  # a quarter of 200 items
-    assert ce.dropout == 0.5  # few interactions an item
-    [small] = suggested(split, ["sce"], 2**21)
-    assert small.loss_settings.get("bucket_size_y", 0) < sce.loss_settings["bucket_size_y"] or (
-        predict_memory(sce, split.catalog_size, length=length).needed <= 2**21
-    )
+    assert sampled.loss_settings == {"n_negatives": split.catalog_size // 4}
+    assert ce.dropout == (0.5 if len(split.train.items) < 20 * split.catalog_size else 0.3)
+    wide = with_catalog(split, 5_000)
+    [large] = suggested(wide, ["sce"], 2**34)
+    needed = predict_memory(large, 5_000, length=typical_length(large, wide)).needed
+    [small] = suggested(wide, ["sce"], needed - 1)
+    assert small.loss_settings["bucket_size_y"] < large.loss_settings["bucket_size_y"] == 4096
+    assert large.dropout == 0.5
 
 
 def test_from_the_plan_to_what_can_be_told_apart_and_home(brought, tmp_path, monkeypatch):
