@@ -29,6 +29,7 @@ _NAMES = {
     "memory": ("MemoryUse", "format_bytes", "free_memory", "measuring", "predict_memory"),
     "metrics": ("rank_items", "ranking_metrics"),
     "model": ("SASRec",),
+    "recommending": ("Recommender",),
     "runs": ("Run", "compare_runs", "for_people", "list_runs", "record"),
     "training": (
         "Evaluated", "Event", "Finished", "Started", "StepDone", "Trainer", "TrainingConfig", "evaluate", "train",

@@ -39,9 +39,10 @@ class PublishedBlock(Block):
             later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
             scores = (q_ @ k_.mT).masked_fill(later, -torch.inf)  # (n, n_heads, length, length)
             n_pad = self.max_length - length
-            before = q_ @ padding[0].mT + (math.log(n_pad) if n_pad else -math.inf)  # (n, n_heads, length, 1)
+            times = torch.full((), n_pad, dtype=torch.float64, device=q.device).log()  # -inf where nothing is padded
+            before = q_ @ padding[0].mT + times  # (n, n_heads, length, 1)
             weights, of_padding = torch.cat([scores, before], -1).softmax(-1).split([length, 1], -1)
-            if n_pad:
+            if self.training and n_pad:
                 coins = self.drop(torch.ones(*of_padding.shape[:-1], n_pad, device=q.device, dtype=q.dtype))
                 of_padding = of_padding * coins.mean(-1, keepdim=True)
             out = self.drop(weights) @ v_ + of_padding * padding[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,33 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
                 _to_disk(path.parent, os.O_RDONLY)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to be filled inside; at the end it is ``path``. If filling it fails there is none.
+
+    Raises:
+        ValueError: there is something at ``path`` other than an empty folder, or no folder to put it into.
+        OSError: it could not be written.
+    """
+    path = Path(os.path.abspath(path))
+    if path.is_dir() and any(path.iterdir()):
+        raise ValueError(f"the folder {path} is not empty: name one that is new, or empty it first")
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file: name a folder that is new")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to put {path.name} into: make it first")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        with _explained(path):
+            partial.mkdir()
+            yield partial
+            if path.exists():
+                path.rmdir()  # an empty one gives way; one that somebody has filled meanwhile does not
+            partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

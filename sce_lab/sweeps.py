@@ -1,7 +1,8 @@
 """Many trainings that differ in a setting or two: one after the other, kept on the disk, gone on with where they ended.
 
 A trial's folder has a name made of all that decides the trial. So a trial that was trained once is never trained again,
-by whatever page or command it is asked for, and one that was interrupted goes on. Trials look at validation only.
+by whatever page or command it is asked for, and one that was interrupted goes on. Trials look at validation only,
+unless their sweep is said to be tested.
 """
 
 from __future__ import annotations
@@ -133,12 +134,15 @@ class Sweep:
     Args:
         trials: what is to be trained, in this order.
         root: folder of the trials' folders; default: ``sweeps`` among the runs.
+        tested: whether a trial that has ended looks at the test, too, and its model is kept. Not for trials that are
+            chosen among: those look at validation only.
 
     Raises:
         ValueError: there is no trial.
     """
 
-    def __init__(self, trials: Iterable[Trial], root: str | Path | None = None) -> None:
+    def __init__(self, trials: Iterable[Trial], root: str | Path | None = None, *, tested: bool = False) -> None:
+        self._tested = tested
         self.trials = list({trial.name: trial for trial in trials}.values())
         if not self.trials:
             raise ValueError("a sweep needs at least one trial")
@@ -186,10 +190,10 @@ class Sweep:
         length = typical_length(trial.config, split)
         check_fits(trial.config, split.catalog_size, length, n_users=len(split.validation.targets))
         step = measuring(looking_inside(trial.step))
-        trainer = Trainer(trial.config, split, step=step, stop=stop, when_to_test="never")
+        trainer = Trainer(trial.config, split, step=step, stop=stop, when_to_test="ended" if self._tested else "never")
         with explaining_out_of_memory(trial.config, split.catalog_size, length):
             yield from record(trainer, self.run(trial).folder, dict(trial.source))
-        if self.state(trial) == DONE:
+        if self.state(trial) == DONE and not self._tested:
             self.run(trial).checkpoint.unlink(missing_ok=True)  # four models of which nobody asks again
 
     def table(self) -> pd.DataFrame:

@@ -42,6 +42,19 @@ def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
     assert all(run.name in out for run in list_runs())
 
 
+def test_it_says_how_long_it_will_take_before_it_trains(sce_lab, monkeypatch):
+    monkeypatch.setattr("sce_lab.timing.LONG", 1e-6)
+    status, out, err = sce_lab("train", "--epochs", "2", *TINY)
+    assert status == 0
+    assert re.search(r"Expected: \S+ µ?m?s a step, \S+ m?s a run at most\.", out)
+    assert "note: that is" in err
+    assert "Ctrl-C stops after a step and keeps what was trained" in err
+    [run] = list_runs()
+    monkeypatch.setattr("sce_lab.timing.predict_time", lambda config, split, epochs_done: pytest.fail(str(epochs_done)))
+    with pytest.raises(pytest.fail.Exception, match="2"):  # two of the three are done
+        sce_lab("train", "--resume", str(run.folder), "--epochs", "3")
+
+
 def test_fidelity_shows_each_moment_and_writes_what_it_found(sce_lab, tmp_path):
     files = ["--csv", str(tmp_path / "f.csv"), "--html", str(tmp_path / "f.html")]
     short = ["--epochs", "0,1", "--draws", "2", "--positions", "60", "--losses", "cce,sce"]

@@ -10,6 +10,7 @@ from sce_lab import figures
 from sce_lab.figures import (
     INK,
     LOOKS,
+    METRICS,
     TAUGHT,
     Curves,
     comparison_page,
@@ -23,6 +24,7 @@ from sce_lab.figures import (
     run_names,
     style,
     training_figure,
+    training_spec,
     write_comparison_page,
 )
 from sce_lab.losses import LOSSES
@@ -327,3 +329,40 @@ def test_a_page_of_nothing_is_refused(runs, tmp_path):
         write_comparison_page(tmp_path / "page.html", [])
     with pytest.raises(ValueError, match="3 runs but 1 histories"):
         comparison_page(compare_runs(runs), [runs[0].history])
+
+
+def test_metrics_over_seconds_have_the_seconds_of_training_as_their_axis():
+    curves = Curves(
+        np.arange(1, 9) / 4, np.ones(8), np.array([1.0, 2.0]), dict.fromkeys(METRICS, np.array([0.1, 0.2])),
+        seconds=np.array([3.0, 7.0]),
+    )  # fmt: skip
+    spec = training_spec({"ce": curves}, {}, epochs=5, against="seconds")
+    traces = [t for t in spec["data"] if t.get("name") == "Cross-entropy" and len(t["x"])]
+    assert [list(t["x"][-2:]) for t in traces] == [[1.75, 2.0], [3.0, 7.0], [3.0, 7.0]]
+    assert spec["layout"]["xaxis"]["range"] == [0, 5]
+    for panel in "23":
+        assert 7 < spec["layout"][f"xaxis{panel}"]["range"][1] < 7.5
+        assert spec["layout"][f"xaxis{panel}"]["title"]["text"] == "seconds of training"
+
+
+def test_seconds_of_a_history_count_steps_that_were_not_kept():
+    rows = [{"kind": "step", "step": s, "epoch": 0, "loss": 1.0, "seconds_forward": 0.5} for s in range(1, 5)]
+    rows.append({"kind": "evaluation", "step": 4, "epoch": 1, "HR@10": 0.3})
+    assert list(Curves.of(pd.DataFrame(rows)).seconds) == [2.0]
+    assert list(Curves.of(pd.DataFrame(rows[::2])).seconds) == [2.0]
+
+
+def test_several_seeds_are_a_mean_and_a_band():
+    def run(*values):
+        return Curves(scored=np.arange(1.0, 1 + len(values)), metrics={"HR@10": np.array(values)})
+
+    mean = Curves.mean([run(0.1, 0.2, 0.3), run(0.3, 0.6)])
+    assert list(mean.metrics["HR@10"]) == pytest.approx([0.2, 0.4, 0.3])  # of those that are as far
+    x, y = mean.band("HR@10")
+    assert list(x) == [1, 2, 3, 3, 2, 1]
+    assert list(y) == [0.3, 0.6, 0.3, 0.3, 0.2, 0.1]
+    bands = [t for t in training_spec({"sce": mean}, {})["data"] if t.get("fill") and len(t["x"])]
+    assert [t["xaxis"] for t in bands] == ["x2"]
+    alone = run(0.1)
+    assert Curves.mean([alone]) is alone
+    assert not len(alone.band("HR@10")[0])

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sce_lab.cli.course import notebooks
+from sce_lab.cli.exporting import export
 from sce_lab.cli.fidelity import fidelity
 from sce_lab.cli.grading import grade
 from sce_lab.cli.looking import data, memory, runs
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 for _command in (
     compare, train, reproduce, search, tournament, variants, open_test, baselines, memory, fidelity, results, runs,
-    data, grade, notebooks, speedrun,
+    data, grade, notebooks, export, speedrun,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -39,6 +39,16 @@ def check_fits(config: TrainingConfig, split: Split) -> None:
     """Refuse what would not fit into memory: see :func:`sce_lab.memory.check_fits`."""
     length = sce_lab.memory.typical_length(config, split)
     sce_lab.memory.check_fits(config, split.catalog_size, length, n_users=len(split.test.targets))
+
+
+def say_expected(configs: Sequence[TrainingConfig], split: Split, *, epochs_done: int = 0) -> None:
+    """Say how long runs one after the other will take, and a word more if that is long: see :mod:`sce_lab.timing`."""
+    timing = sce_lab.timing
+    runs = {sce_lab.LOSSES[c.loss].label: timing.predict_time(c, split, epochs_done=epochs_done) for c in configs}
+    say(timing.expected(runs))
+    epochs = max(config.max_epochs for config in configs) - epochs_done
+    if long := timing.too_long(sum(run.seconds for run in runs.values()), epochs):
+        complain(f"{long}. Ctrl-C stops after a step and keeps what was trained.", "yellow", "note")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from sce_lab.cli.options import (
     configuration,
 )
 from sce_lab.cli.output import check_writable, complain, say, show
-from sce_lab.cli.running import check_fits, open_data, resume_hint, stop_on_interrupt, train_with_bar
+from sce_lab.cli.running import check_fits, open_data, resume_hint, say_expected, stop_on_interrupt, train_with_bar
 from sce_lab.cli.scores import apart, asked, comparisons
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def compare(
     split = open_data(source)
     done: list[Run] = []
     say(sce_lab.training.training_on(configs[0].device))
+    say_expected(configs, split)
     with stop_on_interrupt() as stop:
         for config in configs:
             if not force:
@@ -160,6 +161,7 @@ def train(
     if not force:
         check_fits(config, split)
     say(sce_lab.training.training_on(config.device))
+    say_expected([config], split, epochs_done=_epochs_done(folder))
     folder = folder or sce_lab.runs.new_run_folder(out, loss)
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, split, source, folder, stop)
@@ -170,6 +172,12 @@ def train(
     say(f"Recorded in {folder}")
     if finished.reason == "stopped":
         say(resume_hint(folder))
+
+
+def _epochs_done(folder: Path | None) -> int:
+    """Whole epochs that are recorded in a folder that is to be continued."""
+    history = sce_lab.Run(folder).history if folder is not None else []
+    return max(history.loc[history["kind"] == "evaluation", "epoch"], default=0) if len(history) else 0
 
 
 def _resumed(

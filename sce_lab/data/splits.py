@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sce_lab.data.interactions import check_interactions, count
+from sce_lab.data.labels import as_labels
 from sce_lab.data.sequences import Holdout, Sequences, Split, offsets_of
 
 
@@ -222,8 +223,7 @@ def _by_user(interactions: pd.DataFrame, catalog_size: int | None) -> tuple[Sequ
     timestamps = interactions["timestamp"].to_numpy()
     order = np.lexsort((timestamps, users))  # stable: equal timestamps keep the order of the rows
     sequences = Sequences(items[order].astype(np.int64), offsets_of(np.bincount(users)))
-    labels = pd.Series(labels).infer_objects().to_numpy()  # however they were stored, whole numbers are int64
-    return sequences, timestamps[order], labels
+    return sequences, timestamps[order], as_labels(labels)
 
 
 def _as_rows(items: pd.Series, catalog_size: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from sce_lab.figures.lessons import (
     pushes_spec,
 )
 from sce_lab.figures.memory import memory_figure, memory_spec, memory_wall, memory_wall_spec
+from sce_lab.figures.own_data import data_spec, intervals_spec
 from sce_lab.figures.reproduction import curves_figure, live_spec, results_figure, results_spec, write_live_page
 from sce_lab.figures.scaling import against_seconds_spec, ends_spec, growth_panels_spec
 from sce_lab.figures.selection import overlay_spec, pareto_spec
@@ -65,6 +66,7 @@ __all__ = [
     "comparison_page",
     "contrasts_spec",
     "curves_figure",
+    "data_spec",
     "ends_spec",
     "estimates_spec",
     "fidelity_spec",
@@ -75,6 +77,7 @@ __all__ = [
     "heat_spec",
     "html_page",
     "insight_spec",
+    "intervals_spec",
     "label",
     "live_spec",
     "look",

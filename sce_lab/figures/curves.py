@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,12 +20,34 @@ class Curves:
     Attributes:
         epochs, loss: training loss, and the epoch (with a fraction) of each value.
         scored, metrics: by name the metrics of the evaluations, and their epochs.
+        seconds: of training alone, up to each evaluation; empty if nobody knows.
+        ranges: of several runs, by name the least and the largest at each evaluation.
     """
 
     epochs: np.ndarray = field(default_factory=_nothing)
     loss: np.ndarray = field(default_factory=_nothing)
     scored: np.ndarray = field(default_factory=_nothing)
     metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    seconds: np.ndarray = field(default_factory=_nothing)
+    ranges: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def mean(cls, runs: Sequence[Curves]) -> Curves:
+        """Of runs that differ in their seeds: the training loss of the last, means of the metrics, and their ranges.
+
+        Where a run is not as far as another, the mean is of those that are.
+        """
+        last, most = runs[-1], max(runs, key=lambda run: len(run.scored))
+        if len(runs) == 1 or not len(most.scored):
+            return last
+        metrics, ranges = {}, {}
+        for name in most.metrics:
+            rows = np.full((len(runs), len(most.scored)), np.nan)
+            for row, run in zip(rows, runs):
+                values = run.metrics.get(name, _nothing())[: len(row)]
+                row[: len(values)] = values
+            metrics[name], ranges[name] = np.nanmean(rows, 0), (np.nanmin(rows, 0), np.nanmax(rows, 0))
+        return cls(last.epochs, last.loss, most.scored, metrics, most.seconds, ranges)
 
     @classmethod
     def of(cls, history: pd.DataFrame) -> Curves:
@@ -40,14 +62,31 @@ class Curves:
             loss=history["loss"].to_numpy(float)[step] if step.any() else _nothing(),
             scored=epochs[scored],
             metrics={name: history[name].to_numpy(float)[scored] for name in history if "@" in name},
+            seconds=_spent(history)[scored],
         )
 
-    def of_panel(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Epochs and values of the training loss ("loss") or of a metric; empty if it is not known."""
+    def of_panel(self, name: str, against: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
+        """Epochs (or "seconds") and values of a metric, or epochs of the training loss; empty if it is not known."""
         if name == "loss":
             return self.epochs, self.loss
         values = self.metrics.get(name)
-        return (_nothing(), _nothing()) if values is None else (self.scored, values)
+        x = self.scored if against == "epoch" else self.seconds
+        return (_nothing(), _nothing()) if values is None or len(x) != len(values) else (x, values)
+
+    def band(self, name: str, against: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
+        """The outline of a metric's range, there and back; empty if this is a single run."""
+        x, _ = self.of_panel(name, against)
+        if name not in self.ranges or not len(x):
+            return _nothing(), _nothing()
+        low, high = self.ranges[name]
+        return np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]])
+
+
+def _spent(history: pd.DataFrame) -> np.ndarray:
+    """Seconds of the steps up to each row: of a long run not all steps are kept, so it is their mean that counts."""
+    phases = [name for name in history if name.startswith("seconds_")]
+    kept = (history["kind"] == "step").cumsum().clip(lower=1)
+    return (history[phases].sum(axis=1).cumsum() / kept * history["step"]).to_numpy(float)
 
 
 def epoch_length(history: pd.DataFrame) -> float:

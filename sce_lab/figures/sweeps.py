@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 
 from sce_lab.figures.scaling import AXIS_TITLES, MARGIN
 from sce_lab.figures.style import INK, Spec, label, look, nice_ceiling, panel_title
+from sce_lab.memory import format_bytes
 from sce_lab.sweeps import only
 
 #: Names of settings as they stand at an axis.
@@ -18,11 +19,17 @@ SETTING_TITLES = {
     "n_buckets": "buckets, n<sub>b</sub>",
     "bucket_size_y": "items, b<sub>y</sub>",
     "n_negatives": "negatives, k",
+    "loss": "",
     **AXIS_TITLES,
 }
-#: From pale to full: a heat map in SCE's colour.
-_SCALE = [[0.0, look("sce").faded(0.06)], [1.0, look("sce").color]]
-_HEAT_TITLES = {"coverage": "Coverage", "captured_mass": "Captured mass"}
+#: What a heat map shows beside a metric: its title, how a number is written, and whether it is a cost.
+_HEAT: dict[str, tuple[str, Callable[[float], str], bool]] = {
+    "coverage": ("Coverage", "{:.0%}".format, False),
+    "captured_mass": ("Captured mass", "{:.0%}".format, False),
+    "peak_memory": ("Peak memory of a step", format_bytes, True),
+    "ms": ("ms a step", "{:.3g}".format, True),
+}
+_COST = [[0.0, "rgba(128, 129, 130, 0.10)"], [1.0, "rgba(128, 129, 130, 0.85)"]]
 SYMBOLS = {"bucket_size_x": "b<sub>x</sub>", "bucket_size_y": "b<sub>y</sub>", "n_buckets": "n<sub>b</sub>"}
 
 
@@ -32,6 +39,7 @@ def heat_spec(
     y: str,
     values: Sequence[str] = ("NDCG@10", "coverage", "captured_mass"),
     beside: str = "",
+    loss: str = "sce",
 ) -> Spec:
     """Means over seeds in a grid of two settings, as colours and numbers, a panel a value; unknown is empty.
 
@@ -40,7 +48,9 @@ def heat_spec(
         x, y: columns that are crossed.
         values: columns that are drawn; the first has the widest panel.
         beside: a column that is written, small, under each number of the first panel.
+        loss: in whose colour quality is drawn; what is a cost is grey.
     """
+    scale = [[0.0, look(loss).faded(0.06)], [1.0, look(loss).color]]
     columns, rows = sorted(table[x].unique()), sorted(table[y].unique())
     cells = table.groupby([y, x])
     small = cells[beside].first() if beside else {}
@@ -55,33 +65,43 @@ def heat_spec(
         known = z[np.isfinite(z)]
         low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
         low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-        share = value in _HEAT_TITLES
-        title = _HEAT_TITLES.get(value, f"{value} on validation")
+        title, write, cost = _HEAT.get(value, (f"{value} on validation", "<b>{:.3f}</b>".format, False))
         layout["annotations"].append(panel_title(title, panel))
         for (row, column), _ in cells:
             i, j = rows.index(row), columns.index(column)
             done = np.isfinite(z[i, j])
             color = "white" if done and (z[i, j] - low) / (high - low) > 0.45 else INK
-            text = (f"{z[i, j]:.0%}" if share else f"<b>{z[i, j]:.3f}</b>") if done else "·"
+            text = write(z[i, j]) if done else "·"
             if beside and not number:
                 text += f"<br>{SYMBOLS.get(beside, beside)} = {small[row, column]:,}"
             where = {"xref": f"x{panel}", "yref": f"y{panel}", "x": j, "y": i, "font": {"size": 12, "color": color}}
             layout["annotations"].append({"text": text, **where})
         data.append({"type": "heatmap", "x": list(range(len(columns))), "y": list(range(len(rows))), "z": z})
-        data[-1] |= {"zmin": low, "zmax": high, "colorscale": _SCALE, "showscale": False, "xgap": 3, "ygap": 3}
+        data[-1] |= {
+            "zmin": low,
+            "zmax": high,
+            "colorscale": _COST if cost else scale,
+            "showscale": False,
+            "xgap": 3,
+            "ygap": 3,
+        }
         data[-1] |= {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "name": title, "hoverinfo": "skip"}
         layout[f"xaxis{panel}"] = {
             "title": {"text": SETTING_TITLES.get(x, x)},
             "anchor": f"y{panel}",
             "showgrid": False,
         }
-        layout[f"xaxis{panel}"] |= {"tickvals": list(range(len(columns))), "ticktext": [f"{v:,}" for v in columns]}
+        layout[f"xaxis{panel}"] |= {"tickvals": list(range(len(columns))), "ticktext": list(map(_tick, columns))}
         layout[f"xaxis{panel}"] |= {"range": [-0.5, len(columns) - 0.5], "domain": [start, start + width * unit]}
         layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", "showgrid": False, "range": [-0.5, len(rows) - 0.5]}
-        layout[f"yaxis{panel}"] |= {"tickvals": list(range(len(rows))), "ticktext": [f"{v:,}" for v in rows]}
+        layout[f"yaxis{panel}"] |= {"tickvals": list(range(len(rows))), "ticktext": list(map(_tick, rows))}
         layout[f"yaxis{panel}"] |= {} if number else {"title": {"text": SETTING_TITLES.get(y, y)}}
         start += width * unit + gap
     return {"data": data, "layout": layout}
+
+
+def _tick(value: Any) -> str:
+    return label(value) if isinstance(value, str) else f"{value:,}"
 
 
 def settings_spec(

@@ -56,10 +56,13 @@ def training_spec(
     epochs: float | None = None,
     losses: Sequence[str] | None = None,
     changes: Mapping[str, Changes] | None = None,
+    against: str = "epoch",
 ) -> Spec:
     """See :func:`training_figure`; ``curves`` by loss."""
     losses = tuple(LOOKS) if losses is None else losses
-    panels = {name: {loss: each.of_panel(name) for loss, each in curves.items()} for name in ("loss", *METRICS)}
+    panels = {
+        name: {loss: each.of_panel(name, against) for loss, each in curves.items()} for name in ("loss", *METRICS)
+    }
     data: list[Spec] = []
     for number, (panel, drawn) in enumerate(panels.items()):
         axes = {"xaxis": f"x{number + 1}".replace("x1", "x"), "yaxis": f"y{number + 1}".replace("y1", "y")}
@@ -67,10 +70,16 @@ def training_spec(
             x, y = drawn.get(loss, (np.zeros(0), np.zeros(0)))
             line, marker = _line_and_marker(loss, 1.8 if panel == "loss" else 2.2)
             mode = "lines" if panel == "loss" else "lines+markers"
-            hover = f"{label(loss)}, epoch %{{x:.1f}}: %{{y:.4f}}<extra></extra>"
+            at = "epoch %{x:.1f}" if panel == "loss" or against == "epoch" else "%{x:.3g} s"
+            hover = f"{label(loss)}, {at}: %{{y:.4f}}<extra></extra>"
             data.append({"type": "scatter", "mode": mode, "name": label(loss), "x": x, "y": y})
             data[-1] |= {**axes, "line": line, "marker": marker, "hovertemplate": hover}
             data[-1] |= {"showlegend": False, "cliponaxis": panel == "loss"}
+    data += [
+        _band(loss, curves.get(loss, Curves()).band(metric, against), panel)
+        for panel, metric in zip("23", METRICS)
+        for loss in losses
+    ]
     totals = {loss: sum(parts.values()) for loss, parts in milliseconds.items()}
     for name, phases, is_loss in TIME_PARTS:
         y = [sum(milliseconds.get(loss, {}).get(phase, 0.0) for phase in phases) for loss in losses]
@@ -90,9 +99,12 @@ def training_spec(
     data.append({"type": "scatter", "mode": "text", "x": np.arange(len(losses)), "y": [t or 0 for t in shown]})
     data[-1] |= {"text": [f"<b>{t:.0f} ms</b>" if t else "" for t in shown], "textposition": "top center"}
     data[-1] |= {"xaxis": "x4", "yaxis": "y4", "textfont": {"color": INK}, "hoverinfo": "skip", "showlegend": False}
-    layout = _training_layout(panels, totals, ceiling or {}, epochs, losses)
+    ends = [float(x[-1]) for each in curves.values() for x in (each.epochs, each.scored) if len(x)]
+    layout = _training_layout(panels, totals, ceiling or {}, max(epochs or 1.0, *ends, 1.0), losses)
+    if against != "epoch":
+        _over_seconds(layout, panels)
     for loss, marks in (changes or {}).items():
-        _mark(layout, loss, marks)
+        _mark(layout, loss, marks, ("",) if against != "epoch" else ("", "2", "3"))
     return {"data": data, "layout": layout}
 
 
@@ -103,11 +115,26 @@ def _line_and_marker(loss: str, width: float) -> tuple[Spec, Spec]:
     return line, {"color": style.color, "symbol": style.symbol, "size": 6}
 
 
-def _mark(layout: Spec, loss: str, changes: Changes) -> None:
+def _band(loss: str, outline: tuple[np.ndarray, np.ndarray], panel: str) -> Spec:
+    """The range of several runs, as an area."""
+    x, y = outline
+    area = {"type": "scatter", "mode": "lines", "x": x, "y": y, "xaxis": f"x{panel}", "yaxis": f"y{panel}"}
+    area |= {"fill": "toself", "fillcolor": look(loss).faded(0.18), "line": {"width": 0, "color": look(loss).color}}
+    return area | {"name": f"{label(loss)}, seeds", "hoverinfo": "skip", "showlegend": False}
+
+
+def _over_seconds(layout: Spec, panels: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
+    """The axes of the metrics in seconds of training."""
+    last = max((float(x[-1]) for metric in METRICS for x, _ in panels[metric].values() if len(x)), default=1.0)
+    for panel in "23":
+        layout[f"xaxis{panel}"] |= {"range": [0, 1.02 * last], "title": {"text": "seconds of training"}}
+
+
+def _mark(layout: Spec, loss: str, changes: Changes, panels: Sequence[str]) -> None:
     """Lines through the panels over epochs where settings of ``loss`` were changed; the last one says to what."""
     color = look(loss).color
     for epoch, _ in changes[-MARKS:]:
-        for panel in ("", "2", "3"):
+        for panel in panels:
             line = line_at(epoch, panel)
             layout["shapes"].append(line | {"line": {"color": color, "width": 1, "dash": "dot"}})
     for epoch, settings in changes[-1:]:
@@ -122,13 +149,12 @@ def _training_layout(
     panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
     totals: Mapping[str, float],
     ceiling: Mapping[str, float],
-    epochs: float | None,
+    epochs: float,
     losses: Sequence[str],
 ) -> Spec:
-    reached = max((float(x[-1]) for curves in panels.values() for x, _ in curves.values() if len(x)), default=1.0)
     width, gap = 0.19, 0.06  # the bars have a name each, and need more
     domains = [[i * (width + gap), i * (width + gap) + width] for i in range(3)] + [[3 * (width + gap), 1]]
-    x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 5}
+    x_axis = {"range": [0, epochs], "title": {"text": "epoch"}, "nticks": 5}
     names = {"tickvals": np.arange(len(losses)), "ticktext": [short_label(loss) for loss in losses], "showgrid": False}
     names |= {"tickangle": 0, "tickfont": {"size": 11}}
     layout: Spec = {
@@ -182,7 +208,8 @@ def training_figure(
         histories: by loss, tables as :func:`sce_lab.runs.history_row` makes them.
         milliseconds: by loss, median milliseconds by phase (:func:`sce_lab.runs.summarize_history`).
         options: ``ceiling``: best reachable metrics, drawn as lines; ``epochs``: where the epoch axis should end;
-            ``losses``: which have a place; ``changes``: by loss, settings changed while it ran, drawn as lines.
+            ``losses``: which have a place; ``changes``: by loss, settings changed while it ran, drawn as lines;
+            ``against``: over what HR and NDCG are drawn, "epoch" or "seconds" of training.
     """
     curves = {loss: Curves.of(history) for loss, history in histories.items()}
     return figure(training_spec(curves, milliseconds, **options))

@@ -1,8 +1,8 @@
 """A run is a folder: what was asked, what happened, where, and how it ended. Files are written whole or not at all.
 
-``config.json``, ``environment.json``: written first. ``history.parquet``, ``checkpoint.safetensors``: after every
-evaluation. ``summary.json``: at the end; a folder without it was interrupted and can be resumed. ``ranks.npz``: where
-the test targets came out, if the test was looked at.
+``config.json``, ``environment.json``, ``items.json`` (the item of each row of the catalog): written first.
+``history.parquet``, ``checkpoint.safetensors``: after every evaluation. ``summary.json``: at the end; a folder without
+it was interrupted and can be resumed. ``ranks.npz``: where the test targets came out, if the test was looked at.
 """
 
 from sce_lab.files import write_text

@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sce_lab.data.labels import read_labels
 from sce_lab.runs.ranks import Ranks
 from sce_lab.training import TrainingConfig
 
@@ -83,6 +85,12 @@ class Run:
         """Where the test targets came out; None if the test was not looked at, or by an earlier version."""
         path = self.folder / "ranks.npz"
         return Ranks.read(path) if path.exists() else None
+
+    @property
+    def item_labels(self) -> np.ndarray | None:
+        """``(catalog_size,)`` the item that each row of the model's table is; None in a run of an earlier version."""
+        path = self.folder / "items.json"
+        return read_labels(path, self.settings.get("catalog_size", 0)) if path.exists() else None
 
     @property
     def checkpoint(self) -> Path:

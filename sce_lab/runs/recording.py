@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 import pandas as pd
 
+from sce_lab.data.labels import write_labels
 from sce_lab.files import remove_partial, replacing, write_text
 from sce_lab.runs.environment import environment
 from sce_lab.runs.folder import Run
@@ -131,5 +132,6 @@ def _write_settings(run: Run, trainer: Trainer, source: dict[str, Any] | None, c
         "checkpoint": checkpoint,
         "config": dataclasses.asdict(trainer.config),
     }
+    write_labels(run.folder / "items.json", split.item_labels)
     write_text(run.folder / "config.json", json.dumps(settings, indent=2))
     write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))

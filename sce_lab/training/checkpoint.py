@@ -56,8 +56,8 @@ class Checkpoint:
                 raise OSError(str(error)) from error
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], device: str) -> Checkpoint:
-        """Read what :meth:`write` wrote, tensors onto ``device``.
+    def read(cls, path: str | os.PathLike[str], device: str, part: str = "") -> Checkpoint:
+        """Read what :meth:`write` wrote, tensors onto ``device``; all, or those of one part, such as ``best.``.
 
         Raises:
             ValueError: the file is damaged, or something else than a checkpoint.
@@ -68,7 +68,8 @@ class Checkpoint:
         try:
             with safe_open(path, "pt", device=device) as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118 (not a mapping)
+                tensors = {name: file.get_tensor(name) for name in names}
         except SafetensorError as error:
             raise ValueError(
                 f"{path} is no checkpoint, or a damaged one ({error}): use another, or begin a new run"
@@ -134,7 +135,12 @@ class Checkpoint:
             )
 
 
-def check_tensors(path: str | os.PathLike[str], found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_tensors(
+    path: str | os.PathLike[str],
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    advice: str = "it cannot be continued, use another checkpoint or begin a new run",
+) -> None:
     """Refuse tensors that are not those of ``expected``, by name, shape and dtype.
 
     Raises:
@@ -153,7 +159,7 @@ def check_tensors(path: str | os.PathLike[str], found: Mapping[str, Tensor], exp
             problem = f"has {name} of {kind(found[name])}, where {kind(expected[name])} belongs"
         else:
             continue
-        raise ValueError(f"{path} {problem}: it cannot be continued, use another checkpoint or begin a new run")
+        raise ValueError(f"{path} {problem}: {advice}")
 
 
 def check_counters(

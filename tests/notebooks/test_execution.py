@@ -8,6 +8,7 @@ import pytest
 from notebook_tools import LIMIT_BYTES, LIMIT_SECONDS, NOTEBOOKS, execute
 from papermill import PapermillExecutionError
 
+from sce_lab.data import load_dataset
 from sce_lab.explain import HYPOTHESES
 from sce_lab.figures import LOOKS, TAUGHT
 from sce_lab.losses import LOSSES
@@ -85,6 +86,83 @@ def test_the_paper(tmp_path):
     better, part = (guess["answer"] for guess in done.results["guesses"])
     assert better in ("ce", "sce")
     assert part == "items"
+
+
+def check_own_data(found):
+    """What is true of any data: everything follows from the file, and is said as the intervals have it."""
+    assert found["data"]["problem"] == ""
+    assert found["training"]["left"] == 0
+    assert set(found["plan"]["durations"]) == {row["loss"] for row in found["training"]["intervals"]}
+    told = found["training"]["told"]
+    assert len(told) == 6  # three losses and popularity
+    assert all(each["told_apart"] == (each["low"] > 0) for each in told)
+    of_losses = [each["told_apart"] for each in told if "popularity" not in (each["ahead"], each["behind"])]
+    answer = {0: "none", 3: "all"}.get(sum(of_losses), "some")
+    assert found["guesses"][0]["answer"] == answer
+    assert len(set(found["look"]["recommended"])) == len(found["look"]["neighbours"]) == 10
+    assert not set(found["look"]["recommended"]) & set(found["look"]["history"])
+    assert {"model.safetensors", "items.json", "recommend.py"} <= set(found["exported"])
+
+
+OTHER_FILE = """
+from pathlib import Path
+
+rows = [f"{u},{(3 * u + i) % 40},2024-01-{1 + i:02d}" for u in range(120) for i in range(9)]
+Path("walks.csv").write_text("\\n".join(["visitorid,sku,date", *rows]))
+data.path.value = "walks.csv"
+data.settle()
+data.rule.value = "temporal"
+data.settle()
+assert "temporal split" in data.problem, data.problem  # nothing happens after the last day
+data.rule.value = "leave_one_out"
+data.settle()
+plan.losses["sampled"].value = False
+plan.losses["cce"].value = False
+plan.seeds.value = 1
+plan.epochs.value = 100
+plan.budget.value = plan.budget.options[1][1]
+plan.settle()
+assert training.start()
+training.wait(60)
+[row] = [row for row in training.results()["intervals"] if row["metric"] == "HR@10"]
+assert row["mean"] > 0.9, row  # whoever walks in a circle is easy to follow
+assert len(look.results()["recommended"]) == 10
+look.another.click()
+home.folder.value = "walks"
+assert home.export().name == "walks"
+"""
+
+
+def test_your_data(tmp_path):
+    done = execute(BY_NAME["07_your_data"], {}, tmp_path)
+    check(done)
+    check_own_data(done.results)
+    assert done.results["data"]["columns"] == {"user": "customer_id", "item": "product_id", "timestamp": "date"}
+    assert done.results["data"]["test_users"] == 500
+    reach = {name: found["HR@10"] for name, found in done.results["data"]["baselines"].items()}
+    assert 0 < reach["popularity"] < reach["transitions"]
+
+
+def test_another_file_brought_into_your_data(tmp_path):
+    done = execute(BY_NAME["07_your_data"], {}, tmp_path, extra=OTHER_FILE)
+    check(done)
+    assert done.results["data"]["columns"] == {"user": "visitorid", "item": "sku", "timestamp": "date"}
+
+
+def test_your_data_with_real_ones(tmp_path):
+    try:
+        beauty = load_dataset("amazon_beauty", progress=False)
+    except ConnectionError as error:
+        pytest.skip(f"no Amazon Beauty here: {error}")
+    some = beauty[beauty["user"].isin(beauty["user"].unique()[:4_000])]
+    some.rename(columns={"user": "reviewerID", "item": "asin", "timestamp": "unixReviewTime"}).to_csv(
+        tmp_path / "beauty.csv", index=False
+    )
+    done = execute(BY_NAME["07_your_data"], {"path": "beauty.csv"}, tmp_path)
+    check(done)
+    check_own_data(done.results)
+    assert done.results["data"]["test_users"] == 4_000
+    assert done.results["data"]["catalog_size"] > 8_000
 
 
 RACE_AGAIN = """

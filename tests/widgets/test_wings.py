@@ -9,7 +9,12 @@ import sce_lab.widgets
 
 PACKAGE = "sce_lab.widgets"
 HOUSE = Path(sce_lab.widgets.__file__).parent
-ALLOWED = {"kit": {"kit"}, "playground": {"kit", "playground"}, "lessons": {"kit", "lessons"}}
+ALLOWED = {
+    "kit": {"kit"},
+    "playground": {"kit", "playground"},
+    "lessons": {"kit", "lessons"},
+    "own_data": {"kit", "own_data"},
+}
 
 
 def modules():

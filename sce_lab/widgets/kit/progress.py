@@ -86,7 +86,7 @@ class Progress:
         self.error: BaseException | None = None
         self.step = self._n_positions = 0
         self._steps, self._losses = array("d"), array("d")
-        self._scored = array("d")  # steps
+        self._scored, self._spent = array("d"), array("d")  # steps, and seconds of training
         self._scores: dict[str, array[float]] = {}
         self._metrics: dict[str, float] = {}
         self._recent: deque[dict[str, float]] = deque(maxlen=64)
@@ -94,7 +94,7 @@ class Progress:
         self._statistics: Any = None
         self._followed = {name: array("d") for name in ("step", *FOLLOWED)}
         self._changes: list[tuple[int, dict[str, Any]]] = []
-        self._seconds = 0.0
+        self._seconds = self._trained = 0.0  # with evaluations, and without
 
     @property
     def ended(self) -> bool:
@@ -115,6 +115,7 @@ class Progress:
                     self._changes.append((event.step, dict(event.settings)))
             case Evaluated():
                 self._scored.append(event.step)
+                self._spent.append(self._trained)
                 for name, value in event.metrics.items():
                     self._scores.setdefault(name, array("d")).append(value)
                 self._metrics = dict(event.metrics)
@@ -130,6 +131,7 @@ class Progress:
         self._steps.append(event.step)
         self._losses.append(event.loss)
         self._seconds += sum(event.seconds.values())
+        self._trained += sum(event.seconds.values())
         if event.memory is None and event.statistics is None:
             self._recent.append(event.seconds)
         elif event.memory and (self._memory is None or event.memory.peak > self._memory.peak):
@@ -158,7 +160,7 @@ class Progress:
             steps_per_epoch=length,
             positions=self._n_positions / len(self._steps) if self._steps else 0.0,
             seconds=self._seconds if seconds is None else seconds,
-            curves=Curves(steps / every, losses, np.array(self._scored) / every, scores),
+            curves=Curves(steps / every, losses, np.array(self._scored) / every, scores, np.array(self._spent)),
             milliseconds=_medians(self._recent),
             memory=self._memory,
             statistics=self._statistics,

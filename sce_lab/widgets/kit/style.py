@@ -189,5 +189,22 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-ask { font-size: 14px; line-height: 20px; padding: 2px 0 4px; white-space: normal; }
 .sce-told { min-height: 22px; line-height: 22px; font-size: 14px; font-weight: 600; }
 .sce-guesses .sce-share .widget-text { flex: 0 0 180px; }
+.sce-axis { padding: 0 0 6px; }
+.sce-axis .widget-toggle-buttons { width: auto; margin: 0; }
+.sce-axis .widget-toggle-button { min-width: 74px; height: 26px; line-height: 24px; }
+.sce-own {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
+  align-items: end; overflow: visible;
+}
+.sce-own > * { width: auto; min-width: 0; margin: 0; }
+.sce-own .widget-dropdown, .sce-own .widget-text, .sce-own .widget-combobox {
+  flex-flow: column; height: auto; align-items: stretch;
+}
+.sce-own .widget-label { width: auto; text-align: left; height: 20px; line-height: 20px; }
+.sce-own .widget-dropdown > select, .sce-own .widget-text > input, .sce-own .widget-combobox > input {
+  flex: 0 0 28px; width: 100%;
+}
+.sce-own .jupyter-button { border-radius: 6px; }
+.sce-told-apart span { white-space: normal; flex: 1 1 100%; font-size: 13px; }
 """
 )

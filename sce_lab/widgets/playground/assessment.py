@@ -15,6 +15,7 @@ from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_spli
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, format_count, predict_memory, tables
+from sce_lab.timing import Duration, with_catalog
 from sce_lab.widgets.kit.words import capitalised, counted, listed
 from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
@@ -34,6 +35,26 @@ def open_data(source: str, catalog_size: int | None) -> tuple[Split, SyntheticPr
         return _open(source, catalog_size, 0.0)
     path = os.path.expanduser(source)
     return _open(path, catalog_size, Path(path).stat().st_mtime if Path(path).is_file() else 0.0)
+
+
+def _similar(catalog_size: int) -> int:
+    """The catalog of a synthetic world with as many users who do as much.
+
+    That depends on the catalog only while it is too small for the longest of histories: one world need not be made for
+    each place of the slider.
+    """
+    return 1000 if catalog_size >= 4 * SyntheticProcess.max_length else catalog_size
+
+
+@functools.lru_cache(maxsize=1)
+def _spread(catalog_size: int) -> Split:
+    return with_catalog(open_data(SYNTHETIC, _similar(catalog_size))[0], catalog_size)
+
+
+def typical_split(settings: Settings) -> Split:
+    """The chosen data; instead of a synthetic world one that is made sooner, and trained on for as long."""
+    source, catalog_size = settings.source
+    return _spread(catalog_size) if source == SYNTHETIC else open_data(source, catalog_size)[0]
 
 
 @dataclass(frozen=True)
@@ -58,10 +79,7 @@ class Facts:
         if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
             raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
         if source == SYNTHETIC:
-            # How many users there are and how much they do depends on the catalog only while it is too small for the
-            # longest of histories: one world need not be made for each place of the slider.
-            ample = settings.catalog_size >= 4 * SyntheticProcess.max_length
-            facts = cls._read(SYNTHETIC, 1000 if ample else settings.catalog_size, settings.max_length)
+            facts = cls._read(SYNTHETIC, _similar(settings.catalog_size), settings.max_length)
             return replace(facts, catalog_size=settings.catalog_size)
         return cls._read(source, catalog_size, settings.max_length)
 
@@ -99,6 +117,7 @@ class Assessment:
         notes: by card ("data", "loss", "sce", "model", "training").
         problem: why nothing can be trained; empty if something can.
         left_out: why some of the chosen losses would not be trained; empty if all would.
+        durations: by loss, how long a run would take; empty as long as nobody has tried.
     """
 
     settings: Settings
@@ -110,6 +129,12 @@ class Assessment:
     notes: Mapping[str, Note] = field(default_factory=dict)
     problem: str = ""
     left_out: str = ""
+    durations: Mapping[str, Duration] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long Start would take, all losses and seeds together; 0 as long as nobody has tried."""
+        return self.settings.n_seeds * sum(each.seconds for each in self.durations.values())
 
 
 def assess(settings: Settings, free: int) -> Assessment:
@@ -145,7 +170,9 @@ def assess(settings: Settings, free: int) -> Assessment:
     if settings.device_problem:
         notes["training"] = Note(capitalised(settings.device_problem), "problem")
     elif settings.losses and (problem or left_out):
-        short = refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting))}"
+        short = (
+            refused[0] if refused else f"Together {format_bytes(needed_together(memory, fitting, settings.n_seeds))}"
+        )
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
     shape = {"n_sequences": n_sequences, "length": length}
     work = tables.work([settings.config(loss) for loss in LOOKS], facts.catalog_size, **shape)
@@ -166,6 +193,12 @@ def _sentence(error: BaseException, settings: Settings) -> str:
     if isinstance(error, ConnectionError):  # its own message is long and for a shell
         file = DATASETS[settings.dataset].path
         return f"The download failed. Go online, or put {file} into a folder and set SCE_LAB_DATA to that folder."
+    if isinstance(error, FileNotFoundError) and settings.dataset in DATASETS and "cannot be downloaded" in str(error):
+        dataset = DATASETS[settings.dataset]
+        return (
+            f"It cannot be downloaded as it is; it is from {dataset.source}. Put {dataset.path} into a folder and set "
+            f"SCE_LAB_DATA to that folder."
+        )
     return capitalised(str(error) or type(error).__name__)
 
 
@@ -174,10 +207,10 @@ def needed(use: Mapping[str, float]) -> float:
     return float(use["peak"] + use["parameters"])
 
 
-def needed_together(memory: pd.DataFrame, losses: tuple[str, ...]) -> float:
+def needed_together(memory: pd.DataFrame, losses: tuple[str, ...], n_seeds: int = 1) -> float:
     """Bytes that runs side by side take: each keeps its weights, their best copy and Adam's state; one does a step."""
     rows = memory[memory["loss"].isin(losses)]
-    kept = 2 * rows["parameters"] + rows["optimizer_state"]
+    kept = n_seeds * (2 * rows["parameters"] + rows["optimizer_state"])
     step = rows["peak"] - rows["parameters"] - rows["optimizer_state"]
     return float(kept.sum() + step.max()) if len(rows) else 0.0
 
@@ -185,7 +218,7 @@ def needed_together(memory: pd.DataFrame, losses: tuple[str, ...]) -> float:
 def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tuple[str, ...], free: int) -> str:
     if not settings.losses:
         return "Choose at least one loss."
-    together = needed_together(memory, fitting)
+    together = needed_together(memory, fitting, settings.n_seeds)
     if fitting and together <= free:
         return ""
     if fitting:

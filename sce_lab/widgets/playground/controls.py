@@ -11,12 +11,15 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
+from sce_lab.data import DATASETS as REGISTERED
+from sce_lab.data import SYNTHETIC
 from sce_lab.figures import LOOKS, brief_label
 from sce_lab.losses import LOSSES
 from sce_lab.training import AUTO, places
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
 from sce_lab.widgets.kit.words import capitalised
+from sce_lab.widgets.playground.settings import OWN_FILE
 
 
 class Choice(widgets.Dropdown):
@@ -197,6 +200,12 @@ _ALL = (
         "decides first weights, order of users, dropout, negatives and buckets. The same seed gives the same run.",
     ),
     Control(
+        "n_seeds",
+        "Seeds at once",
+        "",
+        "runs of each loss that Start makes, with this seed and the next ones. Drawn are their mean and their range.",
+    ),
+    Control(
         "device",
         "Train on",
         "",
@@ -205,7 +214,11 @@ _ALL = (
 )
 CONTROLS = {control.name: control for control in _ALL}
 
-DATASETS = (("Synthetic", "synthetic"), ("Amazon Beauty", "amazon_beauty"), ("Your file", "file"))
+DATASETS = (
+    ("Synthetic", SYNTHETIC),
+    *((each.title.partition(" (")[0], name) for name, each in REGISTERED.items()),
+    ("Your file", OWN_FILE),
+)
 SAMPLINGS = (
     ("Evenly", "uniform"),
     ("By rank of popularity", "log_uniform"),
@@ -230,7 +243,7 @@ CARDS = {
     "loss": ("Loss", ("losses", "n_negatives", "sampling")),
     "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "paper_rule", "mix_x")),
     "model": ("Model", ("hidden_size", "n_blocks", "max_length", "dropout")),
-    "training": ("Training", ("batch_size", "epochs", "learning_rate", "seed", "device")),
+    "training": ("Training", ("batch_size", "epochs", "learning_rate", "seed", "n_seeds", "device")),
 }
 
 
@@ -277,6 +290,7 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         "epochs": slider("epochs", [*range(1, 11), 12, 15, 20, 30, 50, 100, 200]),
         "learning_rate": slider("learning_rate", [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01], whole=False),
         "seed": slider("seed", list(range(10))),
+        "n_seeds": slider("n_seeds", [1, 2, 3, 4, 5]),
         "device": choice("device", devices()),
     }
 

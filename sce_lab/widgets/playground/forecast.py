@@ -12,6 +12,7 @@ from sce_lab.data import SYNTHETIC
 from sce_lab.memory import free_memory
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.playground.assessment import Assessment, assess
+from sce_lab.widgets.playground.pace import Pace
 from sce_lab.widgets.playground.settings import Settings
 
 #: A setting that has been left alone for this long (seconds) is taken over by a run that is under way.
@@ -49,6 +50,7 @@ class Forecast:
         self.before: pd.DataFrame | None = None
         self._steady: tuple[float, Settings | None] = (np.inf, None)
         self._latest: Latest[Settings] = Latest(self._predict, self._look_ahead)
+        self._pace = Pace(training, lambda: self.assessment, self._timed)
         self.submit, self.settle = self._latest.submit, self._latest.settle
 
     def begin(self) -> None:
@@ -77,6 +79,15 @@ class Forecast:
     def _take(self, assessment: Assessment) -> None:
         self.assessment = assessment
         self._steady = (np.inf, None) if assessment.problem else (time.monotonic(), assessment.settings)
+        self._show()
+        self.time()
+
+    def time(self) -> None:
+        """Find out how long a run with the present settings would take, when there is time for that."""
+        self._pace.ask(self.assessment)
+
+    def _timed(self, assessment: Assessment) -> None:
+        self.assessment = assessment
         self._show()
 
     def _predict(self, settings: Settings) -> None:

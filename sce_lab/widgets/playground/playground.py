@@ -91,6 +91,7 @@ class Playground:
         self._show_runs()
         self._show_assessment()
         self._show_controls()
+        self._forecast.time()
         if left is not None and left != Settings():
             self._undo.remember(lambda: self._dials.set(Settings(), again=True))
             self.view.share.say("These are the settings that were left here last. Undo goes back to the first ones.")
@@ -137,6 +138,7 @@ class Playground:
             "settings": {**asdict(self.settings), "losses": list(self.settings.losses)},
             "predicted_memory": predicted,
             "scores": dict(self.assessment.scores),
+            "expected": {loss: asdict(each) for loss, each in self.assessment.durations.items()},
             "problem": self.assessment.problem,
             "left_out": self.assessment.left_out,
             "notes": {card: note.text for card, note in self.assessment.notes.items()},
@@ -182,6 +184,9 @@ class Playground:
         Args:
             steps: pause after so many.
         """
+        if self.view.sweep.active:
+            self._say("A sweep is being trained below. Stop it there first; what it has is kept.")
+            return False
         try:
             self._forecast.settle(timeout=10.0)
         except TimeoutError:
@@ -303,6 +308,7 @@ class Playground:
             self._show_controls()
             self.view.static.show(self.assessment, self.runs)
             self.view.guesses.look()
+            self._forecast.time()
 
     def _show_runs(self) -> None:
         """All that shows runs, after some came or went."""

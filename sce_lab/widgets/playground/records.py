@@ -155,6 +155,20 @@ def beside(run: RunRecord | None, runs: Iterable[RunRecord]) -> list[RunRecord]:
     return [other for other in runs if run is not None and other.data == run.data]
 
 
+def seeds_of(run: RunRecord, runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Those of ``runs`` that differ from ``run`` in nothing but the seed, the newest of each seed, ``run`` the last."""
+    if run.snapshot.changes:
+        return [run]
+    recipe = run.settings.recipe(run.loss)
+    same = [
+        each
+        for each in beside(run, runs)
+        if each.loss == run.loss and each.settings.recipe(run.loss) == recipe and not each.snapshot.changes
+    ]
+    by_seed = {each.settings.seed: each for each in same} | {run.settings.seed: run}
+    return [*(each for each in by_seed.values() if each is not run), run]
+
+
 def restore(
     root: str | os.PathLike[str] | None = None,
     limit: int = ON_SCREEN,

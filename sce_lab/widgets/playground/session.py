@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from sce_lab.figures import LOOKS
@@ -135,7 +136,8 @@ class Session:
         uses = assessment.memory.set_index("loss")
         first = max((record.number for record in self.runs), default=0) + 1
         made, message = [], ""
-        for number, loss in enumerate(assessment.fitting, start=first):
+        seeds = [replace(settings, seed=settings.seed + n) for n in range(settings.n_seeds)]
+        for number, (loss, settings) in enumerate(product(assessment.fitting, seeds), start=first):
             predicted = {name: int(value) for name, value in uses.loc[loss].items()}
             catalog_size = assessment.facts.catalog_size if assessment.facts else None
             made.append(RunRecord(number, settings, loss, predicted, catalog_size))

@@ -60,6 +60,7 @@ class Settings:
     epochs: int = 12
     learning_rate: float = 1e-3
     seed: int = 0
+    n_seeds: int = 1
     device: str = AUTO
 
     def __post_init__(self) -> None:
@@ -90,6 +91,12 @@ class Settings:
             return self
         rule = BucketSizes.paper_rule(n_positions, catalog_size)
         return dataclasses.replace(self, n_buckets=rule.n_buckets, bucket_size_x=rule.bucket_size_x)
+
+    def recipe(self, loss: str) -> tuple[Any, ...]:
+        """All that decides what ``loss`` learns, but for the seed."""
+        of_losses = {name for each in LOSSES for name in dials(each)}
+        aside = {"losses", "seed", "n_seeds", "device", "paper_rule"} | of_losses - set(dials(loss))
+        return tuple(value for name, value in dataclasses.asdict(self).items() if name not in aside)
 
     @property
     def place(self) -> str:

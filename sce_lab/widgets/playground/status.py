@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from statistics import fmean
 
-from sce_lab.figures import brief_label, label, short_label
-from sce_lab.memory import format_bytes
+from sce_lab.figures import METRICS, brief_label, label, short_label
+from sce_lab.memory import format_bytes, format_seconds
+from sce_lab.timing import time_left, too_long
 from sce_lab.training import where
 from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING
 from sce_lab.widgets.playground.assessment import Assessment
@@ -91,10 +93,23 @@ def ready(assessment: Assessment) -> str:
     """What Start would do, as HTML."""
     peaks = assessment.memory.set_index("loss")["peak"]
     peak = max(peaks[loss] for loss in assessment.fitting)
-    names = _names(assessment.fitting)
+    names = _names(assessment.fitting, assessment.settings.n_seeds)
     left_out = f' <span class="sce-problem">{html.escape(assessment.left_out)}</span>' if assessment.left_out else ""
     place = html.escape(where(assessment.settings.place))
-    return f"Ready: <b>{names}</b>, about {format_bytes(peak)} a step{place}. Press Start.{left_out}"
+    return f"Ready: <b>{names}</b>, about {format_bytes(peak)}{_pace(assessment)}{place}. Press Start.{left_out}"
+
+
+def _pace(assessment: Assessment) -> str:
+    """How long a step and the whole take, as HTML, once that is known; and a word if it is long."""
+    durations = assessment.durations
+    if not durations:
+        return " a step"
+    least = "" if all(each.measured for each in durations.values()) else "at least "
+    steps = sorted(each.step for each in durations.values())
+    step = " to ".join(dict.fromkeys(map(format_seconds, (steps[0], steps[-1]))))
+    said = f" and {least}{step} a step, {least}{format_seconds(assessment.seconds)} in all"
+    long = too_long(assessment.seconds, assessment.settings.epochs)
+    return f'{said} <span class="sce-warning">({long})</span>' if long else said
 
 
 def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str, str, float]:
@@ -107,8 +122,10 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
     """
     first = max(records, key=lambda record: record.snapshot.step)
     shot, settings = first.snapshot, first.settings
-    name = f"<b>{_names([record.loss for record in records])}</b>"
+    losses = list(dict.fromkeys(record.loss for record in records))
+    name = f"<b>{_names(losses, len(records) // len(losses))}</b>"
     share = min(1.0, shot.epochs / settings.epochs)
+    seconds = sum(record.snapshot.seconds for record in records)
     wait = " What is marked <i>next start</i> waits for it." if later else ""
     failed = [record for record in records if record.snapshot.state == FAILED]
     if failed:
@@ -122,28 +139,32 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
         return f"Preparing {html.escape(data_title(settings))} for {name} ...{wait}", "", share
     if state in (FINISHED, STOPPED):
         how = "stopped" if state == STOPPED else "done"
-        seconds = sum(record.snapshot.seconds for record in records)
         return f"{name} {how}: {shot.epochs:.1f} epochs in {seconds:.0f} s{_scores(records)}.", "", share
     at = f"step {shot.step:,}, " if state == PAUSED else ""
     doing = {PAUSED: "paused at", STOPPING: "stopping after this step,"}.get(
         state, f"training{html.escape(where(settings.place))}:"
     )
+    left = time_left(seconds, share)
     epoch = f"{at}epoch {shot.epochs:.1f} of {settings.epochs}"
+    epoch += f", about {format_seconds(left)} left" if left and state == RUNNING else ""
     return f"{name} {doing} {epoch}{_scores(records)}.{wait}", "", share
 
 
-def _names(losses: Sequence[str]) -> str:
+def _names(losses: Sequence[str], n_seeds: int) -> str:
     """Of losses, shorter if they are many: there is room for two lines."""
-    return ", ".join(map(brief_label if len(losses) < 3 else short_label, losses))
+    names = ", ".join(map(brief_label if len(losses) < 3 else short_label, losses))
+    return names if n_seeds == 1 else f"{names}, {n_seeds} seeds"
 
 
 def _scores(records: Sequence[RunRecord]) -> str:
-    known = [(record, *record.metrics) for record in records if record.metrics[0]]
+    known = [(record.loss, *record.metrics) for record in records if record.metrics[0]]
     if not known:
         return ""
     which = "test " if all(tested for _, _, tested in known) else ""
-    if len(known) == 1:
-        _, metrics, _ = known[0]
+    of = {loss: [metrics for name, metrics, _ in known if name == loss] for loss, _, _ in known}
+    mean = {loss: {name: fmean(each[name] for each in rows) for name in METRICS} for loss, rows in of.items()}
+    if len(mean) == 1:
+        [metrics] = mean.values()
         return f", {which}HR@10 {metrics['HR@10']:.3f}, NDCG@10 {metrics['NDCG@10']:.3f}"
-    each = ", ".join(f"{short_label(record.loss)} {metrics['NDCG@10']:.3f}" for record, metrics, _ in known)
+    each = ", ".join(f"{short_label(loss)} {metrics['NDCG@10']:.3f}" for loss, metrics in mean.items())
     return f"; {which}NDCG@10: {each}"

@@ -24,7 +24,10 @@ from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.settings import Settings
 from sce_lab.widgets.playground.share import Share
 from sce_lab.widgets.playground.snapshot import StaticView
+from sce_lab.widgets.playground.sweeps import SettingsSweep
 from sce_lab.widgets.playground.tour import Tour
+
+_TRAINING = "Something is being trained above: stop it, or wait for its end."
 
 
 class View:
@@ -52,17 +55,21 @@ class View:
         self.guesses = Guesses(lambda: page.settings, free, lambda: page.runs)
         self.fits, self.numbers, self.static = text(""), text(""), StaticView()
         self._lock = threading.Lock()
+        self.sweep = SettingsSweep(lambda: page.settings, lambda: _TRAINING if page.active else "")
         panels = {
             "Runs": self.compare.view,
             "Challenges": self.challenges.view,
             "Guess first": self.guesses.view,
             "Numbers": self.numbers,
+            "Sweep": self.sweep.panel,
         }
         self.tabs = widgets.Tab(list(panels.values()), titles=tuple(panels), selected_index=0)
         self.tabs.add_class("sce-tabs")
         self.tour = Tour(page, {**self.deck.boxes, **self.transport.buttons, "tabs": self.tabs})
         self.share = Share(page.apply, free, self.tour.begin, lambda settings: line(settings, page.hidden))
         self.tabs.observe(lambda _: self.tour.look(), "selected_index")
+        self.tabs.observe(lambda _: self.sweep.renew(), "selected_index")
+        self.charts.against.observe(lambda _: self.charts.show(page.runs), "value")
         self.compare.table.observe(lambda _: self.tour.look(), "selected")
         self.all = stage(
             self.share.view,
@@ -73,6 +80,7 @@ class View:
             text(MEMORY_KEY),
             self.fits,
             self.charts.training.widget,
+            self.charts.axis,
             text(LOSS_KEY),
             self.charts.insight.widget,
             text(INSIGHT_KEY),

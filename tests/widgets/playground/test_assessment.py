@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sce_lab.data import DATASETS as REGISTERED
 from sce_lab.data import load_dataset
 from sce_lab.figures import LOOKS
 from sce_lab.memory import predict_memory
 from sce_lab.widgets.playground import assessment
 from sce_lab.widgets.playground.assessment import Facts, assess, open_data
+from sce_lab.widgets.playground.controls import DATASETS
 from sce_lab.widgets.playground.settings import Settings
 
 PLENTY = 2**45
@@ -154,6 +156,18 @@ def test_no_path_yet_and_no_network_are_explained_too(monkeypatch):
     monkeypatch.setattr(assessment, "_open", offline)
     answer = assess(changed(dataset="amazon_beauty"), PLENTY)
     assert answer.problem.startswith("The download failed. Go online, or put amazon_beauty/Beauty.txt into a folder")
+
+
+def test_every_data_set_can_be_chosen_and_what_is_not_here_says_how_to_get_it(tmp_path, monkeypatch):
+    assert {name for _, name in DATASETS} == {"synthetic", "file", *REGISTERED}
+    monkeypatch.setenv("SCE_LAB_DATA", str(tmp_path))
+    assessment._open.cache_clear()
+    answer = assess(changed(dataset="gowalla_sepgcn"), PLENTY)
+    assert answer.problem == answer.notes["data"].text
+    assert "made from github.com/tanloc49/SEP-GCN" in answer.problem
+    assert (
+        "Put gowalla_sepgcn/gowalla_sepgcn.txt.gz into a folder and set SCE_LAB_DATA to that folder" in answer.problem
+    )
 
 
 def test_real_data_have_their_own_catalog():

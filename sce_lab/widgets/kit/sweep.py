@@ -30,12 +30,22 @@ class SweepBoard:
         guess: a question about the outcome. Until there is a guess nothing is shown or trained; when all is done the
             answer is asked for again.
         key: HTML below the figures.
+        busy: a sentence that says why nothing can be trained now; empty if something can. Without it, what else is
+            trained in this process is stopped.
     """
 
     def __init__(
-        self, sweep: Sweep, figures: Sequence[Callable[[Sweep], Spec]], *, guess: Guess | None = None, key: str = ""
+        self,
+        sweep: Sweep,
+        figures: Sequence[Callable[[Sweep], Spec]],
+        *,
+        guess: Guess | None = None,
+        key: str = "",
+        busy: Callable[[], str] | None = None,
     ) -> None:
-        stop_all()
+        if busy is None:
+            stop_all()
+        self._busy = busy or (lambda: "")
         self.sweep, self.live = sweep, LiveRun()
         self._figures, self._guess = figures, guess
         self._nothing = Sweep(sweep.trials, sweep.root / "nothing")
@@ -70,8 +80,20 @@ class SweepBoard:
         """Train what is left. False if that is going on, nothing is left, or the guess is missing."""
         if self.live.active or not self.sweep.left or not self._may_look:
             return False
+        if why := self._busy():
+            self._say(html.escape(why))
+            return False
         self._here, self._began, self._first = 0.0, time.monotonic(), self.progress
         self.live.start(self._events, self._show)
+        return True
+
+    def take(self, sweep: Sweep) -> bool:
+        """Show and train another sweep from now on. False if one is being trained, or it is the same."""
+        if self.live.active or [t.name for t in sweep.trials] == [t.name for t in self.sweep.trials]:
+            return False
+        self.sweep, self._nothing = sweep, Sweep(sweep.trials, sweep.root / "nothing")
+        self.live.reset()
+        self._refresh()
         return True
 
     def wait(self, timeout: float | None = None) -> None:
@@ -125,7 +147,10 @@ class SweepBoard:
         self.buttons["start"].description = "Go on" if share and left else "Start"
         shown = share if self._may_look else 0.0
         self._bar.value = f'<div class="sce-progress"><div style="width: {100 * shown:.1f}%"></div></div>'
-        self._status.value = f'<div class="sce-status-text"><div>{self._sentence(shot, share, left)}</div></div>'
+        self._say(self._sentence(shot, share, left))
+
+    def _say(self, sentence: str) -> None:
+        self._status.value = f'<div class="sce-status-text"><div>{sentence}</div></div>'
 
     def _sentence(self, shot: Snapshot, share: float, left: int) -> str:
         trainings = counted(len(self.sweep.trials), "training")

@@ -1,0 +1,22 @@
+"""Ten recommendations after a history, oldest item first: python recommend.py ITEM ITEM ..."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+folder = Path(__file__).parent
+labels = json.loads((folder / "items.json").read_text(encoding="utf-8"))
+table = load_file(folder / "model.safetensors")["item_embedding"]  # (C, D)
+encoder = torch.export.load(folder / "encoder.pt2").module()  # (length, D) -> (D,)
+longest = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["max_length"]
+
+row = {str(label): c for c, label in enumerate(labels)}
+history = torch.tensor([row[item] for item in sys.argv[1:]])
+with torch.no_grad():
+    scores = table.float() @ encoder(table[history[-longest:]]).float()  # (C,)
+scores[history] = -torch.inf  # what was had is left out
+for score, c in zip(*scores.topk(min(10, len(labels)))):
+    print(labels[c], f"{score:.4f}", sep="\t")

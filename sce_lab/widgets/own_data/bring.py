@@ -1,0 +1,167 @@
+"""Bring a file: by its path, from those that lie near, or from the reader's own machine; and see what it is."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from sce_lab.figures import data_spec
+from sce_lab.runs import runs_root
+from sce_lab.widgets.kit.latest import Latest
+from sce_lab.widgets.kit.own import OwnMoves
+from sce_lab.widgets.kit.stage import Canvas, stage, table, text
+from sce_lab.widgets.kit.words import capitalised
+from sce_lab.widgets.own_data.file import RULES, OwnData, bring, columns_of, files_near, guess
+
+_ROLES = {"user": "Who", "item": "What", "timestamp": "When"}
+_IN_ORDER = "(no column: the rows stand in order)"
+
+
+class BringFile:
+    """The panel. From Python: :meth:`open`, :meth:`settle`; what was read is :attr:`data`.
+
+    Args:
+        path: a file to begin with.
+        folder: where files are looked for.
+
+    Attributes:
+        data: what was read last; None before that, and while something is wrong.
+        problem: what is wrong, a sentence.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = "", *, folder: str | os.PathLike[str] = ".") -> None:
+        self.data: OwnData | None = None
+        self.problem = ""
+        self._own = OwnMoves()
+        self._read_before: list[Callable[[], None]] = []
+        self._latest: Latest[tuple[str, dict[str, str | None], str]] = Latest(self._read)
+        self.path = widgets.Text(placeholder="interactions.csv", continuous_update=False, description="Path")
+        near = [(str(each), str(each)) for each in files_near(folder)]
+        self.near = widgets.Dropdown(options=[("choose a file ...", ""), *near], value="", description="Near here")
+        self.upload = widgets.FileUpload(accept=".csv,.tsv,.txt,.parquet", description="From your machine")
+        self.roles = {role: widgets.Dropdown(description=title, options=[]) for role, title in _ROLES.items()}
+        rules = [(f"{name.replace('_', '-')}: {says}", name) for name, says in RULES.items()]
+        self.rule = widgets.Dropdown(options=rules, description="Split")
+        self._said, self._facts = text("", "sce-status"), text("")
+        self._canvas = Canvas(data_spec(*_nothing()))
+        self.view = self._laid_out()
+        self.path.observe(lambda change: self.open(change.new), "value")
+        self.near.observe(lambda change: change.new and self.open(change.new), "value")
+        self.upload.observe(lambda _: self._uploaded(), "value")
+        for choice in (*self.roles.values(), self.rule):
+            choice.observe(lambda _: self._own or self._submit(), "value")
+        self._say("Choose a file with one row for each time that somebody had something.")
+        if path:
+            self.open(path)
+
+    def _laid_out(self) -> widgets.VBox:
+        for each in (self.path, self.near, *self.roles.values(), self.rule):
+            each.tooltip = each.description
+        where = widgets.HBox([self.path, self.near, self.upload]).add_class("sce-own")
+        how = widgets.HBox([*self.roles.values(), self.rule]).add_class("sce-own")
+        return stage(where, how, self._said, self._facts, self._canvas.widget)
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.view._repr_mimebundle_(**keywords)
+
+    def when_read(self, do: Callable[[], None]) -> None:
+        """Call ``do`` whenever other data are there, and now if some are."""
+        self._read_before.append(do)
+        if self.data is not None:
+            do()
+
+    def open(self, path: str | os.PathLike[str], **columns: str | None) -> None:
+        """Read a file, with the columns that are named, the others by their usual names. Returns at once."""
+        path = os.path.expanduser(str(path).strip())
+        if not path:
+            return
+        try:
+            names = columns_of(path)
+            strange = [name for name in columns.values() if name is not None and name not in names]
+            if strange:
+                raise ValueError(f"there is no column {strange[0]!r}; there are {', '.join(names)}")
+        except (OSError, ValueError) as error:
+            self._fail(f"{path} cannot be read: {error}" if isinstance(error, OSError) else str(error))
+            return
+        with self._own:
+            self.path.value = path
+            for role, chosen in (guess(names) | columns).items():
+                none = [(_IN_ORDER, None)] if role == "timestamp" else [("choose ...", None)]
+                self.roles[role].options = [*none, *((name, name) for name in names)]
+                self.roles[role].value = chosen
+        self._submit()
+
+    def settle(self, timeout: float = 60.0) -> None:
+        """Wait until the file is read.
+
+        Raises:
+            TimeoutError: that takes longer than ``timeout`` seconds.
+        """
+        self._latest.settle(timeout)
+
+    def results(self) -> dict[str, Any]:
+        """What was read, as plain data."""
+        return {
+            "problem": self.problem,
+            "columns": dict(self.data.columns) if self.data else {},
+            "facts": self.data.facts if self.data else {},
+            "test_users": len(self.data.split.test) if self.data else 0,
+            "catalog_size": self.data.split.catalog_size if self.data else 0,
+            "baselines": {k: dict(v) for k, v in self.data.baselines.items()} if self.data else {},
+        }
+
+    def _uploaded(self) -> None:
+        for each in self.upload.value:
+            path = runs_root() / "own_data" / Path(each["name"]).name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(each["content"]))
+            self.open(path)
+
+    def _submit(self) -> None:
+        path, columns = self.path.value, {role: choice.value for role, choice in self.roles.items()}
+        missing = next((role for role in ("user", "item") if columns[role] is None), None)
+        if missing:
+            self._fail(f"No column is called as usual for {_ROLES[missing].lower()}: choose it in the list.")
+            return
+        self._say(f"Reading {path} ...")
+        self._latest.submit((path, columns, self.rule.value))
+
+    # ---------------------------------------------------------------------------------------------- in the background
+
+    def _read(self, asked: tuple[str, dict[str, str | None], str]) -> None:
+        try:
+            self.data = bring(*asked)
+        except (ValueError, OSError) as error:
+            self._fail(str(error))
+            return
+        data, self.problem = self.data, ""
+        said = ", ".join(
+            f"<b>{html.escape(str(name or 'their order'))}</b> says {_ROLES[role].lower()}"
+            for role, name in data.columns.items()
+        )
+        few = f' <span class="sce-warning">⚠ {html.escape(capitalised(data.split.few_test_users))}.</span>'
+        self._said.value = f"<div>{html.escape(data.name)}: {said}.{few if data.split.few_test_users else ''}</div>"
+        rows = [{"Your data": html.escape(name), "": html.escape(value)} for name, value in data.facts.items()]
+        self._facts.value = table(rows, left=("Your data", ""), wrap=("",))
+        self._canvas.show(data_spec(data.counts, data.times, data.dated))
+        for do in self._read_before:
+            do()
+
+    def _fail(self, problem: str) -> None:
+        self.data, self.problem = None, problem
+        self._facts.value = ""
+        self._said.value = f'<div class="sce-problem">{html.escape(capitalised(problem))}</div>'
+        self._canvas.show(data_spec(*_nothing()))
+
+    def _say(self, sentence: str) -> None:
+        self._said.value = f"<div>{html.escape(sentence)}</div>"
+
+
+def _nothing() -> tuple[np.ndarray, np.ndarray, bool]:
+    return np.zeros(0), np.zeros(0), False

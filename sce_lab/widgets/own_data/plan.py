@@ -1,0 +1,213 @@
+"""What to train on these data: settings that follow from their numbers and from a budget, and what they will take."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from sce_lab.data import Split
+from sce_lab.figures import LOOKS, brief_label, label
+from sce_lab.memory import (
+    DEVICES,
+    format_bytes,
+    format_seconds,
+    free_memory,
+    predict_memory,
+    suggest_sce,
+    typical_length,
+)
+from sce_lab.sweeps import Trial, grid, vary
+from sce_lab.timing import Duration, predict_time, too_long
+from sce_lab.training import AUTO, TrainingConfig, choose_device, takes
+from sce_lab.widgets.kit.cores import one_core_left
+from sce_lab.widgets.kit.latest import Latest
+from sce_lab.widgets.kit.legend import swatch
+from sce_lab.widgets.kit.slider import StepSlider
+from sce_lab.widgets.kit.stage import stage, table, text
+from sce_lab.widgets.own_data.bring import BringFile
+
+#: Lengths that a history may have in the model.
+LENGTHS = (10, 20, 50, 100, 200)
+#: Users in a step, where there are enough of them for some dozens of steps.
+BATCHES = (16, 32, 64, 128, 256)
+
+
+def suggested(split: Split, losses: Sequence[str], budget: float, device: str = "cpu") -> list[TrainingConfig]:
+    """A configuration for each loss, from the numbers of the data.
+
+    The history is as long as nine users in ten have; a step has as many users as leave 40 steps an epoch; with few
+    interactions for an item there is more dropout. SCE has the paper's 2 sqrt(N) buckets of as many positions, with as
+    many items as fit into the budget (:func:`sce_lab.memory.suggest_sce`); sampled softmax has as many negatives.
+
+    Args:
+        split: the data.
+        losses: names.
+        budget: bytes.
+        device: where it is trained.
+    """
+    lengths = split.train.lengths - 1
+    usual = np.quantile(lengths[lengths > 0], 0.9) if (lengths > 0).any() else 1
+    max_length = next((n for n in LENGTHS if n >= usual), LENGTHS[-1])
+    batch = max((n for n in BATCHES if 40 * n <= len(split.train)), default=BATCHES[0])
+    thin = len(split.train.items) < 20 * split.catalog_size
+    base = TrainingConfig(
+        max_length=max_length, batch_size=batch, dropout=0.5 if thin else 0.3, device=choose_device(device)
+    )
+    length = typical_length(base, split)
+    mixed = dataclasses.replace(base, loss="sce", loss_settings={"mix_x": True})
+    sizes = suggest_sce(budget, mixed, split.catalog_size, length=length) or {}
+    negatives = min(256, max(1, split.catalog_size // 4))
+    made = []
+    for loss in losses:
+        own = {"sce": sizes | {"mix_x": True}}.get(loss, {})
+        own |= {"n_negatives": negatives} if takes(loss, "n_negatives") and loss != "bce" else {}
+        made.append(dataclasses.replace(base, loss=loss, loss_settings=own))
+    return made
+
+
+class Plan:
+    """The panel: losses, budget, epochs and seeds; below them what each loss would take.
+
+    Args:
+        data: where the data come from.
+        losses, epochs, seeds: first values.
+        device: where to train.
+        changes: settings that are changed in all configurations, such as ``{"hidden_size": 16}``.
+
+    Attributes:
+        configs: what would be trained; empty while there are no data.
+        durations: by loss, how long a run will take, as far as that is known.
+    """
+
+    def __init__(
+        self,
+        data: BringFile,
+        *,
+        losses: Sequence[str] = ("cce", "sampled", "sce"),
+        epochs: int = 10,
+        seeds: int = 3,
+        device: str = AUTO,
+        changes: dict[str, Any] | None = None,
+    ) -> None:
+        self.data, self.device, self._changes = data, choose_device(device), changes or {}
+        self.configs: list[TrainingConfig] = []
+        self.durations: dict[str, Duration] = {}
+        self._made_before: list[Callable[[], None]] = []
+        self._latest: Latest[list[TrainingConfig]] = Latest(self._time)
+        free = free_memory(self.device)
+        budgets = [(f"what is free here, {format_bytes(free)}", free)]
+        budgets += [(f"{each.name}, {format_bytes(each.usable)}", each.usable) for each in DEVICES.values()]
+        self.losses = {
+            loss: widgets.ToggleButton(description=brief_label(loss), value=loss in losses, tooltip=label(loss))
+            for loss in LOOKS
+        }
+        self.budget = widgets.Dropdown(options=budgets, value=free, description="Memory budget")
+        self.budget.tooltip = "Memory budget"
+        self.epochs = StepSlider([1, 2, 3, 5, 10, 15, 20, 30, 50, 100], epochs, description="Epochs", tooltip="Epochs")
+        self.seeds = StepSlider([1, 2, 3, 4, 5], seeds, description="Seeds", tooltip="Seeds")
+        self._table, self._said = text(""), text("", "sce-status")
+        for each in (*self.losses.values(), self.budget, self.epochs, self.seeds):
+            each.observe(lambda _: self._make(), "value")
+        toggles = widgets.HBox(list(self.losses.values())).add_class("sce-bar")
+        row = widgets.HBox([self.budget, self.epochs, self.seeds]).add_class("sce-own")
+        self.view = stage(toggles, row, self._table, self._said)
+        self._show()
+        data.when_read(self._make)
+
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.view._repr_mimebundle_(**keywords)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """A training for each loss and seed."""
+        if self.data.data is None:
+            return []
+        source = self.data.data.source
+        return [trial for config in self.configs for trial in grid(config, source, seed=range(self.seeds.value))]
+
+    @property
+    def seconds(self) -> float:
+        """How long all of them will take, as far as that is known."""
+        return self.seeds.value * sum(each.seconds for each in self.durations.values())
+
+    def when_made(self, do: Callable[[], None]) -> None:
+        """Call ``do`` whenever there is another plan, and now if there is one."""
+        self._made_before.append(do)
+        if self.configs:
+            do()
+
+    def settle(self, timeout: float = 60.0) -> None:
+        """Wait until it is known how long the trainings will take."""
+        self.data.settle(timeout)
+        self._latest.settle(timeout)
+
+    def results(self) -> dict[str, Any]:
+        """What would be trained and what it would take, as plain data."""
+        return {
+            "configs": {config.loss: dataclasses.asdict(config) for config in self.configs},
+            "durations": {loss: dataclasses.asdict(each) for loss, each in self.durations.items()},
+            "peaks": {config.loss: self._use(config).peak for config in self.configs},
+        }
+
+    def _use(self, config: TrainingConfig) -> Any:
+        split = self.data.data.split
+        return predict_memory(config, split.catalog_size, length=typical_length(config, split))
+
+    def _make(self) -> None:
+        data, chosen = self.data.data, [loss for loss, toggle in self.losses.items() if toggle.value]
+        self.durations, self.configs = {}, []
+        if data is not None and chosen:
+            made = suggested(data.split, chosen, self.budget.value, self.device)
+            last = {"max_epochs": self.epochs.value, "patience": self.epochs.value} | self._changes
+            self.configs = [vary(config, **last) for config in made]
+            self._latest.submit(self.configs)
+        self._show()
+        for do in self._made_before:
+            do()
+
+    def _time(self, configs: list[TrainingConfig]) -> None:
+        """In the background."""
+        with one_core_left():
+            for config in configs:
+                data = self.data.data
+                if self.configs is not configs or data is None:
+                    return
+                found = predict_time(config, data.split)
+                self.durations = self.durations | {config.loss: found}
+                self._show()
+
+    def _show(self) -> None:
+        rows = []
+        for config in self.configs:
+            use, took = self._use(config), self.durations.get(config.loss)
+            over = use.needed > self.budget.value
+            sign = ' <span class="sce-problem">✗ over the budget</span>' if over else ""
+            rows.append(
+                {
+                    "loss": f"{swatch(config.loss)}{label(config.loss)}",
+                    "settings": html.escape(", ".join(f"{k} {v}" for k, v in config.loss_settings.items())) or "none",
+                    "peak memory": format_bytes(use.peak) + sign,
+                    "a step": format_seconds(took.step) if took else "...",
+                    "a run": ("" if took.measured else "≥ ") + format_seconds(took.seconds) if took else "...",
+                }
+            )
+        self._table.value = table(rows, left=("loss",), wrap=("settings",))
+        self._said.value = f"<div>{self._sentence()}</div>"
+
+    def _sentence(self) -> str:
+        if self.data.data is None:
+            return "Bring a file first: the settings follow from its numbers."
+        if not self.configs:
+            return "Choose at least one loss."
+        one, runs = self.configs[0], len(self.configs) * self.seeds.value
+        known = len(self.durations) == len(self.configs)
+        took = f"about <b>{format_seconds(self.seconds)}</b> in all" if known else "trying how long they take ..."
+        long = too_long(self.seconds, one.max_epochs) if known else ""
+        warned = f' <span class="sce-warning">⚠ {long[:1].upper()}{long[1:]}.</span>' if long else ""
+        same = f"batches of {one.batch_size} users, histories up to {one.max_length}, D = {one.hidden_size}"
+        return f"{runs} trainings with {same}: {took}.{warned}"
