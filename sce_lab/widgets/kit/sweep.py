@@ -85,6 +85,7 @@ class SweepBoard:
             return False
         self._here, self._began, self._first = 0.0, time.monotonic(), self.progress
         self.live.start(self._events, self._show)
+        self._show_state(self.live.snapshot())
         return True
 
     def take(self, sweep: Sweep) -> bool:
