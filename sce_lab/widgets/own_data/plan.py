@@ -12,6 +12,7 @@ import numpy as np
 
 from sce_lab.data import Split
 from sce_lab.figures import LOOKS, brief_label, label
+from sce_lab.losses import LOSSES
 from sce_lab.memory import (
     DEVICES,
     format_bytes,
@@ -23,7 +24,7 @@ from sce_lab.memory import (
 )
 from sce_lab.sweeps import Trial, grid, vary
 from sce_lab.timing import Duration, predict_time, too_long
-from sce_lab.training import AUTO, TrainingConfig, choose_device, takes
+from sce_lab.training import AUTO, TrainingConfig, choose_device
 from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.legend import swatch
@@ -65,7 +66,7 @@ def suggested(split: Split, losses: Sequence[str], budget: float, device: str = 
     made = []
     for loss in losses:
         own = {"sce": sizes | {"mix_x": True}}.get(loss, {})
-        own |= {"n_negatives": negatives} if takes(loss, "n_negatives") and loss != "bce" else {}
+        own |= {"n_negatives": negatives} if "n_negatives" in LOSSES[loss].dials else {}
         made.append(dataclasses.replace(base, loss=loss, loss_settings=own))
     return made
 
