@@ -180,6 +180,12 @@ def log_count_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
     }
 
 
+def panel_widths(*least: int) -> Spec:
+    """For a layout: pixels that each panel needs, so that titles and names have room; a page that has fewer puts panels
+    on several rows."""
+    return {"meta": {"widths": list(least)}}
+
+
 def panel_title(text: str, panel: str = "") -> Spec:
     """A panel's title above its left corner; ``panel`` is the suffix of its axes: "", "2", ..."""
     where = {"xref": f"x{panel} domain", "yref": f"y{panel} domain", "x": 0, "y": 1}

@@ -47,8 +47,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 
 .sce-speech { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 
-/* the deck: cards of controls, and one line of help for the control under the pointer or the keyboard */
-.sce-deck { position: relative; padding-bottom: 40px; overflow: visible; }
+/* cards of controls; the sentence of help of the control under the pointer or the keyboard stands at their foot */
 .sce-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(182px, 1fr)); gap: 8px; overflow: visible; }
 .sce-cards, .sce-card, .sce-control, .sce-control > * { position: static !important; }
 .sce-card {
@@ -150,7 +149,6 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 }
 .sce-runs button:hover { color: var(--sce-ink); }
 .sce-runs button:focus-visible, .sce-runs input:focus-visible { outline: 2px solid var(--sce-accent); }
-.sce-runs th, .sce-runs td { padding: 4px 6px; }
 .sce-runs tr.sce-picked td { background: var(--sce-fill); }
 .sce-runs input { margin: 0; vertical-align: middle; }
 

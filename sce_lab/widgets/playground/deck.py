@@ -15,8 +15,13 @@ from sce_lab.widgets.kit.speech import Speech
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
+from sce_lab.widgets.playground.fold import Fold
 from sce_lab.widgets.playground.hidden import controls_of
 from sce_lab.widgets.playground.settings import OWN_FILE, Settings
+
+
+#: Cards that are folded up at first.
+FOLDED = ("model", "training")
 
 
 def _has_a_say(name: str, losses: Collection[str]) -> bool:
@@ -27,25 +32,32 @@ def _has_a_say(name: str, losses: Collection[str]) -> bool:
 
 
 class Deck:
-    """The cards. ``boxes`` holds each control with its help, ``notes`` the sentence at the foot of each card."""
+    """The cards. ``boxes`` holds each control with its help, ``notes`` the sentence at the foot of each card, ``folds``
+    the headings, of which the last ones begin folded: what is unfolded stands in sight of the figures."""
 
     def __init__(self, controls: Mapping[str, widgets.ValueWidget]) -> None:
         self._controls = controls
         self.notes = {card: text("", "sce-note") for card in CARDS}
         self.boxes = {name: with_help(name, control) for name, control in controls.items()}
+        self.folds = {card: Fold(title=title, unfolded=card not in FOLDED) for card, (title, _) in CARDS.items()}
         self._hidden: set[str] = set()
-        self._cards = {card: self._card(card, *CARDS[card]) for card in CARDS}
+        self._cards = {card: self._card(card, names) for card, (_, names) in CARDS.items()}
         grid = widgets.Box(list(self._cards.values()))
         grid.add_class("sce-cards")
         hint = text('<div class="sce-help-text">Point at a control to read what it does.</div>', "sce-hint")
         self.view = widgets.VBox([grid, hint])
         self.view.add_class("sce-deck")
 
-    def _card(self, card: str, title: str, names: Collection[str]) -> widgets.VBox:
-        heading = text(f'<div class="sce-heading">{title}</div>')
-        made = widgets.VBox([heading, *(self.boxes[name] for name in names), self.notes[card]])
+    def _card(self, card: str, names: Collection[str]) -> widgets.VBox:
+        made = widgets.VBox([self.folds[card], *(self.boxes[name] for name in names), self.notes[card]])
         made.add_class("sce-card")
         return made
+
+    def unfold(self, name: str) -> None:
+        """Unfold the card in which this control stands."""
+        for card, (_, names) in CARDS.items():
+            if name in names:
+                self.folds[card].unfolded = True
 
     def hide(self, names: Collection[str]) -> None:
         """Show all controls but these; :meth:`show_controls` follows."""
@@ -100,8 +112,9 @@ class Transport:
         self.buttons["start"].add_class("sce-primary")
         self.status = text("", "sce-status")
         self.speech, self._told = Speech(), ""
-        self.view = widgets.HBox([*self.buttons.values(), self.status, self.speech])
-        self.view.add_class("sce-bar")
+        bar = widgets.HBox([*self.buttons.values(), self.speech])
+        bar.add_class("sce-bar")
+        self.view = widgets.VBox([bar, self.status])
 
     def show(self, state: str, *, active: bool, can_start: bool, has_runs: bool, can_undo: bool) -> None:
         """Switch on what can be done now."""

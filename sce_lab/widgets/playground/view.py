@@ -64,11 +64,9 @@ class View:
         self.share = Share(page.apply, free, self.tour.begin, lambda settings: line(settings, page.hidden))
         self.tabs.observe(lambda _: self.tour.look(), "selected_index")
         self.compare.table.observe(lambda _: self.tour.look(), "selected")
-        self.all = stage(
-            self.share.view,
-            self.transport.view,
-            self.tour.view,
-            self.deck.view,
+        head = _box("sce-head", self.transport.view, self.tour.view)
+        figures = _box(
+            "sce-figures",
             self.memory.widget,
             text(MEMORY_KEY),
             self.fits,
@@ -76,8 +74,9 @@ class View:
             text(LOSS_KEY),
             self.charts.insight.widget,
             text(INSIGHT_KEY),
-            self.tabs,
         )
+        self.all = stage(self.share.view, head, _box("sce-main", self.deck.view, figures), self.tabs)
+        self.all.add_class("sce-playground")
 
     def show_memory(
         self, assessment: Assessment, free: int, before: pd.DataFrame | None, measured: Mapping[str, int]
@@ -109,6 +108,12 @@ class View:
         self.compare.show(runs)
         self.challenges.check(runs, assessment)
         self.numbers.value = numbers(assessment, runs)
+
+
+def _box(css_class: str, *children: widgets.Widget) -> widgets.VBox:
+    made = widgets.VBox(children)
+    made.add_class(css_class)
+    return made
 
 
 def _empty_memory(free: float) -> Spec:
