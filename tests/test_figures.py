@@ -176,8 +176,8 @@ def test_memory_axes_hold_everything_that_is_drawn(memory):
     assert shown.layout.xaxis.range[1] > 5000 * MIB
     low, high = (10**v for v in shown.layout.xaxis2.range)
     assert low < memory["loss_workspace"].min()
-    assert high > 4000 * MIB
-    assert [s.visible for s in shown.layout.shapes if s.type == "line"] == [True, True]
+    assert high > memory["loss_workspace"].max()
+    assert [s.visible for s in shown.layout.shapes if s.type == "line"] == [True]
     assert any("3.91 GiB free" in a.text and a.visible for a in shown.layout.annotations)
 
 

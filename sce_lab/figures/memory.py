@@ -101,16 +101,11 @@ def memory_spec(
         dots("before", old_workspace, "2", hollow),
         dots("the loss", workspace, "2", filled),
     ]
-    shapes = []
-    annotations = [panel_title("Peak memory of one step"), panel_title("The loss alone (log)", "2")]
+    inside = free is not None and bool(free < end)
+    shapes = [line_at(free if inside else 1.0) | {"visible": inside}]
+    annotations = [panel_title("Peak of one step"), panel_title("The loss alone (log)", "2")]
+    annotations.append(_free_label(free or 1.0) | {"visible": inside})
     ends = (0.56, 0.63, 1.0) if work is None else (0.38, 0.42, 0.66)
-    for panel, inside in (
-        ("", free is not None and bool(free < end)),
-        ("2", free is not None and bool(free < 30 * high)),
-    ):
-        shapes.append(line_at(free if inside else 1.0, panel) | {"visible": inside})
-        annotations.append(_free_label(free or 1.0, panel) | {"visible": inside})
-        high = max(high, 1.1 * free) if panel and inside else high
     alone = log_bytes_axis(low / 1.5, high, room=ROOM[1])
     data.append(text([format_bytes(v) for v in workspace], 10 ** alone["range"][1], "2"))
     line = {"showgrid": False, "range": [-0.7, len(losses) - 0.4], "tickvals": rows, "ticks": ""}
@@ -150,9 +145,8 @@ def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return x.ravel(), y.ravel()
 
 
-def _free_label(free: float, panel: str) -> Spec:
-    x = math.log10(free) if panel else free  # plotly wants the logarithm in annotations, though not in shapes
-    where = {"x": x, "xref": f"x{panel}", "y": 0, "yref": f"y{panel} domain", "xanchor": "left", "yanchor": "bottom"}
+def _free_label(free: float) -> Spec:
+    where = {"x": free, "xref": "x", "y": 0, "yref": "y domain", "xanchor": "left", "yanchor": "bottom"}
     return {"text": f" {format_bytes(free)} free", **where, "font": {"size": 11, "color": INK}}
 
 

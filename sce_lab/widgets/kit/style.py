@@ -80,7 +80,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-slider > input[type="range"]:focus-visible { outline: 2px solid var(--sce-accent); border-radius: 4px; }
 .sce-slider > input:disabled { opacity: 0.5; }
 .sce-refusal { grid-area: refusal; color: var(--sce-stop); font-size: 12px; line-height: 16px; white-space: normal; }
-.sce-sub { font-size: 75%; position: relative; bottom: -0.3em; }
+.sce-sub { font-size: 75%; vertical-align: -0.3em; line-height: 0; }
 .sce-control .widget-label { width: auto; min-width: 0; text-align: left; height: 20px; line-height: 20px; }
 .sce-control .widget-dropdown, .sce-control .widget-text { flex-flow: column; height: auto; align-items: stretch; }
 .sce-control .widget-dropdown > select, .sce-control .widget-text > input { flex: 0 0 28px; width: 100%; }
@@ -131,7 +131,6 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-lab .sce-warning { color: var(--sce-warn); }
 .sce-lab .sce-problem { color: var(--sce-stop); font-weight: 500; }
 .sce-caption { font-size: 12px; color: var(--sce-soft); display: flex; flex-wrap: wrap; gap: 4px 18px; }
-.sce-caption span { white-space: nowrap; }
 .sce-caption svg { vertical-align: -1px; margin-right: 5px; }
 
 /* tables */

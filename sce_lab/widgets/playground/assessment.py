@@ -99,6 +99,7 @@ class Assessment:
         notes: by card ("data", "loss", "sce", "model", "training").
         problem: why nothing can be trained; empty if something can.
         left_out: why some of the chosen losses would not be trained; empty if all would.
+        free: bytes that were free for it.
     """
 
     settings: Settings
@@ -110,6 +111,7 @@ class Assessment:
     notes: Mapping[str, Note] = field(default_factory=dict)
     problem: str = ""
     left_out: str = ""
+    free: int = 0
 
 
 def assess(settings: Settings, free: int) -> Assessment:
@@ -119,7 +121,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     except (ValueError, OSError) as error:
         sentence = _sentence(error, settings)
         note = {"data": Note(sentence, "problem")}
-        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence)
+        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence, free=free)
     n_sequences, length = facts.step(settings)
     positions = n_sequences * length
     settings = settings.as_in_the_paper(positions, facts.catalog_size)
@@ -149,7 +151,7 @@ def assess(settings: Settings, free: int) -> Assessment:
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
     shape = {"n_sequences": n_sequences, "length": length}
     work = tables.work([settings.config(loss) for loss in LOOKS], facts.catalog_size, **shape)
-    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out)
+    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out, free)
 
 
 def predict(settings: Settings, facts: Facts) -> pd.DataFrame:

@@ -19,7 +19,6 @@ from sce_lab.widgets.playground.fold import Fold
 from sce_lab.widgets.playground.hidden import controls_of
 from sce_lab.widgets.playground.settings import OWN_FILE, Settings
 
-
 #: Cards that are folded up at first.
 FOLDED = ("model", "training")
 
