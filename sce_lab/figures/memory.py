@@ -191,7 +191,7 @@ def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec
     if free is not None and free < 64 * high:
         high = max(high, free)
         where = {"xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": free, "y1": free}
-        shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1.5, "dash": "dot"}})
+        shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1}})  # no loss has so thin a line
         where = {"xref": "x domain", "x": 0, "y": math.log10(free), "xanchor": "left", "yanchor": "bottom"}
         annotations.append({"text": f"free on this machine: {format_bytes(free)}", **where})
     catalog = np.unique(memory["catalog_size"])

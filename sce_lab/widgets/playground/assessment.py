@@ -36,6 +36,10 @@ def open_data(source: str, catalog_size: int | None) -> tuple[Split, SyntheticPr
     return _open(path, catalog_size, Path(path).stat().st_mtime if Path(path).is_file() else 0.0)
 
 
+#: Of what a training needs, why it is more than the peak of a step that the bars show.
+WITH_THE_COPY = "a step and a copy of the best weights"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What must be known of a data set to say what a step over it takes."""
@@ -133,7 +137,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     refused = [f"{label(loss)} needs {format_bytes(needs[loss])}" for loss in settings.losses if loss not in fitting]
     left_out = ""
     if refused and not problem:
-        left_out = f"{' and '.join(refused)}, {format_bytes(free)} are free: left out."
+        left_out = f"{' and '.join(refused)} ({WITH_THE_COPY}), {format_bytes(free)} are free: left out."
     notes = {
         "data": Note(f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"),
         "loss": _loss_note(settings, facts, positions, scores),
@@ -204,7 +208,7 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
         advice = f"Its logits never held, it would fit{f'; and so would {names}' if names else ''}."
     least = min(settings.losses, key=needs.__getitem__)
     return (
-        f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])}; "
+        f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])} ({WITH_THE_COPY}); "
         f"{format_bytes(free)} are free. {advice}"
     )
 
@@ -254,7 +258,7 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
     if y > facts.catalog_size:
         return Note(f"There are {facts.catalog_size:,} items: a bucket takes all of them", "warning")
     if buckets * x < positions:
-        return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
+        return Note(f"Coverage at most {buckets * x / positions:.0%}: the others do not learn in a step", "warning")
     scores, all_scores = buckets * x * y, positions * facts.catalog_size
     product = f"{buckets:,} × {x:,} × {y:,} = {format_count(scores)} scores"
     if scores > all_scores:

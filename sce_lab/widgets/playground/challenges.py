@@ -110,7 +110,7 @@ def collapse_and_repair(runs: Sequence[RunRecord], assessment: Assessment) -> Ve
         run, lowest = min(roomy, key=lambda pair: pair[1])
         return Verdict(
             False,
-            f"At its worst run {run.number} had {lowest:.0%} of the positions in a bucket. Below {COLLAPSED:.0%} it "
+            f"The coverage of run {run.number} was {lowest:.0%} at its lowest. Below {COLLAPSED:.0%} it "
             "has collapsed. Where do buckets point without Mix, and how much room is there to spare?",
             0.5 * min(1.0, (1 - lowest) / (1 - COLLAPSED)),
         )
@@ -125,7 +125,7 @@ def collapse_and_repair(runs: Sequence[RunRecord], assessment: Assessment) -> Ve
     if not triples:
         return Verdict(
             False,
-            f"Run {bad.number} has collapsed: {low:.0%} of the positions in a bucket. Now repair it: {task}.",
+            f"Run {bad.number} has collapsed: its coverage went down to {low:.0%}. Now repair it: {task}.",
             0.5,
         )
     bad, good, factor = max(triples, key=lambda triple: triple[2])

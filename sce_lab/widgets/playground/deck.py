@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import ipywidgets as widgets
 
 from sce_lab.losses import LOSSES
 from sce_lab.widgets.kit.progress import PAUSED, RUNNING
-from sce_lab.widgets.kit.speech import Speech
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
@@ -109,8 +108,8 @@ class Transport:
             "undo": button("Undo", "undo", "Take the last change back", actions["undo"]),
         }
         self.buttons["start"].add_class("sce-primary")
-        self.status = text("", "sce-status")
-        self.speech, self._told = Speech(), ""
+        self._status, self._told = Status(), ""
+        self.status, self.speech = self._status.widgets
         bar = widgets.HBox([*self.buttons.values(), self.speech])
         bar.add_class("sce-bar")
         self.view = widgets.VBox([bar, self.status])
@@ -134,11 +133,5 @@ class Transport:
 
     def say(self, sentence: str, css_class: str = "", share: float = 0.0) -> None:
         """Show a sentence, which is HTML, and the share that is done; of a run's progress only its begin is spoken."""
-        if self._state != RUNNING or self._told != RUNNING:
-            self.speech.sentence = html.unescape(re.sub(r"<[^>]+>", "", sentence))
+        self._status.say(sentence, css_class, share, aloud={self._state, self._told} != {RUNNING})
         self._told = self._state
-        css = f' class="{css_class}"' if css_class else ""
-        self.status.value = (
-            f'<div class="sce-status-text"><div{css}>{sentence}</div></div>'
-            f'<div class="sce-progress"><div style="width: {share:.1%}"></div></div>'
-        )

@@ -71,7 +71,7 @@ PRESETS = {
     ),
     "collapse": Preset(
         "Bucket collapse: Mix off",
-        "Without Mix many buckets want the same positions. Watch how few are in a bucket, then switch Mix on.",
+        "Without Mix many buckets want the same positions. Watch the coverage fall, then switch Mix on.",
         lambda free: COLLAPSE,
     ),
     "repaired": Preset(

@@ -7,7 +7,7 @@ import traitlets
 
 
 class Sight(anywidget.AnyWidget):
-    """Stands in the head of the page, tells the style how tall that is, and shows what is ringed with every ``turn``."""
+    """Stands in the head of the page: tells the style how tall that is, and shows what is ringed at every ``turn``."""
 
     _esm = """
     export default {
