@@ -32,7 +32,7 @@ from sce_lab.memory import format_bytes, format_count, format_seconds
 
 #: Shares of the panels that are kept for the numbers, which stand in a column: beside marks that move they would stand
 #: now behind one, now before another.
-ROOM = (0.48, 0.48, 0.66)
+ROOM = (0.5, 0.52, 0.66)
 #: A mark of what was before stays in sight up to this factor from what is now; the axis is that of what is now.
 NEAR = 8.0
 
@@ -115,16 +115,15 @@ def memory_spec(
         "barmode": "stack",
         "margin": {"l": 8, "r": 8, "t": 26, "b": 22},
         # Coarse steps: while the axes stay as they are, moving a slider moves the bars, and little is drawn anew.
-        "xaxis": {"domain": [0, ends[0]], **bars, "range": [0, end / (1 - ROOM[0])]},
+        "xaxis": {"domain": [0, ends[0]], **bars, **_few(bars), "range": [0, end / (1 - ROOM[0])]},
         "yaxis": line,
-        "xaxis2": {"domain": [ends[1], ends[2]], "anchor": "y2", **alone},
+        "xaxis2": {"domain": [ends[1], ends[2]], "anchor": "y2", **alone, **_few(alone)},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,
         "annotations": annotations,
         "showlegend": False,
-        **panel_widths(*(255, 150, 185)[: 2 if work is None else 3]),
+        **panel_widths(*(258, 152, 182)[: 2 if work is None else 3]),
     }
-    layout["xaxis"] |= {ticks: bars[ticks][::2] for ticks in ("tickvals", "ticktext")}  # in little room
     if work is not None:
         operations = np.maximum(work.set_index("loss").reindex(losses)["operations"].to_numpy(float), 1.0)
         seconds = work.set_index("loss").reindex(losses)["seconds"].to_numpy(float)
@@ -132,10 +131,16 @@ def memory_spec(
         words = [f"{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
         data += [dots("operations", operations, "3", filled), text(words, 10 ** axis["range"][1], "3")]
         data[-2]["customdata"] = [format_count(n) for n in operations]
-        layout["xaxis3"] = {"domain": [0.7, 1], "anchor": "y3", **axis}
+        layout["xaxis3"] = {"domain": [0.7, 1], "anchor": "y3", **axis, **_few(axis)}
         layout["yaxis3"] = {**line, "showticklabels": False, "anchor": "x3"}
         annotations.append(panel_title("Operations, time at best", "3"))
     return {"data": data, "layout": layout}
+
+
+def _few(axis: Spec) -> Spec:
+    """Two ticks of an axis, which have room in half a panel."""
+    every = max(1, math.ceil(len(axis["tickvals"]) / 2))
+    return {"tickangle": 0} | {ticks: axis[ticks][::every] for ticks in ("tickvals", "ticktext")}
 
 
 def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
