@@ -119,8 +119,8 @@ TEMPLATE = go.layout.Template(
         "margin": {"l": 12, "r": 12, "t": 40, "b": 32},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "bgcolor": CLEAR},
         "hoverlabel": {"font": {"family": FONT, "size": 12}},
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
+        "xaxis": _AXIS | {"ticklabelstandoff": 5},  # in the corner both axes have a number
+        "yaxis": _AXIS | {"ticklabelstandoff": 2},
         "annotationdefaults": {"showarrow": False, "font": {"size": 12, "color": INK}},
     }
 )

@@ -1,7 +1,5 @@
 """What is in sight of what: controls beside figures, nothing cut, nothing over one another; and the tour leads on."""
 
-import json
-
 import pytest
 
 from .lab_page import needs_chromium, wait_until
@@ -16,7 +14,7 @@ SMALL = {
 #: Of the texts that a reader sees: those that reach beyond what holds them, and pairs that lie on one another.
 FAULTS = """() => {
   const faults = [], lab = document.querySelector(".sce-playground"), whole = lab.getBoundingClientRect();
-  const seen = (element) => element.checkVisibility() && element.getBoundingClientRect().width > 0;
+  const seen = (element) => element.checkVisibility({ visibilityProperty: true }) && element.offsetWidth !== 0;
   const inside = (one, other) => one.left >= other.left - 1.5 && one.right <= other.right + 1.5;
   for (const plot of lab.querySelectorAll(".js-plotly-plot")) {
     const place = plot.getBoundingClientRect();
@@ -32,8 +30,8 @@ FAULTS = """() => {
       }
     });
   }
-  const spoken = ".sce-caption span, .sce-status-text > div, .sce-said, .sce-note-text, .sce-runs td, .sce-runs button, " +
-    ".sce-slider > .widget-label, .sce-losses button, .sce-help-text, .sce-table td, .sce-bar button";
+  const spoken = ".sce-caption span, .sce-status-text > div, .sce-said, .sce-note-text, .sce-table td, .sce-bar button, " +
+    ".sce-runs button, .sce-losses button, .sce-help-text, .sce-slider > .widget-label";
   for (const element of lab.querySelectorAll(spoken)) {
     if (!seen(element)) continue;
     const box = element.getBoundingClientRect();
@@ -42,9 +40,13 @@ FAULTS = """() => {
   }
   return faults;
 }"""
+HELP_THAT_IS_CUT = """(elements) => elements.filter((each) => each.closest(".sce-help, .sce-hint"))
+  .filter((each) => each.offsetHeight > each.closest(".sce-help, .sce-hint").offsetHeight)
+  .map((each) => each.textContent)"""
 #: Of elements: do they lie in what is seen of the notebook?
 IN_SIGHT = """(elements) => elements.map((element) => {
-  const panel = element.closest(".jp-WindowedPanel-outer").getBoundingClientRect(), box = element.getBoundingClientRect();
+  const both = [element.closest(".jp-WindowedPanel-outer"), element];
+  const [panel, box] = both.map((each) => each.getBoundingClientRect());
   return box.top >= panel.top - 2 && box.bottom <= panel.bottom + 2;
 })"""
 
@@ -79,9 +81,7 @@ def test_controls_and_figures_are_in_one_view_and_nothing_is_cut(playground):
     page.mouse.wheel(0, 420)
     training = ".sce-figures > .sce-plot >> nth=1"
     wait_until(lambda: in_sight(playground, catalog, buckets, start, ".sce-status", training), 20, "they do not stay")
-    playground.execute(
-        f"playground.apply({json.dumps(SMALL)}); playground.start(); playground.wait(90)".replace("true", "True")
-    )
+    playground.execute(f"playground.apply({SMALL!r}); playground.start(); playground.wait(90)")
     wait_until(lambda: " done" in playground.status(), 20, "the run did not end")
     for width, height in ((1280, 800), (900, 800), (1920, 1080)):
         page.set_viewport_size({"width": width, "height": height})
@@ -90,6 +90,7 @@ def test_controls_and_figures_are_in_one_view_and_nothing_is_cut(playground):
             playground.theme(theme)
             playground.screenshot(f"{width}-{theme.lower()}")
         assert page.evaluate(FAULTS) == [], width
+        assert page.eval_on_selector_all(".sce-help-text", HELP_THAT_IS_CUT) == [], width
 
 
 def test_the_tour_leads_on_to_two_runs(playground):
@@ -126,9 +127,8 @@ def test_the_tour_leads_on_to_two_runs(playground):
 
 
 def test_a_training_that_a_restart_interrupts_is_spoken_of(playground):
-    playground.execute(
-        f"playground.apply({json.dumps(SMALL | {'losses': ['sce'], 'epochs': 200})}); playground.start()"
-    )
+    long = SMALL | {"losses": ["sce"], "epochs": 200}
+    playground.execute(f"playground.apply({long!r}); playground.start()")
     wait_until(lambda: "epoch 2" in playground.status(), 60, "it does not train")
     playground.restart()
     playground.run_all()

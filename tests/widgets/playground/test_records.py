@@ -19,7 +19,8 @@ import pytest
 
 from sce_lab.data import open_split
 from sce_lab.figures import LOOKS
-from sce_lab.runs import Ranks, Run, compare_runs, list_runs, record
+from sce_lab.runs import Ranks, Run, compare_runs, list_runs
+from sce_lab.runs import record as recorded
 from sce_lab.training import Trainer
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground.numbers import numbers
@@ -108,7 +109,7 @@ def test_a_training_whose_kernel_ends_can_go_on_in_a_shell(runs_folder, monkeypa
     sentence = Playground().view.transport.status.value
     assert f"sce-lab train --resume {folder}" in sentence
     split, _ = open_split("synthetic", catalog_size=200, seed=0)
-    events = list(record(Trainer(page.settings.config("sce"), split), folder, checkpoint=True))
+    events = list(recorded(Trainer(page.settings.config("sce"), split), folder, checkpoint=True))
     assert events[-1].epoch == 3
     (again,) = restore()
     assert (again.snapshot.state, again.number) == ("finished", 1)
@@ -378,11 +379,10 @@ def test_the_code_of_a_run_repeats_it(page, tmp_path):
 
 
 def test_a_long_history_on_disk_is_bounded(tmp_path, cycle_split):
-    from sce_lab.runs import record
     from sce_lab.training import Trainer, TrainingConfig
 
     config = TrainingConfig(loss="ce", max_epochs=40, patience=100, batch_size=8, hidden_size=8, n_blocks=1)
-    events = list(record(Trainer(config, cycle_split), tmp_path / "run", checkpoint=False, max_rows=50))
+    events = list(recorded(Trainer(config, cycle_split), tmp_path / "run", checkpoint=False, max_rows=50))
     steps = [event.loss for event in events if hasattr(event, "n_positions")]
     history = Run(tmp_path / "run").history
     kept = history[history["kind"] == "step"]
