@@ -30,8 +30,8 @@ FAULTS = """() => {
       }
     });
   }
-  const spoken = ".sce-caption span, .sce-status-text > div, .sce-said, .sce-note-text, .sce-table td, .sce-bar button, " +
-    ".sce-runs button, .sce-losses button, .sce-help-text, .sce-slider > .widget-label";
+  const spoken = ".sce-caption span, .sce-status-text > div, .sce-said, .sce-note-text, .sce-table td, " +
+    ".sce-bar button, .sce-runs button, .sce-losses button, .sce-help-text, .sce-slider > .widget-label";
   for (const element of lab.querySelectorAll(spoken)) {
     if (!seen(element)) continue;
     const box = element.getBoundingClientRect();
