@@ -20,6 +20,7 @@ from sce_lab.figures.style import (
     look,
     narrow_label,
     panel_title,
+    panel_widths,
 )
 from sce_lab.memory import DEVICES, Device, format_bytes
 
@@ -99,7 +100,7 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
         at = {"xref": "x", "x": math.log10(device.usable), "yref": "y domain", "y": 1.0, "yshift": 4 + 14 * (n % 3)}
         annotations.append({"text": device.name, **at, "yanchor": "bottom", "font": {"size": 11, "color": INK}})
     line = {"showgrid": False, "range": [-0.6, len(losses) - 0.4], "tickvals": rows, "ticks": ""}
-    annotations.append(panel_title("Peak of one step") | {"yshift": 48})
+    annotations.append(panel_title("Peak of one step (log scale)") | {"yshift": 48})
     annotations[0] |= {"yshift": 48}
     layout = {
         "height": 96 + 42 * len(losses),
@@ -112,6 +113,7 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
         "shapes": shapes,
         "annotations": annotations,
         "showlegend": False,
+        **panel_widths(480, 300),
     }
     return {"data": data, "layout": layout}
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from sce_lab.figures.comparison import html_page
 from sce_lab.figures.curves import Curves
-from sce_lab.figures.style import GREY, INK, Spec, figure, log_bytes_axis, look, nice_ceiling, panel_title
+from sce_lab.figures.style import GREY, INK, Spec, figure, log_bytes_axis, look, nice_ceiling, panel_title, panel_widths
 from sce_lab.figures.training import training_figure
 from sce_lab.memory import format_bytes
 from sce_lab.runs import Run, summarize_history, write_text
@@ -86,7 +86,8 @@ def results_spec(table: pd.DataFrame) -> Spec:
         "yaxis": {**rows, "ticktext": names},
         "xaxis2": {"domain": [0.64, 1], "anchor": "y2", **memory},
         "yaxis2": {**rows, "anchor": "x2", "showticklabels": False},
-        "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss", "2")],
+        **panel_widths(480, 260),
+        "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss (log scale)", "2")],
     }
     return {"data": data, "layout": layout}
 

@@ -119,8 +119,8 @@ TEMPLATE = go.layout.Template(
         "margin": {"l": 12, "r": 12, "t": 40, "b": 32},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "bgcolor": CLEAR},
         "hoverlabel": {"font": {"family": FONT, "size": 12}},
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
+        "xaxis": _AXIS | {"ticklabelstandoff": 5},  # in the corner both axes have a number
+        "yaxis": _AXIS | {"ticklabelstandoff": 2},
         "annotationdefaults": {"showarrow": False, "font": {"size": 12, "color": INK}},
     }
 )
@@ -178,6 +178,12 @@ def log_count_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
         "tickvals": ticks,
         "ticktext": [power_of_ten(round(math.log10(t))) for t in ticks],
     }
+
+
+def panel_widths(*least: int) -> Spec:
+    """For a layout: pixels that each panel needs, so that titles and names have room; a page that has fewer puts panels
+    on several rows."""
+    return {"meta": {"widths": list(least)}}
 
 
 def panel_title(text: str, panel: str = "") -> Spec:

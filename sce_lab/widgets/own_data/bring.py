@@ -17,6 +17,7 @@ from sce_lab.figures import data_spec
 from sce_lab.runs import runs_root
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.own import OwnMoves
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, table, text
 from sce_lab.widgets.kit.words import capitalised
 from sce_lab.widgets.own_data.file import READABLE, RULES, OwnData, bring, files_near, names_of
@@ -50,7 +51,7 @@ class BringFile:
         self.roles = {role: widgets.Dropdown(description=title, options=[]) for role, title in _ROLES.items()}
         rules = [(f"{name.replace('_', '-')}: {says}", name) for name, says in RULES.items()]
         self.rule = widgets.Dropdown(options=rules, description="Split")
-        self._said, self._facts = text("", "sce-status"), text("")
+        self._said, self._facts = Status(), text("")
         self._canvas = Canvas(data_spec(*_nothing()))
         self.view = self._laid_out()
         self.path.observe(lambda change: self.open(change.new), "value")
@@ -67,7 +68,7 @@ class BringFile:
             each.tooltip = each.description
         where = widgets.HBox([self.path, self.near, self.upload]).add_class("sce-own")
         how = widgets.HBox([*self.roles.values(), self.rule]).add_class("sce-own")
-        return stage(where, how, self._said, self._facts, self._canvas.widget)
+        return stage(where, how, widgets.HBox(self._said.widgets), self._facts, self._canvas.widget)
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
         return self.view._repr_mimebundle_(**keywords)
@@ -154,7 +155,7 @@ class BringFile:
             for role, name in data.columns.items()
         )
         few = f' <span class="sce-warning">⚠ {html.escape(capitalised(data.split.few_test_users))}.</span>'
-        self._said.value = f"<div>{html.escape(data.name)}: {said}.{few if data.split.few_test_users else ''}</div>"
+        self._said.say(f"{html.escape(data.name)}: {said}.{few if data.split.few_test_users else ''}")
         rows = [{"Your data": html.escape(name), "": html.escape(value)} for name, value in data.facts.items()]
         self._facts.value = table(rows, left=("Your data", ""), wrap=("",))
         self._canvas.show(data_spec(data.counts, data.times, data.dated))
@@ -164,11 +165,11 @@ class BringFile:
     def _fail(self, problem: str) -> None:
         self.data, self.problem = None, problem
         self._facts.value = ""
-        self._said.value = f'<div class="sce-problem">{html.escape(capitalised(problem))}</div>'
+        self._said.say(html.escape(capitalised(problem)), "sce-problem")
         self._canvas.show(data_spec(*_nothing()))
 
     def _say(self, sentence: str) -> None:
-        self._said.value = f"<div>{html.escape(sentence)}</div>"
+        self._said.say(html.escape(sentence))
 
 
 def _nothing() -> tuple[np.ndarray, np.ndarray, bool]:

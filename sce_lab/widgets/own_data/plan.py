@@ -29,6 +29,7 @@ from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.slider import StepSlider
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import stage, table, text
 from sce_lab.widgets.own_data.bring import BringFile
 
@@ -111,12 +112,12 @@ class Plan:
         self.budget.tooltip = "Memory budget"
         self.epochs = StepSlider([1, 2, 3, 5, 10, 15, 20, 30, 50, 100], epochs, description="Epochs", tooltip="Epochs")
         self.seeds = StepSlider([1, 2, 3, 4, 5], seeds, description="Seeds", tooltip="Seeds")
-        self._table, self._said = text(""), text("", "sce-status")
+        self._table, self._said = text(""), Status()
         for each in (*self.losses.values(), self.budget, self.epochs, self.seeds):
             each.observe(lambda _: self._make(), "value")
         toggles = widgets.HBox(list(self.losses.values())).add_class("sce-bar")
         row = widgets.HBox([self.budget, self.epochs, self.seeds]).add_class("sce-own")
-        self.view = stage(toggles, row, self._table, self._said)
+        self.view = stage(toggles, row, self._table, widgets.HBox(self._said.widgets))
         self._show()
         data.when_read(self._make)
 
@@ -198,7 +199,7 @@ class Plan:
                 }
             )
         self._table.value = table(rows, left=("loss",), wrap=("settings",))
-        self._said.value = f"<div>{self._sentence()}</div>"
+        self._said.say(self._sentence())
 
     def _sentence(self) -> str:
         if self.data.data is None:

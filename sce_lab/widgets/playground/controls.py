@@ -149,7 +149,8 @@ _ALL = (
         "mix_x",
         "Mix",
         "",
-        "for SCE: draw the directions as mixtures of the model's own outputs, so that fewer point into the void.",
+        "for SCE: draw the directions as mixtures of the model's own outputs, so that fewer point into the void. It is "
+        "on here at first; sce-lab train takes it with --mix.",
     ),
     Control(
         "hidden_size",

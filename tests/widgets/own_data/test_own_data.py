@@ -61,7 +61,7 @@ def test_a_file_is_read_and_said_to_be_what_it_is(brought):
     assert data.dated
     assert 0 < data.baselines["popularity"]["HR@10"] < data.baselines["transitions"]["HR@10"] < 1
     assert data.counts.sum() == data.summary["value"]["interactions"]
-    assert "customer_id</b> says who" in brought._said.value
+    assert "customer_id</b> says who" in brought._said.seen.value
     assert "days" in brought._facts.value
     split, _ = open_split(**data.source)
     assert split.fingerprint == data.split.fingerprint
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_a_sentence_and_nothing_is_left_of_other_data(brought, 
     brought.settle()
     assert brought.data is None
     assert said in brought.problem
-    assert "sce-problem" in brought._said.value
+    assert "sce-problem" in brought._said.seen.value
     brought.open(tmp_path / "nowhere.csv")
     assert "there is no file" in brought.problem
     brought.open(tmp_path / "purchases.csv", user="customer")
@@ -147,7 +147,7 @@ def test_from_the_plan_to_what_can_be_told_apart_and_home(brought, tmp_path, mon
     plan = Plan(brought, losses=("cce", "sce"), epochs=1, seeds=2, changes=SMALL)
     plan.settle()
     assert set(plan.durations) == {"cce", "sce"}
-    assert "4 trainings with batches of 128 users" in plan._said.value
+    assert "4 trainings with batches of 128 users" in plan._said.seen.value
     training = Training(plan)
     look, home = Look(training), TakeHome(training, str(tmp_path / "model"))
     assert look.results()["recommended"] == []
@@ -201,10 +201,10 @@ def test_a_sum_of_over_ten_minutes_is_said(brought, monkeypatch):
     monkeypatch.setattr("sce_lab.timing.PROBE", 0.0)
     plan = Plan(brought, losses=("sce",), epochs=2, seeds=1, changes=SMALL)
     plan.settle()
-    assert "sce-warning" in plan._said.value
+    assert "sce-warning" in plan._said.seen.value
     for toggle in plan.losses.values():
         toggle.value = False
-    assert "Choose at least one loss" in plan._said.value
+    assert "Choose at least one loss" in plan._said.seen.value
     assert plan.trials == []
 
 

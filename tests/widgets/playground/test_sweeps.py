@@ -92,7 +92,7 @@ def test_one_training_at_a_time(page, monkeypatch):
     board = page.view.sweep
     monkeypatch.setattr(type(page.session), "active", property(lambda session: True))
     assert not board.start()
-    assert "is being trained above" in board._status.value
+    assert "is being trained above" in board._status.seen.value
     monkeypatch.undo()
     monkeypatch.setattr(SettingsSweep, "active", property(lambda board: True))
     assert not page.start()
