@@ -190,7 +190,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-axis .widget-toggle-buttons { width: auto; margin: 0; }
 .sce-axis .widget-toggle-button { min-width: 74px; height: 26px; line-height: 24px; }
 .sce-own {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
   align-items: end; overflow: visible;
 }
 .sce-own > * { width: auto; min-width: 0; margin: 0; }
@@ -202,6 +202,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
   flex: 0 0 28px; width: 100%;
 }
 .sce-own .jupyter-button { border-radius: 6px; }
-.sce-told-apart span { white-space: normal; flex: 1 1 100%; font-size: 13px; }
+.sce-told-apart { margin-top: 10px; }
+.sce-told-apart span { white-space: normal; flex: 1 1 100%; font-size: 13px; color: var(--sce-ink); }
 """
 )

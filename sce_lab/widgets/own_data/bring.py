@@ -49,8 +49,8 @@ class BringFile:
         self.near = widgets.Dropdown(options=[("choose a file ...", ""), *near], value="", description="Near here")
         self.upload = widgets.FileUpload(accept=",".join(READABLE), description="From your machine")
         self.roles = {role: widgets.Dropdown(description=title, options=[]) for role, title in _ROLES.items()}
-        rules = [(f"{name.replace('_', '-')}: {says}", name) for name, says in RULES.items()]
-        self.rule = widgets.Dropdown(options=rules, description="Split")
+        rules = [(says, name) for name, says in RULES.items()]
+        self.rule = widgets.Dropdown(options=rules, description="The test is")
         self._said, self._facts = Status(), text("")
         self._canvas = Canvas(data_spec(*_nothing()))
         self.view = self._laid_out()

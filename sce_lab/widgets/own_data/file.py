@@ -28,7 +28,7 @@ NEAR = 200
 #: Test users that baselines are judged on at most: they are for comparison at a glance.
 ASKED = 5_000
 #: The rules that a file can be divided by, for people.
-RULES = {"leave_one_out": "each user's last item is the test", "temporal": "the last 5 % of the time is the test"}
+RULES = {"leave_one_out": "each user's last item", "temporal": "one moment for all"}
 
 
 def files_near(folder: str | os.PathLike[str] = ".") -> list[Path]:

@@ -115,7 +115,7 @@ class Plan:
         self._table, self._said = text(""), Status()
         for each in (*self.losses.values(), self.budget, self.epochs, self.seeds):
             each.observe(lambda _: self._make(), "value")
-        toggles = widgets.HBox(list(self.losses.values())).add_class("sce-bar")
+        toggles = widgets.HBox(list(self.losses.values())).add_class("sce-losses").add_class("sce-own")
         row = widgets.HBox([self.budget, self.epochs, self.seeds]).add_class("sce-own")
         self.view = stage(toggles, row, self._table, widgets.HBox(self._said.widgets))
         self._show()
@@ -192,7 +192,7 @@ class Plan:
             rows.append(
                 {
                     "loss": f"{swatch(config.loss)}{label(config.loss)}",
-                    "settings": html.escape(", ".join(f"{k} {v}" for k, v in config.loss_settings.items())) or "none",
+                    "settings": html.escape(_words(config)),
                     "peak memory": format_bytes(use.peak) + sign,
                     "a step": format_seconds(took.step) if took else "...",
                     "a run": ("" if took.measured else "≥ ") + format_seconds(took.seconds) if took else "...",
@@ -213,3 +213,15 @@ class Plan:
         warned = f' <span class="sce-warning">⚠ {long[:1].upper()}{long[1:]}.</span>' if long else ""
         same = f"batches of {one.batch_size} users, histories up to {one.max_length}, D = {one.hidden_size}"
         return f"{runs} trainings with {same}: {took}.{warned}"
+
+
+def _words(config: TrainingConfig) -> str:
+    """The settings of the loss, for people."""
+    own = config.loss_settings
+    match config.loss:
+        case "sce" if "n_buckets" in own:
+            sizes = f"{own['bucket_size_x']:,} × {own['bucket_size_y']:,}"
+            return f"{own['n_buckets']:,} buckets of {sizes}" + (", Mix" if own.get("mix_x") else "")
+        case "sampled" | "ce_minus":
+            return f"{own['n_negatives']:,} negatives"
+    return ", ".join(f"{name} {value}" for name, value in own.items()) or "as it comes"

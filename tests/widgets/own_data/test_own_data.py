@@ -152,7 +152,7 @@ def test_from_the_plan_to_what_can_be_told_apart_and_home(brought, tmp_path, mon
     look, home = Look(training), TakeHome(training, str(tmp_path / "model"))
     assert look.results()["recommended"] == []
     assert home.export() is None
-    assert "no trained model yet" in home._said.value
+    assert "There is no trained model yet" in home._said.value
     assert training.start()
     training.wait(120)
     results = training.results()
