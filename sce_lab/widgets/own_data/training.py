@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -34,6 +35,8 @@ class Training:
 
     def __init__(self, plan: Plan) -> None:
         stop_all()
+        # The last batch of an epoch may be small, and a warning would land in whatever cell ran last.
+        warnings.filterwarnings("ignore", "bucket_size_.*each bucket takes all", RuntimeWarning)
         self.plan, self.board = plan, None
         self._ended_before: list[Callable[[], None]] = []
         self._place, self._read = widgets.VBox([]), text("")
