@@ -121,8 +121,8 @@ class Assessment:
         notes: by card ("data", "loss", "sce", "model", "training").
         problem: why nothing can be trained; empty if something can.
         left_out: why some of the chosen losses would not be trained; empty if all would.
-        durations: by loss, how long a run would take; empty as long as nobody has tried.
         free: bytes that were free for it.
+        durations: by loss, how long a run would take; empty as long as nobody has tried.
     """
 
     settings: Settings
@@ -134,8 +134,8 @@ class Assessment:
     notes: Mapping[str, Note] = field(default_factory=dict)
     problem: str = ""
     left_out: str = ""
-    durations: Mapping[str, Duration] = field(default_factory=dict)
     free: int = 0
+    durations: Mapping[str, Duration] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
