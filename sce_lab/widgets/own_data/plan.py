@@ -31,6 +31,7 @@ from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.slider import StepSlider
 from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import stage, table, text
+from sce_lab.widgets.kit.words import counted
 from sce_lab.widgets.own_data.bring import BringFile
 
 #: Lengths that a history may have in the model.
@@ -212,7 +213,7 @@ class Plan:
         long = too_long(self.seconds, one.max_epochs) if known else ""
         warned = f' <span class="sce-warning">⚠ {long[:1].upper()}{long[1:]}.</span>' if long else ""
         same = f"batches of {one.batch_size} users, histories up to {one.max_length}, D = {one.hidden_size}"
-        return f"{runs} trainings with {same}: {took}.{warned}"
+        return f"{counted(runs, 'training')} with {same}: {took}.{warned}"
 
 
 def _words(config: TrainingConfig) -> str:
