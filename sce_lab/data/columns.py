@@ -123,6 +123,8 @@ def _integers(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _without_blanks(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """With null for what has no letter, no digit and no sign."""
+    if not any(pc.any(pc.equal(pc.utf8_trim_whitespace(chunk), "")).as_py() for chunk in text.chunks):
+        return text
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, text.type), text)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from sce_lab.data.columns import ids, times
 from sce_lab.data.interactions import check_interactions
@@ -70,12 +71,14 @@ def read_interactions(
     n = len(columns["user"])
     if not n:
         raise ValueError(f"{path.name} has column names but no rows: there is nothing to learn from")
-    interactions = pd.DataFrame({"user": ids(columns.pop("user"), names["user"])}, copy=False)
-    interactions["item"] = ids(columns.pop("item"), names["item"])
-    has_times = "timestamp" in names
-    interactions["timestamp"] = (
-        times(columns.pop("timestamp"), names["timestamp"], date_format) if has_times else np.arange(n)
-    )
+    interactions = pd.DataFrame(index=pd.RangeIndex(n))
+    for key, name in names.items():  # one at a time: what was read of a column goes before the next one is converted
+        column = columns.pop(key)
+        interactions[key] = times(column, name, date_format) if key == "timestamp" else ids(column, name)
+        del column
+        pa.default_memory_pool().release_unused()
+    if "timestamp" not in names:
+        interactions["timestamp"] = np.arange(n)
     check_interactions(interactions, names)
     if interactions["user"].is_unique:
         raise ValueError(

@@ -57,8 +57,12 @@ def open_split(
     catalog_size: int | None = None,
     seed: int = 0,
     split: str | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    timestamp: str | None = None,
+    date_format: str | None = None,
+    drop_repeats: bool = False,
     progress: bool = True,
-    **columns: str | bool | None,
 ) -> tuple[Split, SyntheticProcess | None]:
     """Load ``source`` and divide it by a rule, by default the one that belongs to it.
 
@@ -67,8 +71,8 @@ def open_split(
         catalog_size: items of the synthetic process; no other source takes it.
         seed: of the synthetic process.
         split: a key of :data:`SPLITS`. Default: that of the data set's published results; for a file leave-one-out.
+        user, item, timestamp, date_format, drop_repeats: of a file, see :func:`open_interactions`.
         progress: show a progress bar.
-        columns: ``user, item, timestamp, date_format, drop_repeats``: see :func:`open_interactions`.
 
     Returns:
         The split, and for synthetic data the process that made it, which knows the best reachable metrics.
@@ -76,6 +80,8 @@ def open_split(
     Raises:
         ValueError: an unknown name or rule, or ``catalog_size`` or columns for data that have their own.
     """
+    columns = {"user": user, "item": item, "timestamp": timestamp, "date_format": date_format}
+    columns |= {"drop_repeats": drop_repeats}
     if split is not None and split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if source == SYNTHETIC:

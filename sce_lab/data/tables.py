@@ -27,7 +27,7 @@ LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXT, *LINES, ".parquet")
 """Suffixes of files that can be read; text and lines may be packed."""
 
-_BLOCK = 2**24  # bytes
+_BLOCK = 2**22  # bytes; a longer line is refused
 
 Asked = Mapping[str, str | None]
 

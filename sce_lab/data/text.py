@@ -26,7 +26,7 @@ SEPARATORS = {"::": "double colon", ",": "comma", "\t": "tab", ";": "semicolon",
 _UNIT = "\x1f"  # what a separator of two characters becomes: Arrow takes one
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets put it in front
 _HEAD = 2**20  # bytes that are looked at first; a longer first line is refused
-_BLOCK = 2**24  # bytes; a longer row is refused
+_BLOCK = 2**22  # bytes; a longer row is refused
 _SAMPLE = 20  # rows that are looked at
 _TYPED = re.compile(r"(.+):(token|float|token_seq|float_seq)")  # RecBole's
 
@@ -102,6 +102,7 @@ def read_text(name: str, opened: Opener, head: Head, date_format: str | None = N
         for key, found in chunks.items():
             text = batch.column(str(position[key]))
             found.append(as_times(text, date_format) if key == "timestamp" else as_whole_numbers(text))
+        pa.default_memory_pool().release_unused()  # else what the blocks took stays with Arrow
     columns = {}
     for key in list(chunks):
         columns[key] = _together(chunks.pop(key))
