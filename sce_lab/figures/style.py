@@ -93,6 +93,14 @@ def narrow_label(loss: str) -> str:
     return label(loss).replace(", ", ",  <br>") + "  "
 
 
+def on_two_lines(name: str) -> str:
+    """A name for the side of a figure, broken in the middle if it is long."""
+    if len(name) < 24 or " " not in name:
+        return name
+    cut = min((i for i, letter in enumerate(name) if letter == " "), key=lambda i: abs(i - len(name) / 2))
+    return name[:cut] + "<br>" + name[cut + 1 :]
+
+
 def brief_label(loss: str) -> str:
     """:func:`label` for a button or a column of a table."""
     return {"cce": "CE (never held)"}.get(loss, label(loss))

@@ -62,7 +62,7 @@ def work_spec(work: pd.DataFrame, curves: pd.DataFrame, *, at: float | None = No
             {"type": "line", **mark, "line": {"color": LINE, "width": 1.5}, "layer": "below", "visible": at is not None}
         ],
         "annotations": [
-            panel_title("Operations of one step (log scale), and its time at best"),
+            panel_title("Operations (log scale), time at best"),
             panel_title("Operations over the catalog", "2"),
         ],
         "showlegend": False,
