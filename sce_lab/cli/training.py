@@ -104,7 +104,7 @@ def compare(
     divided = open_data(data)
     done: list[Run] = []
     say(sce_lab.training.training_on(configs[0].device))
-    say_expected(configs, split)
+    say_expected(configs, divided)
     with stop_on_interrupt() as stop:
         for config in configs:
             if not force:
@@ -179,7 +179,7 @@ def train(
     if not force:
         check_fits(config, divided)
     say(sce_lab.training.training_on(config.device))
-    say_expected([config], split, epochs_done=_epochs_done(folder))
+    say_expected([config], divided, epochs_done=_epochs_done(folder))
     folder = folder or sce_lab.runs.new_run_folder(out, loss)
     with stop_on_interrupt() as stop:
         finished = train_with_bar(config, divided, data, folder, stop)

@@ -18,14 +18,15 @@ from sce_lab.data.fetching import DATA_VARIABLE
 from sce_lab.data.opening import PACKED, content_name, unpacked
 from sce_lab.data.reading import existing
 from sce_lab.data.tables import SUFFIXES
+from sce_lab.describing import popularity_ranks
 from sce_lab.files import write_text
-from sce_lab.metrics import BASELINES, Ranking, ranking_metrics
+from sce_lab.metrics import BASELINES, ranking_metrics
 
 #: Endings of files that can be read.
 READABLE = (*SUFFIXES, *(suffix + packed for suffix in SUFFIXES for packed in PACKED))
 #: So many files are listed at most.
 NEAR = 200
-#: Test users that baselines are judged on at most: they are for comparison at a glance.
+#: Users that baselines are judged on at most: they are for comparison at a glance.
 ASKED = 5_000
 #: The rules that a file can be divided by, for people.
 RULES = {"leave_one_out": "each user's last item", "temporal": "one moment for all"}
@@ -78,7 +79,7 @@ class OwnData:
         summary: as of :func:`sce_lab.data.summarize`.
         times, counts: of all interactions, and of each item how many there are.
         baselines: by name, metrics of what needs no model, on validation.
-        popularity: where popularity alone ranks the test targets.
+        popularity: ``(U,)``, where popularity alone ranks the test targets.
     """
 
     name: str
@@ -90,7 +91,7 @@ class OwnData:
     times: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
     baselines: Mapping[str, Mapping[str, float]]
-    popularity: Ranking = field(repr=False)
+    popularity: np.ndarray = field(repr=False)
 
     @property
     def source(self) -> dict[str, Any]:
@@ -135,7 +136,8 @@ def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule:
     interactions = read_interactions(path, **columns)
     split = SPLITS[rule](interactions, name=path.name)
     users = len(split.validation)
-    asked = split.validation.take(np.linspace(0, users - 1, min(ASKED, users)).astype(int))
+    n = min(users, max(200, min(ASKED, 2 * 10**8 // split.catalog_size)))
+    asked = split.validation.take(np.linspace(0, users - 1, n).astype(int))
     baselines = {
         key: ranking_metrics(BASELINES[key].rank(split, asked), split.catalog_size)
         for key in ("popularity", "transitions")
@@ -150,7 +152,7 @@ def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule:
         times=interactions["timestamp"].to_numpy(),
         counts=interactions["item"].value_counts().to_numpy(),
         baselines=baselines,
-        popularity=BASELINES["popularity"].rank(split, split.test),
+        popularity=popularity_ranks(split),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+import torch
 
 from sce_lab.figures import METRICS, Spec, intervals_spec, label
 from sce_lab.memory import format_bytes, format_seconds
@@ -89,7 +90,7 @@ class Training:
         if data is None or not tables:
             return []
         names = {loss: label(loss) for loss in tables} | {"popularity": "popularity"}
-        tables["popularity"] = gains(data.popularity.ranks, metric).numpy()[None]
+        tables["popularity"] = _gained(data.popularity, metric)[None]
         found = []
         for one, other in combinations(sorted(tables, key=lambda name: -tables[name].mean()), 2):
             gap = difference(tables[one], tables[other])
@@ -130,7 +131,7 @@ class Training:
         data = self.plan.data.data
         reach = dict.fromkeys(METRICS, 0.0)
         if data is not None:
-            reach = {name: float(gains(data.popularity.ranks, name).mean()) for name in METRICS}
+            reach = {name: float(_gained(data.popularity, name).mean()) for name in METRICS}
         return intervals_spec(_intervals(_done(sweep)), losses, reach)
 
     def _show(self) -> None:
@@ -165,6 +166,10 @@ class _Board(SweepBoard):
     def _refresh(self) -> None:
         super()._refresh()
         self._news()
+
+
+def _gained(ranks: np.ndarray, metric: str) -> np.ndarray:
+    return gains(torch.from_numpy(ranks), metric).numpy()
 
 
 def _done(sweep: Sweep) -> dict[str, list[Run]]:

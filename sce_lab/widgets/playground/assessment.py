@@ -79,7 +79,9 @@ class Facts:
         """
         source, catalog_size = settings.source
         if settings.dataset == OWN_FILE and not source:
-            raise ValueError("type the path of a CSV, TSV or parquet file with the columns user, item, timestamp")
+            raise ValueError(
+                "type the path of a file with a row for each time that somebody had something: who, what, when"
+            )
         if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
             raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
         if source == SYNTHETIC:

@@ -101,7 +101,7 @@ _ALL = (
         "path",
         "Path of your file",
         "",
-        "a CSV, TSV or parquet file with the columns user, item, timestamp. Press Enter to read it.",
+        "a file that says who had what and when, columns by their usual names. Press Enter; page 07 lets you choose columns.",
     ),
     Control(
         "losses",

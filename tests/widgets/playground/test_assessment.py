@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_used_is_explained(tmp_path, content, sentence):
 
 
 def test_no_path_yet_and_no_network_are_explained_too(monkeypatch):
-    assert "path of a CSV" in assess(own_file(""), PLENTY).problem
+    assert "ype the path of a file" in assess(own_file(""), PLENTY).problem
 
     def offline(*args, **keywords):
         raise ConnectionError("HTTPSConnectionPool(host=...): a page of text")
