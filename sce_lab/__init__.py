@@ -16,9 +16,10 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "data": (
-        "DATASETS", "Holdout", "Sequences", "Split", "SyntheticProcess", "leave_one_out", "load_dataset", "open_split",
-        "read_interactions", "summarize", "temporal_split",
+        "DATASETS", "Holdout", "Sequences", "Split", "SyntheticProcess", "leave_one_out", "load_dataset",
+        "open_interactions", "open_split", "columns_of", "read_interactions", "summarize", "temporal_split",
     ),
+    "describing": ("Description", "describe"),
     "losses": (
         "LOSSES", "PRESETS", "BinaryCrossEntropyLoss", "CEMinusLoss", "CrossEntropyLoss", "CutCrossEntropyLoss",
         "InBatch", "LogUniform", "LossModule", "Mixed", "Popularity", "Proposal", "RECELoss", "SCELoss",

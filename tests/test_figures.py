@@ -27,6 +27,7 @@ from sce_lab.figures import (
     training_spec,
     write_comparison_page,
 )
+from sce_lab.figures.memory import NEAR, ROOM
 from sce_lab.losses import LOSSES
 from sce_lab.memory import MemoryUse
 from sce_lab.runs import Run, compare_runs, record
@@ -173,14 +174,24 @@ def test_a_small_move_leaves_the_layout_of_the_memory_as_it_is(memory):
 
 
 def test_memory_axes_hold_everything_that_is_drawn(memory):
-    before = memory.assign(peak=4 * memory["peak"], loss_workspace=memory["loss_workspace"] / 1000)
-    shown = memory_figure(memory, before=before, measured={"ce": 5000 * MIB}, free=4000 * MIB)
+    shown = memory_figure(memory, measured={"ce": 5000 * MIB}, free=4000 * MIB)
     assert shown.layout.xaxis.range[1] > 5000 * MIB
     low, high = (10**v for v in shown.layout.xaxis2.range)
-    assert low < before["loss_workspace"].min()
-    assert high > 4000 * MIB
-    assert [s.visible for s in shown.layout.shapes if s.type == "line"] == [True, True]
+    assert low < memory["loss_workspace"].min()
+    assert high > memory["loss_workspace"].max()
+    assert [s.visible for s in shown.layout.shapes if s.type == "line"] == [True]
     assert any("3.91 GiB free" in a.text and a.visible for a in shown.layout.annotations)
+
+
+def test_what_was_before_does_not_hold_the_axis(memory):
+    before = memory.assign(peak=1000 * memory["peak"], loss_workspace=memory["loss_workspace"] / 1000)
+    plain, shown = memory_figure(memory), memory_figure(memory, before=before)
+    assert shown.layout.xaxis == plain.layout.xaxis
+    (outlines,) = [trace for trace in shown.data if trace.name == "before" and trace.mode == "lines"]
+    bars = (1 - ROOM[0]) * plain.layout.xaxis.range[1]
+    assert np.nanmax(outlines.x) == pytest.approx(bars)  # it ends where the axis does
+    low = memory["loss_workspace"].min() / NEAR
+    assert low / 8 < 10 ** shown.layout.xaxis2.range[0] <= low
 
 
 def test_free_memory_far_beyond_is_not_drawn(memory):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sce_lab.figures import LOOKS, figure, label, memory_spec
+from sce_lab.figures.memory import ROOM
 from sce_lab.figures.memory_charts import SHOWN, growth_spec, parts_spec, ratio_spec, timeline_spec
 from sce_lab.figures.work import work_spec
 from sce_lab.memory import count_work, format_count, format_seconds, predict_memory, predict_timeline, tables
@@ -55,14 +56,21 @@ def test_every_device_is_a_line_at_what_it_leaves(memory, curves):
     assert names == [device.name for device in SHOWN]
 
 
-def test_a_label_does_not_run_through_the_outline_of_what_was(memory):
+def test_numbers_stand_in_a_column_that_no_mark_reaches(memory):
     bars = memory[:4].assign(peak=100, loss_workspace=64)
     before = bars.assign(peak=[104, 400, 90, 100], loss_workspace=[70, 1024, 60, 64])
-    *_, total, _, _, alone = memory_spec(bars, before=before)["data"]
-    assert total["x"].tolist() == [104, 100, 100, 100]
-    assert total["text"] == ["   <b>100 B</b>"] * 4
-    assert alone["x"] == pytest.approx([70, 64, 64, 64])
-    assert alone["text"] == ["   64 B"] * 4
+    made = memory_spec(bars, before=before)
+    total, alone = [trace for trace in made["data"] if trace["mode" if "mode" in trace else "type"] == "text"]
+    assert total["text"] == ["<b>100 B</b>"] * 4
+    assert alone["text"] == ["64 B"] * 4
+    for trace, axis, room in ((total, "xaxis", ROOM[0]), (alone, "xaxis2", ROOM[1])):
+        low, end = made["layout"][axis]["range"]
+        there = end if axis == "xaxis" else 10**end
+        assert trace["x"] == pytest.approx([there] * 4)
+        last = low + (1 - room) * (end - low)
+        drawn = [t["x"] for t in made["data"] if t is not trace and t.get("xaxis", "x") == axis.replace("axis", "")]
+        reached = np.nanmax([np.nanmax(np.asarray(x, float), initial=0.0) for x in drawn])
+        assert (reached if axis == "xaxis" else np.log10(reached)) <= last + 1e-9
 
 
 @pytest.fixture(scope="module")

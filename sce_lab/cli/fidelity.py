@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sce_lab
-from sce_lab.cli.options import DatasetOption, SeedOption
+from sce_lab.cli.options import (
+    DatasetOption,
+    DateOption,
+    ItemOption,
+    RepeatsOption,
+    SeedOption,
+    SplitOption,
+    TimeOption,
+    UserOption,
+    source,
+)
 from sce_lab.cli.output import check_writable, say, show
 from sce_lab.cli.running import open_data
 
@@ -18,6 +28,12 @@ if TYPE_CHECKING:
 
 def fidelity(
     dataset: DatasetOption = "synthetic",
+    user: UserOption = None,
+    item: ItemOption = None,
+    time: TimeOption = None,
+    date_format: DateOption = None,
+    drop_repeats: RepeatsOption = False,
+    split: SplitOption = None,
     losses: Annotated[str, typer.Option(help="Names separated by commas, or `all`.")] = "all",
     train_with: Annotated[str, typer.Option(help="The loss that the model is trained with.")] = "cce",
     epochs: Annotated[
@@ -42,6 +58,7 @@ def fidelity(
 
     `sce-lab fidelity --dataset amazon_beauty --epochs 0,5,15`
     """
+    options = locals()
     import numpy as np
     import pandas as pd
 
@@ -60,7 +77,7 @@ def fidelity(
         raise ValueError(f"--epochs takes whole numbers from 0 on, separated by commas, such as 0,5,15, got {epochs!r}")
     names = list(sce_lab.LOSSES) if losses == "all" else [name.strip() for name in losses.split(",")]
     judged = ways(names)
-    split = open_data({"source": dataset, "catalog_size": None, "seed": seed})
+    divided = open_data(source(dataset, options))
     config = sce_lab.TrainingConfig(
         loss=train_with,
         batch_size=128,
@@ -70,13 +87,15 @@ def fidelity(
         patience=max(*moments, 1),
         seed=seed,
     )
-    trainer = sce_lab.Trainer(config, split, when_to_test="never")
-    users = max(2, round(positions / mean_length(split.train, config.max_length)))
-    batch = next(training_batches(split.train, users, config.max_length, np.random.default_rng(seed)))
+    trainer = sce_lab.Trainer(config, divided, when_to_test="never")
+    users = max(2, round(positions / mean_length(divided.train, config.max_length)))
+    batch = next(training_batches(divided.train, users, config.max_length, np.random.default_rng(seed)))
     tables = []
     for table in fidelity_while_training(trainer, judged, batch, epochs=moments, draws=draws):
         tables.append(table)
-        heading = f"{split.name}, {split.catalog_size:,} items, after {table['epoch'].iloc[0]} epochs of {train_with}"
+        heading = (
+            f"{divided.name}, {divided.catalog_size:,} items, after {table['epoch'].iloc[0]} epochs of {train_with}"
+        )
         show(_for_people(table), f"{heading}: the item table's gradient, {batch.n_positions} positions")
         say()
     everything = pd.concat(tables, ignore_index=True)
@@ -84,7 +103,7 @@ def fidelity(
         sce_lab.files.write_text(csv, everything.to_csv(index=False))
         say(f"Numbers in {csv}")
     if html is not None:
-        write_page(html, split.name, tables)
+        write_page(html, divided.name, tables)
         say(f"Figures in {html}")
     if record is not None:
         repeat = f"sce-lab fidelity --dataset {dataset} --losses {losses} --train-with {train_with} --epochs {epochs}"

@@ -11,14 +11,21 @@ import sce_lab
 from sce_lab.cli.options import (
     BatchOption,
     BucketsOption,
+    DateOption,
+    ItemOption,
     LengthOption,
     NegativesOption,
+    RepeatsOption,
     SizeXOption,
     SizeYOption,
+    TimeOption,
+    UserOption,
+    columns,
     dialled,
     whole_number,
 )
 from sce_lab.cli.output import complain, say, show
+from sce_lab.cli.running import say_columns
 
 
 def memory(
@@ -107,21 +114,50 @@ def runs(
 
 
 def data(
-    dataset: Annotated[str | None, typer.Argument(help="A name below, or a path to a CSV or parquet file.")] = None,
+    dataset: Annotated[str | None, typer.Argument(help="A name below, or a path to a file.")] = None,
+    user: UserOption = None,
+    item: ItemOption = None,
+    time: TimeOption = None,
+    date_format: DateOption = None,
+    drop_repeats: RepeatsOption = False,
 ) -> None:
-    """List the data sets the lab knows, or summarise one (downloading it with a checksum if it is not here yet)."""
+    """List the data sets the lab knows, or describe one or a file of yours before anything is trained on it.
+
+    Users, items, the long tail, the span of time, repeats, and for each rule of dividing how many users it tests and
+    what popularity alone reaches there. A known data set is downloaded with a checksum if it is not here yet.
+
+    `sce-lab data ratings.csv --item parent_asin`
+    """
     import pandas as pd
 
+    options = columns(locals())
     if dataset is None:
         rows = [
-            {"name": name, "data set": d.title, "split": d.split.replace("_", " ")}
+            {
+                "name": name,
+                "data set": d.title,
+                "split": d.split.replace("_", " "),
+                "where": sce_lab.data.fetching.whereabouts(d),
+            }
             for name, d in sce_lab.DATASETS.items()
         ]
         show(pd.DataFrame(rows))
-        say("`sce-lab data NAME` summarises one; a path to your own file works wherever a name does.")
+        say("`sce-lab data NAME` describes one; a path to your own file works wherever a name does.")
         return
-    known = dataset in sce_lab.DATASETS
-    interactions = (sce_lab.load_dataset if known else sce_lab.read_interactions)(dataset)
-    numbers = sce_lab.summarize(interactions)["value"]
-    values = [f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in numbers]
+    say_columns({"source": dataset} | options)
+    found = sce_lab.describe(dataset, **options)
+    numbers = found.numbers["value"]
+    values = [v if isinstance(v, str) else f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in numbers]
     show(pd.DataFrame({"what": numbers.index, dataset: values}))
+    say()
+    rows = found.splits.drop(columns="problem")
+    for name in rows.columns[1:]:
+        whole = name in ("training sequences", "validation users", "test users", "items")
+        form = "{:,}" if whole else "{:.1%}" if name in ("unseen", "repeats") else "{:.4f}"
+        rows[name] = ["" if pd.isna(v) else form.format(v) for v in rows[name]]
+    names = {"unseen": "unseen targets", "repeats": "repeating targets"}
+    names |= {metric: f"{metric} of popularity" for metric in ("HR@10", "NDCG@10")}
+    show(rows.rename(columns=names))
+    for name, problem in zip(found.splits["split"], found.splits["problem"]):
+        if problem:
+            complain(f"{name}: {problem}", "yellow", "note")

@@ -33,7 +33,25 @@ MOST_ITEMS = 10**10
 
 DatasetOption = Annotated[
     str,
-    typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a CSV or parquet file."),
+    typer.Option("--dataset", help="`synthetic`, a name from `sce-lab data`, or a path to a file."),
+]
+UserOption = Annotated[
+    str | None,
+    typer.Option(help="Column of a file that says who; a number from 1 if there is no header. Default: by its name."),
+]
+ItemOption = Annotated[str | None, typer.Option(help="Column that says what, likewise.")]
+TimeOption = Annotated[
+    str | None, typer.Option(help="Column that says when, likewise; `''` if the lines stand oldest first.")
+]
+DateOption = Annotated[str | None, typer.Option(help="How dates in a file are written, as `%d/%m/%Y`.")]
+RepeatsOption = Annotated[
+    bool, typer.Option("--drop-repeats", help="Of a user's interactions with one item keep the first.")
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="`leave_one_out`, `temporal` or `published_temporal`. Default: the data set's own; for a file the first."
+    ),
 ]
 CatalogOption = Annotated[
     int | None,
@@ -81,6 +99,20 @@ def dialled(loss: str, options: dict[str, Any]) -> dict[str, Any]:
     """Those of a command's options that the loss of this name has a dial for."""
     dials = sce_lab.LOSSES[loss].dials if loss in sce_lab.LOSSES else ()
     return {name: options[name] for name in dials if name in options}
+
+
+def columns(options: dict[str, Any]) -> dict[str, Any]:
+    """What a command was told about the columns of a file, as :func:`sce_lab.data.open_interactions` takes it."""
+    named = {"user": "user", "item": "item", "time": "timestamp", "date_format": "date_format"}
+    named |= {"drop_repeats": "drop_repeats"}
+    return {ours: options[name] for name, ours in named.items() if options[name] not in (None, False)}
+
+
+def source(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
+    """On which data, from a command's options, as :func:`sce_lab.data.open_split` takes it."""
+    seed = options["seed"] if options.get("data_seed") is None else options["data_seed"]
+    rule = {} if options["split"] is None else {"split": options["split"]}
+    return {"source": dataset, "catalog_size": options.get("catalog_size"), "seed": seed} | rule | columns(options)
 
 
 def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:

@@ -29,10 +29,26 @@ def open_data(source: dict[str, Any]) -> Split:
         inspect.signature(sce_lab.data.open_split).bind(**source)
     except TypeError as error:
         raise ValueError(f"{source} does not say which data ({error})") from error
+    say_columns(source)
     split, _ = sce_lab.data.open_split(**source)
     if split.few_test_users:
         complain(split.few_test_users, "yellow", "note")
     return split
+
+
+def say_columns(source: dict[str, Any]) -> None:
+    """Say which columns of a file are taken for what, if nobody has said so; then it is read.
+
+    Raises:
+        ValueError, FileNotFoundError: see :func:`sce_lab.data.columns_of`.
+    """
+    name = str(source["source"])
+    known = name in sce_lab.DATASETS or name == sce_lab.data.SYNTHETIC
+    if known or not Path(name).expanduser().exists():  # what is not there is somebody else's to say
+        return
+    chosen, _ = sce_lab.columns_of(name, **{key: source.get(key) for key in ("user", "item", "timestamp")})
+    if chosen.guessed:
+        say(f"{Path(name).name}: {chosen.sentence}")
 
 
 def check_fits(config: TrainingConfig, split: Split) -> None:

@@ -16,23 +16,30 @@ from sce_lab.cli.options import (
     CatalogOption,
     DataSeedOption,
     DatasetOption,
+    DateOption,
     DeviceOption,
     DropoutOption,
     EpochsOption,
     ForceOption,
+    ItemOption,
     LengthOption,
     MixOption,
     NegativesOption,
     OutOption,
     PatienceOption,
     RateOption,
+    RepeatsOption,
     SamplingOption,
     SeedOption,
     SeenOption,
     SizeOption,
     SizeXOption,
     SizeYOption,
+    SplitOption,
+    TimeOption,
+    UserOption,
     configuration,
+    source,
 )
 from sce_lab.cli.output import check_writable, complain, say, show
 from sce_lab.cli.running import check_fits, open_data, resume_hint, say_expected, stop_on_interrupt, train_with_bar
@@ -45,6 +52,12 @@ if TYPE_CHECKING:
 
 def compare(
     dataset: DatasetOption = "synthetic",
+    user: UserOption = None,
+    item: ItemOption = None,
+    time: TimeOption = None,
+    date_format: DateOption = None,
+    drop_repeats: RepeatsOption = False,
+    split: SplitOption = None,
     losses: Annotated[
         str, typer.Option(help="Which, separated by commas: ce, cce, ce_minus, sampled, rece, sce, bce.")
     ] = "ce,cce,sampled,sce",
@@ -87,18 +100,18 @@ def compare(
     if unknown or not names:
         raise ValueError(f"--losses takes {', '.join(sce_lab.LOSSES)}, separated by commas, got {losses!r}")
     configs = [configuration(name, options) for name in names]
-    source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
-    split = open_data(source)
+    data = source(dataset, options)
+    divided = open_data(data)
     done: list[Run] = []
     say(sce_lab.training.training_on(configs[0].device))
-    say_expected(configs, split)
+    say_expected(configs, divided)
     with stop_on_interrupt() as stop:
         for config in configs:
             if not force:
-                check_fits(config, split)
+                check_fits(config, divided)
             run = sce_lab.Run(sce_lab.runs.new_run_folder(out, config.loss))
             try:
-                finished = train_with_bar(config, split, source, run.folder, stop)
+                finished = train_with_bar(config, divided, data, run.folder, stop)
             except sce_lab.memory.RanOutOfMemoryError as error:  # others may fit, and what is trained already stays
                 complain(str(error), who=config.loss)
                 continue
@@ -109,7 +122,7 @@ def compare(
     if not done:
         raise sce_lab.memory.RanOutOfMemoryError("memory ran out with every loss: nothing was trained")
     table = sce_lab.compare_runs(done)
-    show(sce_lab.for_people(table), f"{dataset}: {asked(split, seen)}")
+    show(sce_lab.for_people(table), f"{dataset}: {asked(divided, seen)}")
     for sentence in (*apart(done), *comparisons(done)):
         say(sentence)
     say(f"Recorded in {done[0].folder.parent}/")
@@ -121,6 +134,12 @@ def compare(
 def train(
     context: typer.Context,
     dataset: DatasetOption = "synthetic",
+    user: UserOption = None,
+    item: ItemOption = None,
+    time: TimeOption = None,
+    date_format: DateOption = None,
+    drop_repeats: RepeatsOption = False,
+    split: SplitOption = None,
     loss: Annotated[str, typer.Option(help="One of ce, cce, ce_minus, sampled, rece, sce, bce.")] = "sce",
     epochs: EpochsOption = 100,
     catalog_size: CatalogOption = None,
@@ -153,19 +172,18 @@ def train(
     """
     options = locals()
     if resume is not None:
-        config, source, folder = _resumed(resume, context, options)
+        config, data, folder = _resumed(resume, context, options)
     else:
-        config, folder = configuration(loss, options), None
-        source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
-    split = open_data(source)
+        config, folder, data = configuration(loss, options), None, source(dataset, options)
+    divided = open_data(data)
     if not force:
-        check_fits(config, split)
+        check_fits(config, divided)
     say(sce_lab.training.training_on(config.device))
-    say_expected([config], split, epochs_done=_epochs_done(folder))
+    say_expected([config], divided, epochs_done=_epochs_done(folder))
     folder = folder or sce_lab.runs.new_run_folder(out, loss)
     with stop_on_interrupt() as stop:
-        finished = train_with_bar(config, split, source, folder, stop)
-    title = f"{split.name}: {asked(split, config.seen)}"
+        finished = train_with_bar(config, divided, data, folder, stop)
+    title = f"{divided.name}: {asked(divided, config.seen)}"
     show(sce_lab.for_people(sce_lab.compare_runs([sce_lab.Run(folder)])), title)
     for sentence in apart([sce_lab.Run(folder)]):
         say(sentence)

@@ -3,9 +3,9 @@
 from sce_lab.data.batches import Batch, Packed, training_batches
 from sce_lab.data.datasets import DATASETS, Dataset, load_dataset
 from sce_lab.data.interactions import summarize
-from sce_lab.data.reading import read_interactions
+from sce_lab.data.reading import columns_of, read_interactions
 from sce_lab.data.sequences import Holdout, Sequences, Split
-from sce_lab.data.sources import SYNTHETIC, open_split
+from sce_lab.data.sources import SYNTHETIC, open_interactions, open_split
 from sce_lab.data.splits import SPLITS, leave_one_out, temporal_split
 from sce_lab.data.synthetic import SyntheticProcess
 
@@ -20,8 +20,10 @@ __all__ = [
     "Sequences",
     "Split",
     "SyntheticProcess",
+    "columns_of",
     "leave_one_out",
     "load_dataset",
+    "open_interactions",
     "open_split",
     "read_interactions",
     "summarize",

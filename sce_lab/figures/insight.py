@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sce_lab.figures.curves import Curves
-from sce_lab.figures.style import LOOKS, Spec, bytes_axis, label, look, nice_ceiling, panel_title
+from sce_lab.figures.style import LOOKS, Spec, bytes_axis, label, look, nice_ceiling, panel_title, panel_widths
 
 #: Phases of a step and their names for people.
 PHASES = {
@@ -74,10 +74,10 @@ def insight_spec(
         data[-1] |= {"hovertemplate": f"{label(loss)}: %{{y:.3s}}B<extra></extra>"}
         largest = max(largest, alive.max(initial=0.0))
     last = {name: f" {known[name][-1]:.0%}" if len(x) else "" for name in ("coverage", "captured_mass")}
-    x_axis = {"range": [0, max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 6}
+    x_axis = {"range": [0, 1.03 * max(reached, epochs or 1.0)], "title": {"text": "epoch"}, "nticks": 6}
     layout = {
-        "height": 212,
-        "margin": {"l": 12, "r": 8, "t": 30, "b": 48},
+        "height": 206,
+        "margin": {"l": 8, "r": 10, "t": 26, "b": 44},
         "xaxis": {"domain": [0, 0.28], **x_axis},
         "yaxis": {"range": [0, 1.02], "tickformat": ".0%", "nticks": 5},
         "xaxis2": {"domain": [0.345, 0.6], "anchor": "y2", **x_axis},
@@ -97,6 +97,7 @@ def insight_spec(
         ],
         "shapes": [_stripe(number) for number in range(1, len(PHASES), 2)],
         "showlegend": False,
+        **panel_widths(275, 210, 300),
     }
     return {"data": data, "layout": layout}
 

@@ -17,6 +17,7 @@ from sce_lab.figures.style import (
     LIGHT_GREY,
     LINE,
     Spec,
+    brief_label,
     bytes_axis,
     figure,
     label,
@@ -24,13 +25,16 @@ from sce_lab.figures.style import (
     log_bytes_axis,
     log_count_axis,
     look,
-    narrow_label,
     panel_title,
+    panel_widths,
 )
 from sce_lab.memory import format_bytes, format_count, format_seconds
 
-#: Between the middle of a mark and its label.
-GAP = "   "
+#: Shares of the panels that are kept for the numbers, which stand in a column: beside marks that move they would stand
+#: now behind one, now before another.
+ROOM = (0.5, 0.52, 0.66)
+#: A mark of what was before stays in sight up to this factor from what is now; the axis is that of what is now.
+NEAR = 8.0
 
 
 def memory_spec(
@@ -63,10 +67,9 @@ def memory_spec(
         shape = {"orientation": "h", "width": 0.56, "marker": {"color": color, "line": {"width": 0}}}
         return {"type": "bar", "name": name, "x": values, "y": rows, **shape, **hover, "showlegend": False}
 
-    def text(values: np.ndarray, x: np.ndarray, panel: str, bold: bool) -> Spec:
-        sizes = [f"{GAP}<b>{format_bytes(v)}</b>" if bold else f"{GAP}{format_bytes(v)}" for v in values]
-        where = {"x": x, "y": rows, "xaxis": f"x{panel}", "yaxis": f"y{panel}", "text": sizes}
-        font = {"textposition": "middle right", "textfont": {"color": INK, "size": 13}, "cliponaxis": False}
+    def text(words: list[str], end: float, panel: str) -> Spec:
+        where = {"x": np.full(len(rows), end), "y": rows, "xaxis": f"x{panel}", "yaxis": f"y{panel}", "text": words}
+        font = {"textposition": "middle left", "textfont": {"color": INK, "size": 12}, "cliponaxis": False}
         return {"type": "scatter", "mode": "text", **where, **font, "hoverinfo": "skip", "showlegend": False}
 
     def dots(name: str, x: Any, panel: str, marker: Spec) -> Spec:
@@ -78,11 +81,11 @@ def memory_spec(
             "name": name,
         }
 
-    end = 1.3 * np.nanmax([*peak, *taken, *old_peak])
-    low = max(1.0, np.nanmin([*workspace, *old_workspace]))
-    high = np.nanmax([*workspace, *old_workspace])
-    drawn, octaves = np.fmax(peak, taken), 3 + math.log2(high / low)
-    ghost_x, ghost_y = _outlines(rows, old_peak)
+    bars = bytes_axis(1.1 * np.nanmax([*peak, *taken]), (1, 2, 5, 10))
+    end = bars["range"][1]
+    low = max(1.0, np.nanmin([*workspace, *np.fmax(old_workspace, workspace.min() / NEAR)]))
+    high = np.nanmax([*workspace, *np.fmin(old_workspace, workspace.max() * NEAR)])
+    ghost_x, ghost_y = _outlines(rows, np.fmin(old_peak, end) + 0 * old_peak)
     ghost = {"type": "scatter", "mode": "lines", "name": "before", "x": ghost_x, "y": ghost_y, "hoverinfo": "skip"}
     symbols = [look(loss).symbol for loss in losses]
     filled = {"symbol": symbols, "size": 13, "color": colors}
@@ -94,48 +97,50 @@ def memory_spec(
         bar("the loss", peak - weights - encoder, colors),
         ghost | {"line": {"color": LINE, "width": 1.5, "dash": "dot"}, "showlegend": False},
         dots("measured peak", np.array(taken, float), "", diamond),
-        text(drawn, _past(drawn, old_peak, end / 6), "", bold=True),
+        text([f"<b>{format_bytes(v)}</b>" for v in peak], end / (1 - ROOM[0]), ""),
         dots("before", old_workspace, "2", hollow),
         dots("the loss", workspace, "2", filled),
-        text(workspace, 2 ** _past(np.log2(workspace), np.log2(old_workspace), octaves / 6), "2", bold=False),
     ]
-    shapes = []
-    annotations = [panel_title("Peak memory of one step"), panel_title("The loss alone (log scale)", "2")]
-    ends = (0.56, 0.63, 1.0) if work is None else (0.36, 0.41, 0.64)
-    for panel, inside in (
-        ("", free is not None and bool(free < end)),
-        ("2", free is not None and bool(free < 30 * high)),
-    ):
-        shapes.append(line_at(free if inside else 1.0, panel) | {"visible": inside})
-        annotations.append(_free_label(free or 1.0, panel) | {"visible": inside})
-        high = max(high, 1.1 * free) if panel and inside else high
-    line = {"showgrid": False, "range": [-0.9, len(losses) - 0.5], "tickvals": rows, "ticks": ""}
+    inside = free is not None and bool(free < end)
+    shapes = [line_at(free if inside else 1.0) | {"visible": inside}]
+    annotations = [panel_title("Peak of one step"), panel_title("The loss alone (log)", "2")]
+    annotations.append(_free_label(free or 1.0) | {"visible": inside})
+    ends = (0.56, 0.63, 1.0) if work is None else (0.38, 0.42, 0.66)
+    alone = log_bytes_axis(low / 1.5, high, room=ROOM[1])
+    data.append(text([format_bytes(v) for v in workspace], 10 ** alone["range"][1], "2"))
+    line = {"showgrid": False, "range": [-0.7, len(losses) - 0.4], "tickvals": rows, "ticks": ""}
+    line |= {"ticktext": [f"{brief_label(loss)}  " for loss in losses]}
     layout = {
-        "height": 70 + 38 * len(losses),
+        "height": 58 + 28 * len(losses),
         "barmode": "stack",
-        "margin": {"l": 12, "r": 12, "t": 30, "b": 28},
+        "margin": {"l": 8, "r": 8, "t": 26, "b": 22},
         # Coarse steps: while the axes stay as they are, moving a slider moves the bars, and little is drawn anew.
-        "xaxis": {"domain": [0, ends[0]], **bytes_axis(end, (1, 2, 5, 10))},
-        "yaxis": {**line, "ticktext": [narrow_label(loss) for loss in losses]},
-        "xaxis2": {"domain": [ends[1], ends[2]], "anchor": "y2", **log_bytes_axis(low / 1.5, high, room=0.4)},
+        "xaxis": {"domain": [0, ends[0]], **bars, **_few(bars), "range": [0, end / (1 - ROOM[0])]},
+        "yaxis": line,
+        "xaxis2": {"domain": [ends[1], ends[2]], "anchor": "y2", **alone, **_few(alone)},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,
         "annotations": annotations,
         "showlegend": False,
+        **panel_widths(*(258, 152, 182)[: 2 if work is None else 3]),
     }
     if work is not None:
         operations = np.maximum(work.set_index("loss").reindex(losses)["operations"].to_numpy(float), 1.0)
         seconds = work.set_index("loss").reindex(losses)["seconds"].to_numpy(float)
-        data += [dots("operations", operations, "3", filled), text(operations, operations, "3", bold=False)]
+        axis = log_count_axis(operations.min() / 1.5, operations.max(), room=ROOM[2])
+        words = [f"{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
+        data += [dots("operations", operations, "3", filled), text(words, 10 ** axis["range"][1], "3")]
         data[-2]["customdata"] = [format_count(n) for n in operations]
-        data[-1]["text"] = [f"{GAP}{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
-        for ticks in ("tickvals", "ticktext"):  # in less room
-            layout["xaxis"][ticks] = layout["xaxis"][ticks][::2]
-        layout["xaxis3"] = {"domain": [0.69, 1], "anchor": "y3"}
-        layout["xaxis3"] |= log_count_axis(operations.min() / 1.5, operations.max(), room=0.58)
+        layout["xaxis3"] = {"domain": [0.7, 1], "anchor": "y3", **axis, **_few(axis)}
         layout["yaxis3"] = {**line, "showticklabels": False, "anchor": "x3"}
-        annotations.append(panel_title("Operations, and time at best", "3"))
+        annotations.append(panel_title("Operations, time at best", "3"))
     return {"data": data, "layout": layout}
+
+
+def _few(axis: Spec) -> Spec:
+    """Two ticks of an axis, which have room in half a panel."""
+    every = max(1, math.ceil(len(axis["tickvals"]) / 2))
+    return {"tickangle": 0} | {ticks: axis[ticks][::every] for ticks in ("tickvals", "ticktext")}
 
 
 def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,14 +150,8 @@ def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return x.ravel(), y.ravel()
 
 
-def _past(ends: np.ndarray, ghosts: np.ndarray, reach: float) -> np.ndarray:
-    """Where labels begin: behind their marks, or behind a ghost that they would run through."""
-    return np.where((ends < ghosts) & (ghosts < ends + reach), ghosts, ends)
-
-
-def _free_label(free: float, panel: str) -> Spec:
-    x = math.log10(free) if panel else free  # plotly wants the logarithm in annotations, though not in shapes
-    where = {"x": x, "xref": f"x{panel}", "y": 0, "yref": f"y{panel} domain", "xanchor": "left", "yanchor": "bottom"}
+def _free_label(free: float) -> Spec:
+    where = {"x": free, "xref": "x", "y": 0, "yref": "y domain", "xanchor": "left", "yanchor": "bottom"}
     return {"text": f" {format_bytes(free)} free", **where, "font": {"size": 11, "color": INK}}
 
 
@@ -197,7 +196,7 @@ def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec
     if free is not None and free < 64 * high:
         high = max(high, free)
         where = {"xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": free, "y1": free}
-        shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1.5, "dash": "dot"}})
+        shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1}})  # no loss has so thin a line
         where = {"xref": "x domain", "x": 0, "y": math.log10(free), "xanchor": "left", "yanchor": "bottom"}
         annotations.append({"text": f"free on this machine: {format_bytes(free)}", **where})
     catalog = np.unique(memory["catalog_size"])

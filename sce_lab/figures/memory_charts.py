@@ -20,6 +20,7 @@ from sce_lab.figures.style import (
     look,
     narrow_label,
     panel_title,
+    panel_widths,
 )
 from sce_lab.memory import DEVICES, Device, format_bytes
 
@@ -96,22 +97,24 @@ def parts_spec(memory: pd.DataFrame, devices: Iterable[Device] = SHOWN) -> Spec:
     for n, device in enumerate(devices):
         where = {"xref": "x", "x0": device.usable, "x1": device.usable, "yref": "y domain", "y0": 0, "y1": 1}
         shapes.append({"type": "line", **where, "line": {"color": INK, "width": 1.2, "dash": "dot"}, "layer": "below"})
-        at = {"xref": "x", "x": math.log10(device.usable), "yref": "y domain", "y": 1.0, "yshift": 4 + 14 * (n % 3)}
+        at = {"xref": "x", "x": math.log10(device.usable), "yref": "y domain", "y": 1.0, "yshift": 4 + 14 * (n % 4)}
         annotations.append({"text": device.name, **at, "yanchor": "bottom", "font": {"size": 11, "color": INK}})
     line = {"showgrid": False, "range": [-0.6, len(losses) - 0.4], "tickvals": rows, "ticks": ""}
-    annotations.append(panel_title("Peak of one step") | {"yshift": 48})
-    annotations[0] |= {"yshift": 48}
+    line["ticktext"] = [narrow_label(loss) for loss in losses]
+    annotations.append(panel_title("Peak of one step (log scale)") | {"yshift": 62})
+    annotations[0] |= {"yshift": 62}
     layout = {
-        "height": 96 + 42 * len(losses),
+        "height": 110 + 42 * len(losses),
         "barmode": "overlay",
-        "margin": {"l": 12, "r": 16, "t": 72, "b": 28},
+        "margin": {"l": 12, "r": 16, "t": 86, "b": 28},
         "xaxis": {"domain": [0, 0.55], **log_bytes_axis(low, high, room=0.12)},
-        "yaxis": {**line, "ticktext": [narrow_label(loss) for loss in losses]},
+        "yaxis": line,
         "xaxis2": {"domain": [0.64, 1], "anchor": "y2", "range": [0, 100], "ticksuffix": " %", "nticks": 5},
         "yaxis2": {**line, "showticklabels": False, "anchor": "x2"},
         "shapes": shapes,
         "annotations": annotations,
         "showlegend": False,
+        **panel_widths(480, 300),
     }
     return {"data": data, "layout": layout}
 
@@ -242,12 +245,13 @@ def timeline_spec(
                 "fillcolor": "rgba(128, 129, 130, 0.09)" if n % 2 else CLEAR, "line": {"width": 0}, "layer": "below",
             }
         )  # fmt: skip
-        where = {"xref": "x", "x": (begin + end) / 2, "yref": "y domain", "y": 1, "yanchor": "bottom", "yshift": 2}
+        where = {"xref": "x", "x": (begin + end) / 2, "yref": "y domain", "y": 1, "yanchor": "bottom"}
+        where["yshift"] = 2 + 26 * (n % 2)  # neighbours may be narrow
         shown = end - begin > 0.035 * len(moments)
         annotations.append({"text": name, **where, "visible": bool(shown), "font": {"size": 10, "color": INK}})
     layout = {
-        "height": 320,
-        "margin": {"l": 12, "r": 16, "t": 44, "b": 36},
+        "height": 346,
+        "margin": {"l": 12, "r": 16, "t": 70, "b": 36},
         "xaxis": {"title": {"text": "moments of the step (a tensor comes or goes)"}, "range": [0, len(moments)]},
         "yaxis": {"title": {"text": "bytes alive"}, **bytes_axis(1.05 * max(live.max(), scale))},
         "shapes": shapes,

@@ -13,12 +13,23 @@ import plotly.graph_objects as go
 
 from sce_lab.figures.comparison import html_page
 from sce_lab.figures.curves import Curves
-from sce_lab.figures.style import GREY, INK, Spec, figure, log_bytes_axis, look, nice_ceiling, panel_title
+from sce_lab.figures.style import (
+    GREY,
+    INK,
+    Spec,
+    figure,
+    log_bytes_axis,
+    look,
+    nice_ceiling,
+    on_two_lines,
+    panel_title,
+    panel_widths,
+)
 from sce_lab.figures.training import training_figure
 from sce_lab.memory import format_bytes
 from sce_lab.runs import Run, summarize_history, write_text
 
-_ROW = 30  # pixels a row
+_ROW = 32  # pixels a row: two lines of text
 
 
 def results_spec(table: pd.DataFrame) -> Spec:
@@ -83,10 +94,11 @@ def results_spec(table: pd.DataFrame) -> Spec:
         "margin": {"l": 12, "r": 12, "t": 34, "b": 40},
         "showlegend": False,
         "xaxis": {"domain": [0, 0.58], "nticks": 6},
-        "yaxis": {**rows, "ticktext": names},
+        "yaxis": {**rows, "ticktext": [on_two_lines(name) for name in names]},
         "xaxis2": {"domain": [0.64, 1], "anchor": "y2", **memory},
         "yaxis2": {**rows, "anchor": "x2", "showticklabels": False},
-        "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss", "2")],
+        **panel_widths(480, 260),
+        "annotations": [panel_title("NDCG@10 on test"), panel_title("Memory of the loss (log scale)", "2")],
     }
     return {"data": data, "layout": layout}
 

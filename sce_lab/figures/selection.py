@@ -21,6 +21,7 @@ from sce_lab.figures.style import (
     look,
     nice_ceiling,
     panel_title,
+    panel_widths,
 )
 from sce_lab.figures.training import METRICS
 from sce_lab.memory import format_bytes
@@ -54,6 +55,7 @@ def pareto_spec(runs: pd.DataFrame, *, selected: Collection[int] = (), losses: S
         "margin": {"l": 12, "r": 12, "t": 30, "b": 48},
         "showlegend": False,
         "annotations": [panel_title("NDCG@10 for the memory"), panel_title("NDCG@10 for the time", "2")],
+        **panel_widths(270, 270),
     }
     for panel, column in (("", "peak_memory"), ("2", "seconds")):
         costs_of_all = runs[column].to_numpy(float)
@@ -128,10 +130,11 @@ def overlay_spec(runs: Sequence[tuple[str, str, Curves]]) -> Spec:
                     values += [float(y.min()), float(y.max())]
                 else:
                     tops[panel] = max(tops[panel], float(y.max()))
-    x_axis: dict[str, Any] = {"range": [0, reached], "title": {"text": "epoch"}, "nticks": 6}
+    x_axis: dict[str, Any] = {"range": [0, 1.03 * reached], "title": {"text": "epoch"}, "nticks": 6}
     low, high = (math.floor(min(values)), math.ceil(max(values) + 1e-9)) if values else (0, 10)
     titles = ("Training loss", *METRICS)
     layout: Spec = {"height": 250, "margin": {"l": 12, "r": 8, "t": 30, "b": 44}, "showlegend": False}
+    layout |= panel_widths(200, 200, 200)
     layout["annotations"] = [panel_title(title, str(i + 1) if i else "") for i, title in enumerate(titles)]
     for number in range(3):
         suffix = str(number + 1) if number else ""

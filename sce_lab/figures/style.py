@@ -93,6 +93,14 @@ def narrow_label(loss: str) -> str:
     return label(loss).replace(", ", ",  <br>") + "  "
 
 
+def on_two_lines(name: str) -> str:
+    """A name for the side of a figure, broken in the middle if it is long."""
+    if len(name) < 24 or " " not in name:
+        return name
+    cut = min((i for i, letter in enumerate(name) if letter == " "), key=lambda i: abs(i - len(name) / 2))
+    return name[:cut] + "<br>" + name[cut + 1 :]
+
+
 def brief_label(loss: str) -> str:
     """:func:`label` for a button or a column of a table."""
     return {"cce": "CE (never held)"}.get(loss, label(loss))
@@ -119,8 +127,8 @@ TEMPLATE = go.layout.Template(
         "margin": {"l": 12, "r": 12, "t": 40, "b": 32},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "bgcolor": CLEAR},
         "hoverlabel": {"font": {"family": FONT, "size": 12}},
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
+        "xaxis": _AXIS | {"ticklabelstandoff": 5},  # in the corner both axes have a number
+        "yaxis": _AXIS | {"ticklabelstandoff": 2},
         "annotationdefaults": {"showarrow": False, "font": {"size": 12, "color": INK}},
     }
 )
@@ -178,6 +186,12 @@ def log_count_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
         "tickvals": ticks,
         "ticktext": [power_of_ten(round(math.log10(t))) for t in ticks],
     }
+
+
+def panel_widths(*least: int) -> Spec:
+    """For a layout: pixels that each panel needs, so that titles and names have room; a page that has fewer puts panels
+    on several rows."""
+    return {"meta": {"widths": list(least)}}
 
 
 def panel_title(text: str, panel: str = "") -> Spec:

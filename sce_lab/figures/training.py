@@ -24,6 +24,7 @@ from sce_lab.figures.style import (
     look,
     nice_ceiling,
     panel_title,
+    panel_widths,
     short_label,
 )
 
@@ -103,8 +104,7 @@ def training_spec(
     layout = _training_layout(panels, totals, ceiling or {}, max(epochs or 1.0, *ends, 1.0), losses)
     if against != "epoch":
         _over_seconds(layout, panels)
-    for loss, marks in (changes or {}).items():
-        _mark(layout, loss, marks, ("",) if against != "epoch" else ("", "2", "3"))
+    _mark(layout, changes or {}, ("",) if against != "epoch" else ("", "2", "3"))
     return {"data": data, "layout": layout}
 
 
@@ -130,19 +130,25 @@ def _over_seconds(layout: Spec, panels: Mapping[str, Mapping[str, tuple[Any, Any
         layout[f"xaxis{panel}"] |= {"range": [0, 1.02 * last], "title": {"text": "seconds of training"}}
 
 
-def _mark(layout: Spec, loss: str, changes: Changes, panels: Sequence[str]) -> None:
-    """Lines through the panels over epochs where settings of ``loss`` were changed; the last one says to what."""
-    color = look(loss).color
-    for epoch, _ in changes[-MARKS:]:
+def _mark(layout: Spec, changes: Mapping[str, Changes], panels: Sequence[str]) -> None:
+    """Lines through the panels over epochs where settings of a loss were changed; the last change of all says to what:
+    there is room for the words of one."""
+    marks = sorted((epoch, loss, settings) for loss, made in changes.items() for epoch, settings in made[-MARKS:])
+    for epoch, loss, _ in marks[-MARKS:]:
         for panel in panels:
             line = line_at(epoch, panel)
-            layout["shapes"].append(line | {"line": {"color": color, "width": 1, "dash": "dot"}})
-    for epoch, settings in changes[-1:]:
-        text = "<br>".join(f"{SYMBOLS.get(name, name)} → {value:,}" for name, value in settings.items())
+            layout["shapes"].append(line | {"line": {"color": look(loss).color, "width": 1, "dash": "dot"}})
+    for epoch, loss, settings in marks[-1:]:
+        text = "<br>".join(f"{SYMBOLS.get(name, name)} → {_value(value)}" for name, value in settings.items())
         where = {"xref": "x", "x": epoch, "yref": "y domain", "y": 1, "yanchor": "top"}
         late = epoch > 0.6 * layout["xaxis"]["range"][1]
         where |= {"xanchor": "right" if late else "left", "xshift": -3 if late else 3, "align": "left"}
-        layout["annotations"].append({"text": text, **where, "font": {"size": 11, "color": color}})
+        layout["annotations"].append({"text": text, **where, "font": {"size": 11, "color": look(loss).color}})
+
+
+def _value(value: Any) -> str:
+    """A setting as people write it."""
+    return ("on" if value else "off") if isinstance(value, bool) else f"{value:,}"
 
 
 def _training_layout(
@@ -154,13 +160,14 @@ def _training_layout(
 ) -> Spec:
     width, gap = 0.19, 0.06  # the bars have a name each, and need more
     domains = [[i * (width + gap), i * (width + gap) + width] for i in range(3)] + [[3 * (width + gap), 1]]
-    x_axis = {"range": [0, epochs], "title": {"text": "epoch"}, "nticks": 5}
+    # The last points are whole: half of a marker lies beyond its place.
+    x_axis = {"range": [0, 1.03 * epochs], "title": {"text": "epoch"}, "nticks": 5}
     names = {"tickvals": np.arange(len(losses)), "ticktext": [short_label(loss) for loss in losses], "showgrid": False}
     names |= {"tickangle": 0, "tickfont": {"size": 11}}
     layout: Spec = {
-        "height": 236,
+        "height": 206,
         "barmode": "stack",
-        "margin": {"l": 12, "r": 8, "t": 30, "b": 44},
+        "margin": {"l": 8, "r": 10, "t": 26, "b": 40},
         "xaxis": {"domain": domains[0], **x_axis},
         "xaxis2": {"domain": domains[1], "anchor": "y2", **x_axis},
         "xaxis3": {"domain": domains[2], "anchor": "y3", **x_axis},
@@ -174,6 +181,7 @@ def _training_layout(
         ],
         "shapes": [],
         "showlegend": False,
+        **panel_widths(140, 190, 190, 48 + 46 * len(losses)),
     }
     for panel, metric in zip("23", METRICS):
         best = max((float(np.max(y)) for _, y in panels[metric].values() if len(y)), default=0.0)

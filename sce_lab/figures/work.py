@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sce_lab.figures.memory_charts import catalog_ticks
-from sce_lab.figures.style import INK, LINE, Spec, label, log_count_axis, look, narrow_label, panel_title
+from sce_lab.figures.style import INK, LINE, Spec, label, log_count_axis, look, narrow_label, panel_title, panel_widths
 from sce_lab.memory import format_count, format_seconds
 
 
@@ -62,9 +62,10 @@ def work_spec(work: pd.DataFrame, curves: pd.DataFrame, *, at: float | None = No
             {"type": "line", **mark, "line": {"color": LINE, "width": 1.5}, "layer": "below", "visible": at is not None}
         ],
         "annotations": [
-            panel_title("Operations of one step, and its time here at best"),
+            panel_title("Operations (log scale), time at best"),
             panel_title("Operations over the catalog", "2"),
         ],
         "showlegend": False,
+        **panel_widths(480, 300),
     }
     return {"data": data, "layout": layout}

@@ -130,13 +130,13 @@ def _sce(config: TrainingConfig, C: int, N: int) -> Formula:
     n_b, n_x, n_y, D = sizes.n_buckets, sizes.bucket_size_x, sizes.bucket_size_y, config.hidden_size
     budget = loss.workspace_bytes or SCE_WORKSPACE_BYTES["cpu"]
 
-    def search(rows: int, k: int) -> Terms:
+    def search(rows: int, b: int) -> Terms:
         c = min(rows, budget / (4 * (n_b + n_b / BLOCK + D)))
-        blocks = 4.0 * n_b * min(BLOCK * k, c / 4) if c < rows else 0.0
+        blocks = 4.0 * n_b * min(BLOCK * b, c / 4) if c < rows else 0.0
         return (
             ("4 n_b c (1 + 1/8)", "scores of a chunk of c rows, and the largest of every eight", 4.5 * n_b * c),
-            ("4 n_b min(8 k, c/4)", "the blocks of eight that are looked into", blocks),
-            ("60 n_b k", "the k best so far of every bucket, several times", 60.0 * n_b * k),
+            ("4 n_b min(8 b, c/4)", "the blocks of eight that are looked into", blocks),
+            ("60 n_b b", "the b best so far of every bucket, several times", 60.0 * n_b * b),
         )
 
     plan = _plan(budget // TILE_SHARE)

@@ -11,7 +11,7 @@ from sce_lab.runs.environment import environment
 from sce_lab.runs.folder import Run, list_runs, new_run_folder, runs_root
 from sce_lab.runs.history import CURVES, curve_of, history_row, summarize_history
 from sce_lab.runs.ranks import Ranks
-from sce_lab.runs.recording import record
+from sce_lab.runs.recording import is_recorded_now, record
 from sce_lab.runs.tables import compare_runs, for_people
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "environment",
     "for_people",
     "history_row",
+    "is_recorded_now",
     "list_runs",
     "new_run_folder",
     "record",

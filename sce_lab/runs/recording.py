@@ -97,6 +97,18 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_recorded_now(folder: str | os.PathLike[str]) -> bool:
+    """Is somebody writing this run now?"""
+    lock = Path(folder) / ".lock"
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
 def _go_on(run: Run, trainer: Trainer) -> list[dict[str, Any]]:
     """Put the trainer where the run's checkpoint is, if there is one; returns the history up to there."""
     history = run.history

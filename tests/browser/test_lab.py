@@ -36,8 +36,10 @@ def test_memory_wall(open_notebook):
     first = page.locator(".sce-guess").nth(1)
     assert "The answer comes when" in first.inner_text()
     first.get_by_role("slider").focus()
+    page.keyboard.press("Enter")  # there is no guess yet
+    wait_until(lambda: "Choose one first." in first.inner_text(), 20, "Enter did nothing")
     page.keyboard.press("ArrowLeft")
-    first.locator("button").first.click()
+    page.keyboard.press("Enter")
     wait_until(lambda: "points off" in first.inner_text(), 20, "the answer did not come")
     assert "It is 92%" in first.inner_text()
     notebook.screenshot("guess")
@@ -58,7 +60,8 @@ def test_memory_wall(open_notebook):
     sizes = lambda: [t for t in peaks.locator("text").all_text_contents() if "iB" in t]  # noqa: E731
     wait_until(lambda: len(sizes()) >= 4, 20, "no prediction is shown")
     before, devices = sizes(), wall.locator(".sce-devices").inner_text()
-    handle = wall.get_by_role("slider").first
+    handle = wall.get_by_role("slider", name="Items in the catalog", exact=True)
+    assert handle.get_attribute("aria-valuetext") == "1 M"
     handle.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")

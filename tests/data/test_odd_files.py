@@ -79,23 +79,32 @@ TEXT = {
     # columns
     "item twice": (rows("u,i,x,5", "u,j,y,6", header="user,item,item,timestamp"), "has 2 columns 'item'"),
     "another column twice": (rows("u,i,x,y,5", "u,j,x,y,6", "v,i,x,y,7", header="user,item,a,a,timestamp"), GOOD),
-    "no header": (rows("u,j,6", header="u,i,5"), "has no column 'user', it has 'u', 'i', '5', which look like a row"),
-    "no header, numbers": (rows("0,2,6", header="0,1,5"), "add a first line that names the columns, as user,item,time"),
-    "no header, dates": (rows("u,j,2024-05-02", header="u,i,2024-05-01"), "which look like a row"),
+    "no header": (
+        rows("u,j,6", header="u,i,5"),
+        "it begins with 'u,i,5', and which column says when cannot be seen; type --time 3",
+    ),
+    "no header, numbers": (rows("0,2,6", header="0,1,5"), "or add a first line such as user,item,timestamp"),
+    "no header, dates": (
+        rows("u,j,2024-05-02", header="u,i,2024-05-01"),
+        [["u", "i", 1714521600], ["u", "j", 1714608000]],
+    ),
     "no time": (
         rows("u,i", "u,j", header="user,item"),
-        "say that the rows stand oldest first: read_interactions(path, time",
+        [["u", "i", 0], ["u", "j", 1]],
     ),
     "time under another name": (
-        rows("u,i,5", header="user,item,unixTime"),
-        "read_interactions(path, timestamp='unixTime')",
+        rows("u,i,5", "u,j,6", header="user,item,timePlayed"),
+        "is it timePlayed? type --time timePlayed, in Python timestamp='timePlayed' (or '' if the rows stand oldest",
     ),
     "user under another name": (
-        rows("u,i,5", header="userId,item,timestamp"),
-        "read_interactions(path, user='userId')",
+        rows("u,i,5", header="theUser,item,timestamp"),
+        "is it theUser? type --user theUser, in Python user='theUser'",
     ),
-    "nobody": (rows("u,i,5", header="a,item,timestamp"), "call the column that says the user 'user'"),
-    "capitals": (rows("u,i,5", header="User,Item,Timestamp"), "read_interactions(path, user='User')"),
+    "nobody": (
+        rows("u,i,5", header="a,item,timestamp"),
+        "no column with a usual name for the user (user, user_id, uid, user_name, ...), it has 'a', 'item', ",
+    ),
+    "capitals": (rows("u,i,5", "u,j,6", "v,i,7", header="User,Item,Timestamp"), GOOD),
     "nothing": (b"", "data.csv is empty: its first line must name the columns"),
     "blank": (b"\n \n", "data.csv is empty"),
     "header only": (rows(), "has column names but no rows"),
@@ -125,8 +134,11 @@ TEXT = {
     ),
     "utf-16": (rows("u,i,5", "u,j,6").decode().encode("utf-16"), "data.csv is not UTF-8 text"),
     "gzipped under a plain name": (GZIPPED, "data.csv is not UTF-8 text"),
-    "a page of the web": (b"<html><body>Sign in</body></html>", "has no column 'user', it has '<html>"),
-    "zeros": (bytes(2000), "has no column 'user'"),
+    "a page of the web": (
+        b"<html><body>Sign in</body></html>",
+        "no column with a usual name for the user (user, user_id, uid, user_name, ...), it has '<html>",
+    ),
+    "zeros": (bytes(2000), "has no column with a usual name for the user"),
     # times
     "booleans": (rows("u,i,True", "u,j,False"), "2 times that cannot be read, the first is 'True' in row 1"),
     "infinite": (rows("u,i,5", "u,j,inf"), "1 time that cannot be read, the first is 'inf' in row 2"),

@@ -113,23 +113,21 @@ data.path.value = "walks.csv"
 data.settle()
 data.rule.value = "temporal"
 data.settle()
-assert "temporal split" in data.problem, data.problem  # nothing happens after the last day
+assert "nothing is left" in data.problem, data.problem  # nobody has twenty items
 data.rule.value = "leave_one_out"
 data.settle()
 plan.losses["sampled"].value = False
 plan.losses["cce"].value = False
 plan.seeds.value = 1
-plan.epochs.value = 100
+plan.epochs.value = 50
 plan.budget.value = plan.budget.options[1][1]
 plan.settle()
 assert training.start()
 training.wait(60)
 [row] = [row for row in training.results()["intervals"] if row["metric"] == "HR@10"]
-assert row["mean"] > 0.9, row  # whoever walks in a circle is easy to follow
+assert row["mean"] > 0.6, row  # whoever walks in a circle is easy to follow; chance is a quarter
 assert len(look.results()["recommended"]) == 10
 look.another.click()
-home.folder.value = "walks"
-assert home.export().name == "walks"
 """
 
 
@@ -138,7 +136,7 @@ def test_your_data(tmp_path):
     check(done)
     check_own_data(done.results)
     assert done.results["data"]["columns"] == {"user": "customer_id", "item": "product_id", "timestamp": "date"}
-    assert done.results["data"]["test_users"] == 500
+    assert done.results["data"]["test_users"] == 300
     reach = {name: found["HR@10"] for name, found in done.results["data"]["baselines"].items()}
     assert 0 < reach["popularity"] < reach["transitions"]
 
@@ -154,15 +152,15 @@ def test_your_data_with_real_ones(tmp_path):
         beauty = load_dataset("amazon_beauty", progress=False)
     except ConnectionError as error:
         pytest.skip(f"no Amazon Beauty here: {error}")
-    some = beauty[beauty["user"].isin(beauty["user"].unique()[:4_000])]
+    some = beauty[beauty["user"].isin(beauty["user"].unique()[:1_500])]
     some.rename(columns={"user": "reviewerID", "item": "asin", "timestamp": "unixReviewTime"}).to_csv(
         tmp_path / "beauty.csv", index=False
     )
     done = execute(BY_NAME["07_your_data"], {"path": "beauty.csv"}, tmp_path)
     check(done)
     check_own_data(done.results)
-    assert done.results["data"]["test_users"] == 4_000
-    assert done.results["data"]["catalog_size"] > 8_000
+    assert done.results["data"]["test_users"] == 1_500
+    assert done.results["data"]["catalog_size"] > 4_000
 
 
 RACE_AGAIN = """

@@ -75,7 +75,9 @@ function render({ model, el }) {
   };
   el.classList.add("sce-guess");
   el.onkeydown = (event) => {  // arrows move the handle, not the notebook
-    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+    if (event.ctrlKey || event.metaKey) return;
+    event.stopPropagation();
+    if (event.key === "Enter" && event.target.tagName === "INPUT" && !event.shiftKey) commit.click();
   };
   el.append(question, made("div", { className: "sce-answering" }, controls.element, commit), answer);
   const heard = ["choice", "committed", "verdicts", "told"].map((name) => "change:" + name);

@@ -62,7 +62,6 @@ def training_key(losses: Iterable[str]) -> str:
     )
 
 
-LOSS_KEY = training_key(LOOKS)
 INSIGHT_KEY = (
     '<div class="sce-help-text"><b>Coverage</b> (solid): the share of positions that are in a bucket of SCE. '
     "<b>Captured mass</b> (dotted): the share of such a position's softmax that the items of its bucket hold. It "

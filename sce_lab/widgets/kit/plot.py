@@ -42,19 +42,21 @@ const waiting = (globalThis.sceLabPlotly ??= {});
 waiting.ready ??= new Promise((resolve) => { waiting.resolve = resolve; });
 
 // A figure's panels by their x axes, each a figure of its own: most changes concern one, and the others stay as drawn.
+// Where there is no room for them beside one another (layout.meta.widths: what each needs), they stand in several rows.
 const axisOf = ({ xaxis = "x" }) => xaxis;
 const panelsOf = ({ data, layout }) => {
   const ends = Object.keys(layout).filter((name) => name.startsWith("xaxis")).map((name) => name.slice(5));
-  const { annotations = [], shapes = [] } = layout;
+  const { annotations = [], shapes = [], meta } = layout;
   const shared = Object.fromEntries(Object.entries(layout).filter(([name]) => !/^[xy]axis/.test(name)));
-  return Object.fromEntries(ends.map((end) => {
+  return Object.fromEntries(ends.map((end, nth) => {
     const on = ({ xref = "x" }) => xref.split(" ")[0] === "x" + end;
     const moved = (mark) => ({ ...mark, xref: mark.xref?.replace(/\\d+/, ""), yref: mark.yref?.replace(/\\d+/, "") });
     const { domain = [0, 1], anchor: _x, ...xaxis } = layout["xaxis" + end];
     const { anchor: _y, ...yaxis } = layout["yaxis" + end];
     const marks = { annotations: annotations.filter(on).map(moved), shapes: shapes.filter(on).map(moved) };
     const traces = [...data.keys()].filter((index) => axisOf(data[index]) === "x" + end);
-    return ["x" + end, { traces, share: domain[1] - domain[0], layout: { ...shared, ...marks, xaxis, yaxis } }];
+    const size = { share: domain[1] - domain[0], least: meta?.widths?.[nth] ?? 0, height: layout.height };
+    return ["x" + end, { traces, size, layout: { ...shared, ...marks, xaxis, yaxis } }];
   }));
 };
 const onePair = ({ xaxis, yaxis, ...rest }) => rest;
@@ -62,17 +64,23 @@ const SECOND = 1000;
 const AT_ONCE = { mode: "immediate", transition: { duration: 0 }, frame: { duration: 0, redraw: false } };
 
 class Panel {
-  constructor(axis, share, again) {
+  constructor(axis, { share, least, height }, again) {
     this.axis = axis;
     this.again = again;  // asks for another drawing
     this.place = document.createElement("div");
-    this.place.style.cssText = `flex: ${100 * share} 1 0; min-width: 0`;
+    this.place.style.cssText = `flex: ${100 * share} 1 ${least}px; min-width: min(100%, ${least}px)`;
+    this.fit(height);
     this.whole = true;  // draw all of it, or
     this.fresh = {};  // what is new, by trace
     this.touched = false;  // is anything newer than what is seen?
     this.settling = null;  // a timer, after which plotly.js draws what was moved without it
     this.width = 0;
     this.laidOut = "";
+  }
+  fit(height) { this.place.style.minHeight = height + "px"; }  // nothing below it moves when it is drawn
+  get begins() {  // a row?
+    const [here, row] = [this.place, this.place.parentElement].map((each) => each.getBoundingClientRect().left);
+    return Math.abs(here - row) < 2;
   }
   add(index, changes) {
     this.whole ||= changes.x?.length === 0;  // plotly.js leaves a trace as it was when nothing of it is left
@@ -104,6 +112,7 @@ class Panel {
     if (this.whole || width !== this.width) {
       const { traces, layout } = panelsOf(spec)[this.axis];
       [this.traces, this.laidOut, this.width] = [traces, JSON.stringify(layout), width];
+      if (layout.yaxis.ticktext && this.begins) layout.yaxis = { ...layout.yaxis, showticklabels: true };  // of its row
       this.settled();
       await plotly.react(this.place, traces.map((index) => onePair(spec.data[index])), { ...layout, width }, config);
     } else if (this.settling === "due" || (news && !this.moveLines(spec))) {
@@ -131,9 +140,9 @@ export default {
       pending = true;
       requestAnimationFrame(() => { last = last.then(draw).catch(failed); });
     };
-    const shares = Object.entries(panelsOf(model.get("spec")));
-    const panels = shares.map(([axis, { share }]) => new Panel(axis, share, soon));
-    el.style.cssText += "display: flex; width: 100%";
+    const sizes = Object.entries(panelsOf(model.get("spec")));
+    const panels = sizes.map(([axis, { size }]) => new Panel(axis, size, soon));
+    el.style.cssText += "display: flex; flex-wrap: wrap; width: 100%";
     el.setAttribute("role", "figure");
     const told = ({ text }) => text.replace(/<[^>]+>/g, "");
     const name = () => {
@@ -143,12 +152,10 @@ export default {
     };
     name();
     el.append(...panels.map(({ place }) => place));
-    const fit = () => { el.style.minHeight = model.get("spec").layout.height + "px"; };
-    fit();  // nothing below it moves when it is drawn
     const draw = async () => {
       pending = false;
       if (!alive || !plotly || !el.clientWidth) return;
-      fit();
+      for (const panel of panels) panel.fit(model.get("spec").layout.height);
       name();
       for (const panel of panels) await panel.draw(plotly, model.get("spec"), model.get("config"));
     };

@@ -17,6 +17,8 @@ from sce_lab.training import Changed, Evaluated, Event, Finished, Started, StepD
 
 IDLE, RUNNING, PAUSED, STOPPING = "idle", "running", "paused", "stopping"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+#: Of a run that was read back: its kernel ended before it did.
+INTERRUPTED = "interrupted"
 #: Of SCE's statistics, those that are shown over time.
 FOLLOWED = ("coverage", "captured_mass")
 

@@ -102,6 +102,14 @@ class Slider(anywidget.AnyWidget):
         """The place where it stands."""
         return self._values.index(self.value)
 
+    def offer(self, options: Sequence[tuple[str, Any]], value: Any) -> None:
+        """Other places, and where to stand among them."""
+        self._values = tuple(each for _, each in options)
+        self.labels = [label for label, _ in options]
+        if value == self.value:
+            self.label = self.labels[self.index]
+        self.value = value
+
     def type(self, words: str) -> None:
         """Take what was typed into the field, or say in :attr:`refusal` why not."""
         self.refusal = ""

@@ -47,8 +47,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 
 .sce-speech { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 
-/* the deck: cards of controls, and one line of help for the control under the pointer or the keyboard */
-.sce-deck { position: relative; padding-bottom: 40px; overflow: visible; }
+/* cards of controls; the sentence of help of the control under the pointer or the keyboard stands at their foot */
 .sce-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(182px, 1fr)); gap: 8px; overflow: visible; }
 .sce-cards, .sce-card, .sce-control, .sce-control > * { position: static !important; }
 .sce-card {
@@ -81,7 +80,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-slider > input[type="range"]:focus-visible { outline: 2px solid var(--sce-accent); border-radius: 4px; }
 .sce-slider > input:disabled { opacity: 0.5; }
 .sce-refusal { grid-area: refusal; color: var(--sce-stop); font-size: 12px; line-height: 16px; white-space: normal; }
-.sce-sub { font-size: 75%; position: relative; bottom: -0.3em; }
+.sce-sub { font-size: 75%; vertical-align: -0.3em; line-height: 0; }
 .sce-control .widget-label { width: auto; min-width: 0; text-align: left; height: 20px; line-height: 20px; }
 .sce-control .widget-dropdown, .sce-control .widget-text { flex-flow: column; height: auto; align-items: stretch; }
 .sce-control .widget-dropdown > select, .sce-control .widget-text > input { flex: 0 0 28px; width: 100%; }
@@ -132,7 +131,6 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-lab .sce-warning { color: var(--sce-warn); }
 .sce-lab .sce-problem { color: var(--sce-stop); font-weight: 500; }
 .sce-caption { font-size: 12px; color: var(--sce-soft); display: flex; flex-wrap: wrap; gap: 4px 18px; }
-.sce-caption span { white-space: nowrap; }
 .sce-caption svg { vertical-align: -1px; margin-right: 5px; }
 
 /* tables */
@@ -150,7 +148,6 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 }
 .sce-runs button:hover { color: var(--sce-ink); }
 .sce-runs button:focus-visible, .sce-runs input:focus-visible { outline: 2px solid var(--sce-accent); }
-.sce-runs th, .sce-runs td { padding: 4px 6px; }
 .sce-runs tr.sce-picked td { background: var(--sce-fill); }
 .sce-runs input { margin: 0; vertical-align: middle; }
 
@@ -193,7 +190,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
 .sce-axis .widget-toggle-buttons { width: auto; margin: 0; }
 .sce-axis .widget-toggle-button { min-width: 74px; height: 26px; line-height: 24px; }
 .sce-own {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 4px 12px; padding: 2px 0 6px;
   align-items: end; overflow: visible;
 }
 .sce-own > * { width: auto; min-width: 0; margin: 0; }
@@ -205,6 +202,7 @@ body {{ --sce-ink: var(--jp-ui-font-color1, #222); }}
   flex: 0 0 28px; width: 100%;
 }
 .sce-own .jupyter-button { border-radius: 6px; }
-.sce-told-apart span { white-space: normal; flex: 1 1 100%; font-size: 13px; }
+.sce-told-apart { margin-top: 10px; }
+.sce-told-apart span { white-space: normal; flex: 1 1 100%; font-size: 13px; color: var(--sce-ink); }
 """
 )

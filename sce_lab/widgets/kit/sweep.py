@@ -16,6 +16,7 @@ from sce_lab.training import Evaluated, Started, StepDone
 from sce_lab.widgets.kit.guess import Guess
 from sce_lab.widgets.kit.live import LiveRun, stop_all
 from sce_lab.widgets.kit.progress import Snapshot
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 from sce_lab.widgets.kit.turns import Turn
 from sce_lab.widgets.kit.words import counted
@@ -52,7 +53,7 @@ class SweepBoard:
         self._here, self._length, self._began, self._first = 0.0, 1, 0.0, 0.0
         self._stale = False
         self._canvases = [Canvas(make(self._visible)) for make in figures]
-        self._status, self._bar = text("", "sce-status"), text("")
+        self._status, self._bar = Status(), text("")
         self.buttons = {
             "start": widgets.Button(description="Start", icon="play", tooltip="Train what is not there yet"),
             "stop": widgets.Button(description="Stop", icon="stop", tooltip="End after the present step; go on later"),
@@ -60,7 +61,7 @@ class SweepBoard:
         self.buttons["start"].add_class("sce-primary")
         self.buttons["start"].on_click(lambda _: self.start())
         self.buttons["stop"].on_click(lambda _: self.live.stop())
-        row = widgets.HBox([*self.buttons.values(), self._status])
+        row = widgets.HBox([*self.buttons.values(), *self._status.widgets])
         row.add_class("sce-bar")
         self.view = stage(row, self._bar, *(canvas.widget for canvas in self._canvases), text(key))
         if guess is not None:
@@ -81,10 +82,11 @@ class SweepBoard:
         if self.live.active or not self.sweep.left or not self._may_look:
             return False
         if why := self._busy():
-            self._say(html.escape(why))
+            self._status.say(html.escape(why))
             return False
         self._here, self._began, self._first = 0.0, time.monotonic(), self.progress
         self.live.start(self._events, self._show)
+        self._show_state(self.live.snapshot())
         return True
 
     def take(self, sweep: Sweep) -> bool:
@@ -147,10 +149,7 @@ class SweepBoard:
         self.buttons["start"].description = "Go on" if share and left else "Start"
         shown = share if self._may_look else 0.0
         self._bar.value = f'<div class="sce-progress"><div style="width: {100 * shown:.1f}%"></div></div>'
-        self._say(self._sentence(shot, share, left))
-
-    def _say(self, sentence: str) -> None:
-        self._status.value = f'<div class="sce-status-text"><div>{sentence}</div></div>'
+        self._status.say(self._sentence(shot, share, left), aloud=not shot.active)
 
     def _sentence(self, shot: Snapshot, share: float, left: int) -> str:
         trainings = counted(len(self.sweep.trials), "training")

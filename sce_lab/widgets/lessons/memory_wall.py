@@ -65,10 +65,10 @@ class Wall:
 
 
 _CONTROLS: dict[str, tuple[str, str, list[int]]] = {
-    "catalog_size": ("Items in the catalog <i>C</i>", "catalog_size", round_steps(1_000, 10**9)),
-    "batch_size": ("Users in a batch", "batch_size", octaves(8, 4096)),
-    "length": ("Positions per user", "length", [5, 10, 17, 20, 30, 50, 75, 100, 150, 200]),
-    "hidden_size": ("Numbers per item <i>D</i>", "hidden_size", octaves(16, 512)),
+    "catalog_size": ("Items in the catalog <i>C</i>", "Items in the catalog", round_steps(1_000, 10**9)),
+    "batch_size": ("Users in a batch", "Users in a batch", octaves(8, 4096)),
+    "length": ("Positions per user", "Positions per user", [5, 10, 17, 20, 30, 50, 75, 100, 150, 200]),
+    "hidden_size": ("Numbers per item <i>D</i>", "Numbers per item", octaves(16, 512)),
 }
 
 

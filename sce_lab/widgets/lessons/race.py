@@ -17,6 +17,7 @@ from sce_lab.training import AUTO, Evaluated, Event, TrainingConfig, choose_devi
 from sce_lab.widgets.kit.legend import training_key
 from sce_lab.widgets.kit.live import LiveRun, stop_all
 from sce_lab.widgets.kit.progress import FINISHED, Snapshot
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 
 
@@ -52,7 +53,7 @@ class Race:
         self._stopped = False
         self._data: tuple[Any, Any] | None = None
         self._figure = Canvas(self._spec())
-        self._status = text("", "sce-status")
+        self._status = Status()
         self.buttons = {
             "start": widgets.Button(description="Start", icon="play", tooltip="Train all of them, one after the other"),
             "stop": widgets.Button(description="Stop", icon="stop", tooltip="End after the present step"),
@@ -60,7 +61,7 @@ class Race:
         self.buttons["start"].on_click(lambda _: self.start())
         self.buttons["start"].add_class("sce-primary")
         self.buttons["stop"].on_click(lambda _: self.stop())
-        bar = widgets.HBox([*self.buttons.values(), self._status])
+        bar = widgets.HBox([*self.buttons.values(), *self._status.widgets])
         bar.add_class("sce-bar")
         self.view = stage(bar, self._figure.widget, text(training_key(self.configs)))
         self._show_status()
@@ -169,7 +170,7 @@ class Race:
         else:
             total = self.seconds * len(self.configs)
             sentence = f"Ready: {len(self.configs)} trainings of {self.seconds:g} seconds, {total:g} in all."
-        self._status.value = f'<div class="sce-status-text"><div>{sentence}</div></div>'
+        self._status.say(sentence)
 
 
 def default_configs(device: str = AUTO) -> dict[str, TrainingConfig]:

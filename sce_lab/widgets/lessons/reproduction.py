@@ -15,7 +15,8 @@ from sce_lab.memory import guarded_train, measuring
 from sce_lab.reproduce import PUBLISHED, Recipe
 from sce_lab.training import AUTO, Event, where
 from sce_lab.widgets.kit.live import LiveRun, stop_all
-from sce_lab.widgets.kit.stage import Canvas, stage, text
+from sce_lab.widgets.kit.speech import Status
+from sce_lab.widgets.kit.stage import Canvas, stage
 
 
 class Reproduction:
@@ -48,14 +49,14 @@ class Reproduction:
         self._paper = rows[0].metrics if rows else {}
         self.run = LiveRun()
         self._figure = Canvas(self._spec())
-        self._status = text("", "sce-status")
+        self._status = Status()
         self.buttons = {
             "start": widgets.Button(description="Start", icon="play", tooltip="Train from the beginning"),
             "stop": widgets.Button(description="Stop", icon="stop", tooltip="End after the present step"),
         }
         self.buttons["start"].on_click(lambda _: self.start())
         self.buttons["stop"].on_click(lambda _: self.run.stop())
-        bar = widgets.HBox([*self.buttons.values(), self._status])
+        bar = widgets.HBox([*self.buttons.values(), *self._status.widgets])
         bar.add_class("sce-bar")
         self.view = stage(bar, self._figure.widget)
         self._show(self.run.snapshot())
@@ -90,7 +91,7 @@ class Reproduction:
         self._figure.show(self._spec(shot))
         self.buttons["start"].disabled, self.buttons["stop"].disabled = shot.active, not shot.active
         self.buttons["start"].description = "Again" if shot.step and not shot.active else "Start"
-        self._status.value = f'<div class="sce-status-text"><div>{self._sentence(shot)}</div></div>'
+        self._status.say(self._sentence(shot), aloud=not (shot.active and shot.step))
 
     def _spec(self, shot: Any = None) -> dict[str, Any]:
         recorded = self._recorded["curve"] if self._recorded else None

@@ -15,6 +15,7 @@ from sce_lab.figures import LOOKS, brief_label
 from sce_lab.figures.memory_charts import timeline_spec
 from sce_lab.memory import Timeline, format_bytes, predict_timeline
 from sce_lab.widgets.kit.latest import Latest
+from sce_lab.widgets.kit.slider import Slider
 from sce_lab.widgets.kit.stage import Canvas, stage, table, text
 from sce_lab.widgets.lessons.memory_wall import Wall
 
@@ -50,14 +51,12 @@ class StepTimeline:
         tooltips = ["Show the step with this loss"] * len(LOOKS)
         self.loss = widgets.ToggleButtons(options=options, value=loss, tooltips=tooltips)
         self.loss.style.button_width = "auto"
-        self.moment = widgets.IntSlider(description="Moment", continuous_update=True, readout=False)
-        self.moment.layout.width = "100%"
+        timeline = self.timeline
+        self.moment = Slider(self._places(), timeline.peak, description="Moment", tooltip="Moment of the step")
         jump = {"Peak": self.to_peak, "Next larger": self.to_next}
         self.buttons = {name: widgets.Button(description=name, tooltip=f"Go to: {name.lower()}") for name in jump}
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: jump[name]())
-        timeline = self.timeline
-        self.moment.max, self.moment.value = len(timeline.moments) - 1, timeline.peak
         self._figure = Canvas(self._spec())
         self._said, self._code, self._table = text(""), text(""), text("")
         self._show()
@@ -109,10 +108,16 @@ class StepTimeline:
 
     def _loss_changed(self) -> None:
         timeline = self.timeline
-        self.moment.max = len(timeline.moments) - 1
         if self.moment.value == timeline.peak:
             self._shown.submit((self.loss.value, self.moment.value))
-        self.moment.value = timeline.peak
+        self.moment.offer(self._places(), timeline.peak)
+
+    def _places(self) -> list[tuple[str, int]]:
+        """The moments by what is so then, for eyes and ears."""
+        moments = self.timeline.moments
+        names = (phase.replace("_", " ") for phase in moments["phase"])
+        said = zip(names, map(format_bytes, moments["live"]))
+        return [(f"{nth:,}: {phase}, {size}", nth) for nth, (phase, size) in enumerate(said)]
 
     def _spec(self) -> dict[str, Any]:
         tensors = self.timeline.tensors

@@ -11,13 +11,16 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
+from sce_lab.data import columns_of
+from sce_lab.data.naming import ORDER
 from sce_lab.figures import data_spec
 from sce_lab.runs import runs_root
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.own import OwnMoves
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, table, text
 from sce_lab.widgets.kit.words import capitalised
-from sce_lab.widgets.own_data.file import RULES, OwnData, bring, columns_of, files_near, guess
+from sce_lab.widgets.own_data.file import READABLE, RULES, OwnData, bring, files_near, names_of
 
 _ROLES = {"user": "Who", "item": "What", "timestamp": "When"}
 _IN_ORDER = "(no column: the rows stand in order)"
@@ -44,11 +47,11 @@ class BringFile:
         self.path = widgets.Text(placeholder="interactions.csv", continuous_update=False, description="Path")
         near = [(str(each), str(each)) for each in files_near(folder)]
         self.near = widgets.Dropdown(options=[("choose a file ...", ""), *near], value="", description="Near here")
-        self.upload = widgets.FileUpload(accept=".csv,.tsv,.txt,.parquet", description="From your machine")
+        self.upload = widgets.FileUpload(accept=",".join(READABLE), description="From your machine")
         self.roles = {role: widgets.Dropdown(description=title, options=[]) for role, title in _ROLES.items()}
-        rules = [(f"{name.replace('_', '-')}: {says}", name) for name, says in RULES.items()]
-        self.rule = widgets.Dropdown(options=rules, description="Split")
-        self._said, self._facts = text("", "sce-status"), text("")
+        rules = [(says, name) for name, says in RULES.items()]
+        self.rule = widgets.Dropdown(options=rules, description="The test is")
+        self._said, self._facts = Status(), text("")
         self._canvas = Canvas(data_spec(*_nothing()))
         self.view = self._laid_out()
         self.path.observe(lambda change: self.open(change.new), "value")
@@ -65,7 +68,7 @@ class BringFile:
             each.tooltip = each.description
         where = widgets.HBox([self.path, self.near, self.upload]).add_class("sce-own")
         how = widgets.HBox([*self.roles.values(), self.rule]).add_class("sce-own")
-        return stage(where, how, self._said, self._facts, self._canvas.widget)
+        return stage(where, how, widgets.HBox(self._said.widgets), self._facts, self._canvas.widget)
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
         return self.view._repr_mimebundle_(**keywords)
@@ -81,21 +84,28 @@ class BringFile:
         path = os.path.expanduser(str(path).strip())
         if not path:
             return
+        problem, chosen = "", dict.fromkeys(_ROLES) | columns
         try:
-            names = columns_of(path)
-            strange = [name for name in columns.values() if name is not None and name not in names]
-            if strange:
-                raise ValueError(f"there is no column {strange[0]!r}; there are {', '.join(names)}")
+            try:
+                found, names = columns_of(path, **columns)
+                names = names if found.header else [str(number + 1) for number in range(len(names))]
+                chosen = {role: getattr(found, role) for role in _ROLES}
+            except ValueError as error:  # a person may know better
+                names, problem = names_of(path), str(error)
         except (OSError, ValueError) as error:
-            self._fail(f"{path} cannot be read: {error}" if isinstance(error, OSError) else str(error))
+            self._fail(str(error))
             return
         with self._own:
             self.path.value = path
-            for role, chosen in (guess(names) | columns).items():
-                none = [(_IN_ORDER, None)] if role == "timestamp" else [("choose ...", None)]
-                self.roles[role].options = [*none, *((name, name) for name in names)]
-                self.roles[role].value = chosen
-        self._submit()
+            for role, choice in self.roles.items():
+                none = ("choose ...", None) if role != "timestamp" or problem else (_IN_ORDER, ORDER)
+                choice.options = [none, *([(_IN_ORDER, ORDER)] * (none[1] is None and role == "timestamp"))]
+                choice.options = [*choice.options, *((name, name) for name in names)]
+                choice.value = chosen[role] if chosen[role] in (*names, ORDER) else None
+        if problem:
+            self._fail(problem)
+        else:
+            self._submit()
 
     def settle(self, timeout: float = 60.0) -> None:
         """Wait until the file is read.
@@ -125,9 +135,8 @@ class BringFile:
 
     def _submit(self) -> None:
         path, columns = self.path.value, {role: choice.value for role, choice in self.roles.items()}
-        missing = next((role for role in ("user", "item") if columns[role] is None), None)
-        if missing:
-            self._fail(f"No column is called as usual for {_ROLES[missing].lower()}: choose it in the list.")
+        if missing := next((role for role in _ROLES if columns[role] is None), None):
+            self._fail(f"Choose the column that says {_ROLES[missing].lower()}.")
             return
         self._say(f"Reading {path} ...")
         self._latest.submit((path, columns, self.rule.value))
@@ -146,7 +155,7 @@ class BringFile:
             for role, name in data.columns.items()
         )
         few = f' <span class="sce-warning">⚠ {html.escape(capitalised(data.split.few_test_users))}.</span>'
-        self._said.value = f"<div>{html.escape(data.name)}: {said}.{few if data.split.few_test_users else ''}</div>"
+        self._said.say(f"{html.escape(data.name)}: {said}.{few if data.split.few_test_users else ''}")
         rows = [{"Your data": html.escape(name), "": html.escape(value)} for name, value in data.facts.items()]
         self._facts.value = table(rows, left=("Your data", ""), wrap=("",))
         self._canvas.show(data_spec(data.counts, data.times, data.dated))
@@ -156,11 +165,11 @@ class BringFile:
     def _fail(self, problem: str) -> None:
         self.data, self.problem = None, problem
         self._facts.value = ""
-        self._said.value = f'<div class="sce-problem">{html.escape(capitalised(problem))}</div>'
+        self._said.say(html.escape(capitalised(problem)), "sce-problem")
         self._canvas.show(data_spec(*_nothing()))
 
     def _say(self, sentence: str) -> None:
-        self._said.value = f"<div>{html.escape(sentence)}</div>"
+        self._said.say(html.escape(sentence))
 
 
 def _nothing() -> tuple[np.ndarray, np.ndarray, bool]:

@@ -1,37 +1,35 @@
-"""A person's file: which of its columns say what, what it is, and how it is kept for training."""
+"""A person's file: what its columns are called, and what it is once it is read."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow.parquet as parquet
 
-from sce_lab.data import Split, SyntheticProcess, read_interactions, summarize
+from sce_lab.data import SPLITS, Split, SyntheticProcess, read_interactions, summarize
 from sce_lab.data.fetching import DATA_VARIABLE
-from sce_lab.data.sources import divide
-from sce_lab.files import replacing
-from sce_lab.metrics import BASELINES, Ranking, ranking_metrics
-from sce_lab.runs import runs_root
+from sce_lab.data.opening import PACKED, content_name, unpacked
+from sce_lab.data.reading import existing
+from sce_lab.data.tables import SUFFIXES
+from sce_lab.describing import popularity_ranks
+from sce_lab.files import write_text
+from sce_lab.metrics import BASELINES, ranking_metrics
 
-#: Files that may hold interactions.
-SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+#: Endings of files that can be read.
+READABLE = (*SUFFIXES, *(suffix + packed for suffix in SUFFIXES for packed in PACKED))
 #: So many files are listed at most.
 NEAR = 200
-#: Test users that baselines are judged on at most: they are for comparison at a glance.
+#: Users that baselines are judged on at most: they are for comparison at a glance.
 ASKED = 5_000
-#: What a column is usually called, in small letters without marks, the surest first.
-USUAL = {
-    "user": ("user", "userid", "uid", "reviewerid", "customerid", "customer", "visitorid", "householdid", "sessionid"),
-    "item": ("item", "itemid", "iid", "parentasin", "asin", "productid", "product", "movieid", "trackid", "sku"),
-    "timestamp": ("timestamp", "ts", "time", "datetime", "date", "unixreviewtime", "createdat", "transactiontimestamp"),
-}
+#: The rules that a file can be divided by, for people.
+RULES = {"leave_one_out": "each user's last item", "temporal": "one moment for all"}
 
 
 def files_near(folder: str | os.PathLike[str] = ".") -> list[Path]:
@@ -42,32 +40,31 @@ def files_near(folder: str | os.PathLike[str] = ".") -> list[Path]:
         for root in roots
         for pattern in ("*", "*/*", "*/*/*")
         for path in sorted(root.glob(pattern))
-        if path.suffix in SUFFIXES and path.is_file() and not any(part.startswith(".") for part in path.parts)
+        if path.name.lower().endswith(READABLE)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.parts)
     ]
     return list(dict.fromkeys(found))[:NEAR]
 
 
-def columns_of(path: str | os.PathLike[str]) -> list[str]:
-    """The names that a file's columns have, from its first line or its schema.
+def names_of(path: str | os.PathLike[str]) -> list[str]:
+    """What the columns of a file are called, for a person who has to say which is which.
 
     Raises:
-        OSError: it cannot be read. ValueError: it is empty, or no parquet in spite of its name.
+        OSError, ValueError: it cannot be read, or is empty.
     """
-    path = Path(os.path.expanduser(path))
-    if path.suffix == ".parquet":
-        return list(pq.read_schema(path).names)
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline().rstrip("\r\n")
+    path = existing(path)
+    if content_name(path).endswith(".parquet") or path.is_dir():
+        part = next(iter(sorted(path.rglob("*.parquet"))), path) if path.is_dir() else path
+        return list(parquet.read_schema(part).names)
+    with unpacked(path) as file:
+        first = file.readline(2**16).decode("utf-8-sig", errors="replace").strip()
     if not first:
         raise ValueError(f"{path.name} is empty: there is nothing in it to learn from")
-    separator = max((",", "\t", ";"), key=first.count)
+    if first.startswith("{"):
+        return list(json.loads(first))
+    separator = max((",", "\t", ";", "|", "::"), key=first.count)
     return [name.strip().strip('"') for name in first.split(separator)]
-
-
-def guess(columns: Sequence[str]) -> dict[str, str | None]:
-    """Which column says who, what and when, by their usual names; None where none has one."""
-    plain = {"".join(letter for letter in name.lower() if letter.isalnum()): name for name in columns}
-    return {role: next((plain[name] for name in names if name in plain), None) for role, names in USUAL.items()}
 
 
 @dataclass(frozen=True)
@@ -76,30 +73,30 @@ class OwnData:
 
     Attributes:
         name: of the file.
-        kept: the same interactions, with columns that this lab knows, below the folder of runs.
+        path: where it is.
         rule: by which they are divided, a key of :data:`sce_lab.data.SPLITS`.
-        columns: which column of the file said what.
+        columns: which column of the file said what; "" for the time: the order of the rows.
         summary: as of :func:`sce_lab.data.summarize`.
         times, counts: of all interactions, and of each item how many there are.
         baselines: by name, metrics of what needs no model, on validation.
-        popularity: where popularity alone ranks the test targets.
+        popularity: ``(U,)``, where popularity alone ranks the test targets.
     """
 
     name: str
-    kept: Path
+    path: Path
     rule: str
-    columns: Mapping[str, str | None]
+    columns: Mapping[str, str]
     split: Split
     summary: pd.DataFrame
     times: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
     baselines: Mapping[str, Mapping[str, float]]
-    popularity: Ranking = field(repr=False)
+    popularity: np.ndarray = field(repr=False)
 
     @property
     def source(self) -> dict[str, Any]:
         """What :func:`sce_lab.data.open_split` takes."""
-        return {"source": str(self.kept), "split": self.rule}
+        return {"source": str(self.path), "split": self.rule, **self.columns}
 
     @property
     def dated(self) -> bool:
@@ -125,31 +122,29 @@ class OwnData:
 
 
 def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule: str = "leave_one_out") -> OwnData:
-    """Read a file, keep its interactions, divide them, and find out what they are.
+    """Read a file, divide its interactions, and find out what they are.
 
     Args:
         path: the file.
-        columns: by "user", "item" and "timestamp" the name of the column; None for the last: rows stand in order.
-        rule: how they are divided.
+        columns: by "user", "item" and "timestamp" the name of the column; "" for the last: rows stand in order.
+        rule: how they are divided, a key of :data:`RULES`.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`sce_lab.data.read_interactions` and the rule say them.
     """
-    if missing := [role for role in ("user", "item") if not columns.get(role)]:
-        raise ValueError(f"no column was chosen that says which {missing[0]}; choose one in the list")
+    path = existing(path).absolute()
     interactions = read_interactions(path, **columns)
-    name = Path(path).name
-    split = divide(interactions, rule, name)
-    asked = split.validation.take(
-        np.linspace(0, len(split.validation) - 1, min(ASKED, len(split.validation))).astype(int)
-    )
+    split = SPLITS[rule](interactions, name=path.name)
+    users = len(split.validation)
+    n = min(users, max(200, min(ASKED, 2 * 10**8 // split.catalog_size)))
+    asked = split.validation.take(np.linspace(0, users - 1, n).astype(int))
     baselines = {
         key: ranking_metrics(BASELINES[key].rank(split, asked), split.catalog_size)
         for key in ("popularity", "transitions")
     }
     return OwnData(
-        name=name,
-        kept=_kept(interactions, name),
+        name=path.name,
+        path=path,
         rule=rule,
         columns=dict(columns),
         split=split,
@@ -157,20 +152,8 @@ def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule:
         times=interactions["timestamp"].to_numpy(),
         counts=interactions["item"].value_counts().to_numpy(),
         baselines=baselines,
-        popularity=BASELINES["popularity"].rank(split, split.test),
+        popularity=popularity_ranks(split),
     )
-
-
-def _kept(interactions: pd.DataFrame, name: str) -> Path:
-    """The interactions as a parquet file named after their content: the same again is the same file."""
-    content = hashlib.blake2b(digest_size=6)
-    content.update(pd.util.hash_pandas_object(interactions, index=False).to_numpy().tobytes())
-    path = runs_root() / "own_data" / f"{Path(name).stem}-{content.hexdigest()}.parquet"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            interactions.to_parquet(partial, index=False)
-    return path
 
 
 def example_file(folder: str | os.PathLike[str] = ".", *, n_users: int = 800) -> Path:
@@ -184,10 +167,8 @@ def example_file(folder: str | os.PathLike[str] = ".", *, n_users: int = 800) ->
             "date": pd.to_datetime(made["timestamp"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
+    content = table.sample(frac=1, random_state=0).to_csv(index=False)
     path = Path(folder) / "purchases.csv"
-    with replacing(path) as partial:
-        table.sample(frac=1, random_state=0).to_csv(partial, index=False)
+    if not path.exists() or path.read_text(encoding="utf-8") != content:  # a file that was touched is another one
+        write_text(path, content)
     return path
-
-
-RULES = {"leave_one_out": "each user's last item is the test", "temporal": "the last 5 % of the time is the test"}

@@ -12,6 +12,7 @@ import numpy as np
 from sce_lab.figures import label
 from sce_lab.recommending import Recommender, export
 from sce_lab.widgets.kit.stage import stage, table, text
+from sce_lab.widgets.kit.words import capitalised
 from sce_lab.widgets.own_data.training import Training
 
 #: Items of a history that are shown.
@@ -166,13 +167,16 @@ class TakeHome:
     def export(self) -> Path | None:
         """Write the best model; None, and a sentence, if that cannot be."""
         run = self.training.best
+        self._said.value, self.button.disabled = "<div>Writing ...</div>", True
         try:
             if run is None:
                 raise ValueError("there is no trained model yet: press Start above")
             export(run, self.folder.value)
         except (ValueError, OSError) as error:
-            self._said.value = f'<div class="sce-problem">{html.escape(str(error))}</div>'
+            self._said.value = f'<div class="sce-problem">{html.escape(capitalised(str(error)))}</div>'
             return None
+        finally:
+            self.button.disabled = run is None
         path = Path(self.folder.value).resolve()
         self._said.value = f"<div>Written: <code>{html.escape(str(path))}</code></div>"
         return path

@@ -12,6 +12,7 @@ import numpy as np
 
 from sce_lab.data import Split
 from sce_lab.figures import LOOKS, brief_label, label
+from sce_lab.losses import LOSSES
 from sce_lab.memory import (
     DEVICES,
     format_bytes,
@@ -23,12 +24,14 @@ from sce_lab.memory import (
 )
 from sce_lab.sweeps import Trial, grid, vary
 from sce_lab.timing import Duration, predict_time, too_long
-from sce_lab.training import AUTO, TrainingConfig, choose_device, takes
+from sce_lab.training import AUTO, TrainingConfig, choose_device
 from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.legend import swatch
 from sce_lab.widgets.kit.slider import StepSlider
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import stage, table, text
+from sce_lab.widgets.kit.words import counted
 from sce_lab.widgets.own_data.bring import BringFile
 
 #: Lengths that a history may have in the model.
@@ -65,7 +68,7 @@ def suggested(split: Split, losses: Sequence[str], budget: float, device: str = 
     made = []
     for loss in losses:
         own = {"sce": sizes | {"mix_x": True}}.get(loss, {})
-        own |= {"n_negatives": negatives} if takes(loss, "n_negatives") and loss != "bce" else {}
+        own |= {"n_negatives": negatives} if "n_negatives" in LOSSES[loss].dials else {}
         made.append(dataclasses.replace(base, loss=loss, loss_settings=own))
     return made
 
@@ -110,12 +113,12 @@ class Plan:
         self.budget.tooltip = "Memory budget"
         self.epochs = StepSlider([1, 2, 3, 5, 10, 15, 20, 30, 50, 100], epochs, description="Epochs", tooltip="Epochs")
         self.seeds = StepSlider([1, 2, 3, 4, 5], seeds, description="Seeds", tooltip="Seeds")
-        self._table, self._said = text(""), text("", "sce-status")
+        self._table, self._said = text(""), Status()
         for each in (*self.losses.values(), self.budget, self.epochs, self.seeds):
             each.observe(lambda _: self._make(), "value")
-        toggles = widgets.HBox(list(self.losses.values())).add_class("sce-bar")
+        toggles = widgets.HBox(list(self.losses.values())).add_class("sce-losses").add_class("sce-own")
         row = widgets.HBox([self.budget, self.epochs, self.seeds]).add_class("sce-own")
-        self.view = stage(toggles, row, self._table, self._said)
+        self.view = stage(toggles, row, self._table, widgets.HBox(self._said.widgets))
         self._show()
         data.when_read(self._make)
 
@@ -190,14 +193,14 @@ class Plan:
             rows.append(
                 {
                     "loss": f"{swatch(config.loss)}{label(config.loss)}",
-                    "settings": html.escape(", ".join(f"{k} {v}" for k, v in config.loss_settings.items())) or "none",
+                    "settings": html.escape(_words(config)),
                     "peak memory": format_bytes(use.peak) + sign,
                     "a step": format_seconds(took.step) if took else "...",
                     "a run": ("" if took.measured else "≥ ") + format_seconds(took.seconds) if took else "...",
                 }
             )
         self._table.value = table(rows, left=("loss",), wrap=("settings",))
-        self._said.value = f"<div>{self._sentence()}</div>"
+        self._said.say(self._sentence())
 
     def _sentence(self) -> str:
         if self.data.data is None:
@@ -210,4 +213,16 @@ class Plan:
         long = too_long(self.seconds, one.max_epochs) if known else ""
         warned = f' <span class="sce-warning">⚠ {long[:1].upper()}{long[1:]}.</span>' if long else ""
         same = f"batches of {one.batch_size} users, histories up to {one.max_length}, D = {one.hidden_size}"
-        return f"{runs} trainings with {same}: {took}.{warned}"
+        return f"{counted(runs, 'training')} with {same}: {took}.{warned}"
+
+
+def _words(config: TrainingConfig) -> str:
+    """The settings of the loss, for people."""
+    own = config.loss_settings
+    match config.loss:
+        case "sce" if "n_buckets" in own:
+            sizes = f"{own['bucket_size_x']:,} × {own['bucket_size_y']:,}"
+            return f"{own['n_buckets']:,} buckets of {sizes}" + (", Mix" if own.get("mix_x") else "")
+        case "sampled" | "ce_minus":
+            return f"{own['n_negatives']:,} negatives"
+    return ", ".join(f"{name} {value}" for name, value in own.items()) or "as it comes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+import torch
 
 from sce_lab.figures import METRICS, Spec, intervals_spec, label
 from sce_lab.memory import format_bytes, format_seconds
@@ -34,6 +36,8 @@ class Training:
 
     def __init__(self, plan: Plan) -> None:
         stop_all()
+        # The last batch of an epoch may be small, and a warning would land in whatever cell ran last.
+        warnings.filterwarnings("ignore", "bucket_size_.*each bucket takes all", RuntimeWarning)
         self.plan, self.board = plan, None
         self._ended_before: list[Callable[[], None]] = []
         self._place, self._read = widgets.VBox([]), text("")
@@ -86,7 +90,7 @@ class Training:
         if data is None or not tables:
             return []
         names = {loss: label(loss) for loss in tables} | {"popularity": "popularity"}
-        tables["popularity"] = gains(data.popularity.ranks, metric).numpy()[None]
+        tables["popularity"] = _gained(data.popularity, metric)[None]
         found = []
         for one, other in combinations(sorted(tables, key=lambda name: -tables[name].mean()), 2):
             gap = difference(tables[one], tables[other])
@@ -127,7 +131,7 @@ class Training:
         data = self.plan.data.data
         reach = dict.fromkeys(METRICS, 0.0)
         if data is not None:
-            reach = {name: float(gains(data.popularity.ranks, name).mean()) for name in METRICS}
+            reach = {name: float(_gained(data.popularity, name).mean()) for name in METRICS}
         return intervals_spec(_intervals(_done(sweep)), losses, reach)
 
     def _show(self) -> None:
@@ -162,6 +166,10 @@ class _Board(SweepBoard):
     def _refresh(self) -> None:
         super()._refresh()
         self._news()
+
+
+def _gained(ranks: np.ndarray, metric: str) -> np.ndarray:
+    return gains(torch.from_numpy(ranks), metric).numpy()
 
 
 def _done(sweep: Sweep) -> dict[str, list[Run]]:

@@ -37,6 +37,10 @@ def open_data(source: str, catalog_size: int | None) -> tuple[Split, SyntheticPr
     return _open(path, catalog_size, Path(path).stat().st_mtime if Path(path).is_file() else 0.0)
 
 
+#: Of what a training needs, why it is more than the peak of a step that the bars show.
+WITH_THE_COPY = "a step and a copy of the best weights"
+
+
 def _similar(catalog_size: int) -> int:
     """The catalog of a synthetic world with as many users who do as much.
 
@@ -75,7 +79,9 @@ class Facts:
         """
         source, catalog_size = settings.source
         if settings.dataset == OWN_FILE and not source:
-            raise ValueError("type the path of a CSV, TSV or parquet file with the columns user, item, timestamp")
+            raise ValueError(
+                "type the path of a file with a row for each time that somebody had something: who, what, when"
+            )
         if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
             raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
         if source == SYNTHETIC:
@@ -117,6 +123,7 @@ class Assessment:
         notes: by card ("data", "loss", "sce", "model", "training").
         problem: why nothing can be trained; empty if something can.
         left_out: why some of the chosen losses would not be trained; empty if all would.
+        free: bytes that were free for it.
         durations: by loss, how long a run would take; empty as long as nobody has tried.
     """
 
@@ -129,6 +136,7 @@ class Assessment:
     notes: Mapping[str, Note] = field(default_factory=dict)
     problem: str = ""
     left_out: str = ""
+    free: int = 0
     durations: Mapping[str, Duration] = field(default_factory=dict)
 
     @property
@@ -144,7 +152,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     except (ValueError, OSError) as error:
         sentence = _sentence(error, settings)
         note = {"data": Note(sentence, "problem")}
-        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence)
+        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence, free=free)
     n_sequences, length = facts.step(settings)
     positions = n_sequences * length
     settings = settings.as_in_the_paper(positions, facts.catalog_size)
@@ -156,7 +164,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     refused = [f"{label(loss)} needs {format_bytes(needs[loss])}" for loss in settings.losses if loss not in fitting]
     left_out = ""
     if refused and not problem:
-        left_out = f"{' and '.join(refused)}, {format_bytes(free)} are free: left out."
+        left_out = f"{' and '.join(refused)} ({WITH_THE_COPY}), {format_bytes(free)} are free: left out."
     notes = {
         "data": Note(f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"),
         "loss": _loss_note(settings, facts, positions, scores),
@@ -176,7 +184,7 @@ def assess(settings: Settings, free: int) -> Assessment:
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
     shape = {"n_sequences": n_sequences, "length": length}
     work = tables.work([settings.config(loss) for loss in LOOKS], facts.catalog_size, **shape)
-    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out)
+    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out, free)
 
 
 def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
@@ -235,7 +243,7 @@ def _problem(settings: Settings, facts: Facts, memory: pd.DataFrame, fitting: tu
         advice = f"Its logits never held, it would fit{f'; and so would {names}' if names else ''}."
     least = min(settings.losses, key=needs.__getitem__)
     return (
-        f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])}; "
+        f"{label(least)} over {facts.catalog_size:,} items needs {format_bytes(needs[least])} ({WITH_THE_COPY}); "
         f"{format_bytes(free)} are free. {advice}"
     )
 
@@ -285,7 +293,7 @@ def _sce_note(settings: Settings, facts: Facts, positions: int) -> Note:
     if y > facts.catalog_size:
         return Note(f"There are {facts.catalog_size:,} items: a bucket takes all of them", "warning")
     if buckets * x < positions:
-        return Note(f"At most {buckets * x / positions:.0%} of the positions learn in a step", "warning")
+        return Note(f"Coverage at most {buckets * x / positions:.0%}: the others do not learn in a step", "warning")
     scores, all_scores = buckets * x * y, positions * facts.catalog_size
     product = f"{buckets:,} × {x:,} × {y:,} = {format_count(scores)} scores"
     if scores > all_scores:

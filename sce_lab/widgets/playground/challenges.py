@@ -12,10 +12,13 @@ from sce_lab.memory import format_bytes
 from sce_lab.widgets.kit.progress import FINISHED
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Assessment, needed
+from sce_lab.widgets.playground.kept import keep_solved, kept_solved
 from sce_lab.widgets.playground.records import RunRecord
 
 #: What has to be alike for two runs to be a fair comparison, beside the data.
 ALIKE = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "epochs", "learning_rate", "seed")
+#: At the wall cross-entropy needs at most this many times what there is: any number far beyond it proves nothing.
+AT_THE_WALL = 1.2
 #: SCE has collapsed if, at some time, only this share of the positions sat in a bucket; and what makes it repaired.
 COLLAPSED, REPAIRED = 0.3, 1.3
 
@@ -93,7 +96,7 @@ def _lowest_coverage(run: RunRecord) -> float | None:
 
 def collapse_and_repair(runs: Sequence[RunRecord], assessment: Assessment) -> Verdict:
     """A run of SCE in which the positions gathered in ever fewer buckets though there was room for all, and a
-    comparable one in which they did not, and which is better."""
+    comparable one, without Mix too, in which they did not, and which is better."""
     known = [(run, lowest) for run in _done(runs, "sce") if (lowest := _lowest_coverage(run)) is not None]
     roomy = [(run, lowest) for run, lowest in known if _room(run) >= 1]
     if not roomy:
@@ -107,7 +110,7 @@ def collapse_and_repair(runs: Sequence[RunRecord], assessment: Assessment) -> Ve
         run, lowest = min(roomy, key=lambda pair: pair[1])
         return Verdict(
             False,
-            f"At its worst run {run.number} had {lowest:.0%} of the positions in a bucket. Below {COLLAPSED:.0%} it "
+            f"The coverage of run {run.number} was {lowest:.0%} at its lowest. Below {COLLAPSED:.0%} it "
             "has collapsed. Where do buckets point without Mix, and how much room is there to spare?",
             0.5 * min(1.0, (1 - lowest) / (1 - COLLAPSED)),
         )
@@ -115,14 +118,14 @@ def collapse_and_repair(runs: Sequence[RunRecord], assessment: Assessment) -> Ve
         (bad, good, min(_ndcg(good) / max(_ndcg(bad), 1e-9), lowest / max(low, 1e-9)))
         for bad, low in broken
         for good, lowest in known
-        if good is not bad and comparable(bad, good)
+        if good is not bad and comparable(bad, good) and not good.settings.mix_x
     ]
     bad, low = min(broken, key=lambda pair: pair[1])
-    task = f"a run on the same data with the same training that has {REPAIRED} times both, coverage and NDCG@10"
+    task = f"a run without Mix, else trained alike, that has {REPAIRED} times both, coverage and NDCG@10"
     if not triples:
         return Verdict(
             False,
-            f"Run {bad.number} has collapsed: {low:.0%} of the positions in a bucket. Now repair it: {task}.",
+            f"Run {bad.number} has collapsed: its coverage went down to {low:.0%}. Now repair it: {task}.",
             0.5,
         )
     bad, good, factor = max(triples, key=lambda triple: triple[2])
@@ -164,27 +167,33 @@ def enough_negatives(runs: Sequence[RunRecord], assessment: Assessment) -> Verdi
 
 
 def find_the_wall(runs: Sequence[RunRecord], assessment: Assessment) -> Verdict:
-    """Settings at which cross-entropy is refused here while SCE would train."""
+    """Settings at which cross-entropy is refused here by little, while SCE would train."""
     if assessment.memory.empty:
         return Verdict(False, assessment.problem)
     rows = assessment.memory.set_index("loss")
-    ce, sce = needed(rows.loc["ce"]), needed(rows.loc["sce"])
-    chosen = set(assessment.settings.losses)
-    if {"ce", "sce"} <= chosen and "ce" not in assessment.fitting and "sce" in assessment.fitting:
-        return Verdict(True, f"Here it is: cross-entropy needs {format_bytes(ce)}, SCE {format_bytes(sce)}.", 1.0)
-    found = f"At these settings cross-entropy needs {format_bytes(ce)} and SCE {format_bytes(sce)}."
+    ce, sce, free = needed(rows.loc["ce"]), needed(rows.loc["sce"]), assessment.free
+    chosen, near = set(assessment.settings.losses), ce <= AT_THE_WALL * free
+    found = (
+        f"Cross-entropy needs {format_bytes(ce)}, {ce / free:.2g} times the {format_bytes(free)} that are free, "
+        f"and SCE {format_bytes(sce)}."
+    )
     if not {"ce", "sce"} <= chosen:
         return Verdict(False, f"{found} Choose both.")
     if "ce" in assessment.fitting:
-        return Verdict(False, f"{found} Both have room here: go further.", 0.3)
-    return Verdict(False, f"{found} Neither has room here: a little less.", 0.6)
+        return Verdict(False, f"{found} Both have room here: go further.", 0.3 + 0.6 * min(1.0, ce / free))
+    if "sce" not in assessment.fitting:
+        return Verdict(False, f"{found} Neither has room here: a little less.", 0.6)
+    if not near:
+        return Verdict(False, f"{found} That is far beyond the wall: come back to at most {AT_THE_WALL} times.", 0.6)
+    return Verdict(True, f"Here it is. {found}", 1.0)
 
 
 CHALLENGES = (
     Challenge(
         "Find the wall",
-        "Choose cross-entropy and SCE, and settings at which this machine refuses the one and trains the other.",
-        "Catalog and batch multiply in held logits. No training is needed. What if they are never held?",
+        "Choose cross-entropy and SCE, and settings at which this machine refuses the one by less than a fifth of what "
+        "is free, and trains the other.",
+        "Catalog and batch multiply in held logits. Numbers may be typed, too. No training is needed.",
         find_the_wall,
     ),
     Challenge(
@@ -195,8 +204,9 @@ CHALLENGES = (
     ),
     Challenge(
         "Break it and repair it",
-        "Make SCE collapse: room in the buckets for every position, yet most of them in none. Then repair it.",
-        "The presets called bucket collapse are a way to begin. What does Mix do?",
+        "Make SCE collapse: room in the buckets for every position, yet most of them in none. Then repair it, with Mix "
+        "off in both.",
+        "A preset called bucket collapse is a way to begin, and Mix would be the quick way out. What else is there?",
         collapse_and_repair,
     ),
     Challenge(
@@ -212,31 +222,36 @@ class Challenges:
     """The panel: a line of state for each challenge, looked at again whenever a run ends or a setting moves."""
 
     def __init__(self) -> None:
-        self.solved: set[str] = set()
+        known = {challenge.title for challenge in CHALLENGES}
+        #: By title, what was said when it was solved.
+        self.solved: dict[str, str] = {title: said for title, said in kept_solved().items() if title in known}
         self._cards = {challenge.title: text("") for challenge in CHALLENGES}
         self.view = widgets.VBox(list(self._cards.values()))
 
     def check(self, runs: Sequence[RunRecord], assessment: Assessment) -> dict[str, Verdict]:
-        """Look at all of them. What was solved once stays solved."""
-        verdicts = {}
+        """Look at all of them. What was solved once stays solved, in later kernels too."""
+        verdicts, before = {}, len(self.solved)
         for challenge in CHALLENGES:
             verdict = challenge.check(runs, assessment)
             if verdict.solved:
-                self.solved.add(challenge.title)
+                self.solved.setdefault(challenge.title, verdict.feedback)
             verdicts[challenge.title] = verdict
-            self._cards[challenge.title].value = _card(challenge, verdict, challenge.title in self.solved)
+            self._cards[challenge.title].value = _card(challenge, verdict, self.solved.get(challenge.title))
+        if len(self.solved) > before:
+            keep_solved(self.solved)
         return verdicts
 
 
-def _card(challenge: Challenge, verdict: Verdict, solved: bool) -> str:
-    sign, css = ("✓", " sce-solved") if solved else ("○", "")
-    share = 1.0 if solved else min(verdict.share, 0.97)
+def _card(challenge: Challenge, verdict: Verdict, solved: str | None) -> str:
+    """The card; once it is solved it says what was said then, whatever the settings are now."""
+    sign, css = ("○", "") if solved is None else ("✓", " sce-solved")
+    share = min(verdict.share, 0.97) if solved is None else 1.0
     return (
         f'<div class="sce-challenge{css}"><div><b>{sign} {html.escape(challenge.title)}</b> '
         f"{html.escape(challenge.task)}</div>"
         f'<div class="sce-progress"><div style="width: {share:.0%}"></div></div>'
-        f'<div class="sce-feedback">{html.escape(verdict.feedback)}</div>'
-        f'<div class="sce-soft">{"Solved." if solved else "Hint: " + html.escape(challenge.hint)}</div></div>'
+        f'<div class="sce-feedback">{html.escape(verdict.feedback if solved is None else solved)}</div>'
+        f'<div class="sce-soft">{"Hint: " + html.escape(challenge.hint) if solved is None else "Solved."}</div></div>'
     )
 
 

@@ -146,10 +146,12 @@ class Compare:
 
     def write_page(self) -> Path | None:
         """Write the finished runs as one HTML file beside their folders; None, and a sentence, if that cannot be."""
-        runs = [Run(r.folder) for r in self._records if r.folder and r.snapshot.finished and r.snapshot.step]
+        records = [r for r in self._records if r.folder and r.snapshot.finished and r.snapshot.step]
+        names = [f"{record.number}. {brief_label(record.loss)}" for record in records]
+        words = [run_words(record) for record in records]
         path = runs_root() / "playground.html"
         try:
-            write_comparison_page(path, runs)
+            write_comparison_page(path, [Run(record.folder) for record in records], names=names, words=words)
         except (ValueError, OSError) as error:
             self.say([str(error)])
             return None
@@ -207,7 +209,7 @@ def _difference(picked: Sequence[RunRecord]) -> str:
         cells = table_row(record)
         rows.append({"": f"{swatch(record.loss)}run {record.number}"} | {k: cells[k].html for k in _COMPARED})
     one, other = (table_row(record) for record in picked)
-    same, ratio = picked[0].data == picked[1].data, {"": "first to second"}
+    same, ratio = picked[0].data == picked[1].data, {"": f"run {picked[0].number} / run {picked[1].number}"}
     for name in _COMPARED:
         x, y = one[name].value, other[name].value
         told = x and y and (same or name not in QUALITY)

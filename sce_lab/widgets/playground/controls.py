@@ -101,7 +101,7 @@ _ALL = (
         "path",
         "Path of your file",
         "",
-        "a CSV, TSV or parquet file with the columns user, item, timestamp. Press Enter to read it.",
+        "a file that says who had what and when, columns by their usual names. Press Enter; page 07 lets you choose columns.",
     ),
     Control(
         "losses",
@@ -149,7 +149,8 @@ _ALL = (
         "mix_x",
         "Mix",
         "",
-        "for SCE: draw the directions as mixtures of the model's own outputs, so that fewer point into the void.",
+        "for SCE: draw the directions as mixtures of the model's own outputs, so that fewer point into the void. It is "
+        "on here at first; sce-lab train takes it with --mix.",
     ),
     Control(
         "hidden_size",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -11,12 +10,16 @@ import ipywidgets as widgets
 
 from sce_lab.losses import LOSSES
 from sce_lab.widgets.kit.progress import PAUSED, RUNNING
-from sce_lab.widgets.kit.speech import Speech
+from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
+from sce_lab.widgets.playground.fold import Fold
 from sce_lab.widgets.playground.hidden import controls_of
 from sce_lab.widgets.playground.settings import OWN_FILE, Settings
+
+#: Cards that are folded up at first.
+FOLDED = ("model", "training")
 
 
 def _has_a_say(name: str, losses: Collection[str]) -> bool:
@@ -27,25 +30,32 @@ def _has_a_say(name: str, losses: Collection[str]) -> bool:
 
 
 class Deck:
-    """The cards. ``boxes`` holds each control with its help, ``notes`` the sentence at the foot of each card."""
+    """The cards. ``boxes`` holds each control with its help, ``notes`` the sentence at the foot of each card, ``folds``
+    the headings, of which the last ones begin folded: what is unfolded stands in sight of the figures."""
 
     def __init__(self, controls: Mapping[str, widgets.ValueWidget]) -> None:
         self._controls = controls
         self.notes = {card: text("", "sce-note") for card in CARDS}
         self.boxes = {name: with_help(name, control) for name, control in controls.items()}
+        self.folds = {card: Fold(title=title, unfolded=card not in FOLDED) for card, (title, _) in CARDS.items()}
         self._hidden: set[str] = set()
-        self._cards = {card: self._card(card, *CARDS[card]) for card in CARDS}
+        self._cards = {card: self._card(card, names) for card, (_, names) in CARDS.items()}
         grid = widgets.Box(list(self._cards.values()))
         grid.add_class("sce-cards")
         hint = text('<div class="sce-help-text">Point at a control to read what it does.</div>', "sce-hint")
         self.view = widgets.VBox([grid, hint])
         self.view.add_class("sce-deck")
 
-    def _card(self, card: str, title: str, names: Collection[str]) -> widgets.VBox:
-        heading = text(f'<div class="sce-heading">{title}</div>')
-        made = widgets.VBox([heading, *(self.boxes[name] for name in names), self.notes[card]])
+    def _card(self, card: str, names: Collection[str]) -> widgets.VBox:
+        made = widgets.VBox([self.folds[card], *(self.boxes[name] for name in names), self.notes[card]])
         made.add_class("sce-card")
         return made
+
+    def unfold(self, name: str) -> None:
+        """Unfold the card in which this control stands."""
+        for card, (_, names) in CARDS.items():
+            if name in names:
+                self.folds[card].unfolded = True
 
     def hide(self, names: Collection[str]) -> None:
         """Show all controls but these; :meth:`show_controls` follows."""
@@ -98,10 +108,11 @@ class Transport:
             "undo": button("Undo", "undo", "Take the last change back", actions["undo"]),
         }
         self.buttons["start"].add_class("sce-primary")
-        self.status = text("", "sce-status")
-        self.speech, self._told = Speech(), ""
-        self.view = widgets.HBox([*self.buttons.values(), self.status, self.speech])
-        self.view.add_class("sce-bar")
+        self._status, self._told = Status(), ""
+        self.status, self.speech = self._status.widgets
+        bar = widgets.HBox([*self.buttons.values(), self.speech])
+        bar.add_class("sce-bar")
+        self.view = widgets.VBox([bar, self.status])
 
     def show(self, state: str, *, active: bool, can_start: bool, has_runs: bool, can_undo: bool) -> None:
         """Switch on what can be done now."""
@@ -122,11 +133,5 @@ class Transport:
 
     def say(self, sentence: str, css_class: str = "", share: float = 0.0) -> None:
         """Show a sentence, which is HTML, and the share that is done; of a run's progress only its begin is spoken."""
-        if self._state != RUNNING or self._told != RUNNING:
-            self.speech.sentence = html.unescape(re.sub(r"<[^>]+>", "", sentence))
+        self._status.say(sentence, css_class, share, aloud={self._state, self._told} != {RUNNING})
         self._told = self._state
-        css = f' class="{css_class}"' if css_class else ""
-        self.status.value = (
-            f'<div class="sce-status-text"><div{css}>{sentence}</div></div>'
-            f'<div class="sce-progress"><div style="width: {share:.1%}"></div></div>'
-        )

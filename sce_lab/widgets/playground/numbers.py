@@ -41,11 +41,14 @@ def memory_table(assessment: Assessment) -> str:
 
 
 def fits_line(assessment: Assessment, free: int) -> str:
-    """Which losses fit into ``free`` bytes, by how much, and onto which well-known machines, as a line of HTML."""
-    if assessment.memory.empty:
+    """Which of the chosen losses fit into ``free`` bytes, by how much, and onto which well-known machines, as a line of
+    HTML; the table of :func:`device_table` has all."""
+    if assessment.memory.empty or not assessment.settings.losses:
         return ""
     parts = []
     for use in assessment.memory.to_dict("records"):
+        if use["loss"] not in assessment.settings.losses:
+            continue
         need = needed(use)
         words = f"{_times(free / need)} over" if need <= free else f"needs {_times(need / free)} that"
         sign, css = ("✓", "") if need <= free else ("✗", ' class="sce-problem"')

@@ -24,7 +24,7 @@ from sce_lab.widgets.playground.kept import keep, kept
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.session import Session
 from sce_lab.widgets.playground.settings import Settings, read_line, usual_here
-from sce_lab.widgets.playground.status import data_title, sentence
+from sce_lab.widgets.playground.status import data_title, interrupted, sentence
 from sce_lab.widgets.playground.view import View
 
 
@@ -95,7 +95,7 @@ class Playground:
         if left is not None and left != Settings():
             self._undo.remember(lambda: self._dials.set(Settings(), again=True))
             self.view.share.say("These are the settings that were left here last. Undo goes back to the first ones.")
-            self._show_status()
+        self._say(interrupted(self.runs))
 
     # ---------------------------------------------------------------------------------------------------- what is there
 

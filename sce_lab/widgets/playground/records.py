@@ -15,9 +15,9 @@ from sce_lab.data import Split
 from sce_lab.figures import LOOKS, METRICS, Curves
 from sce_lab.figures.curves import epoch_length
 from sce_lab.memory import MemoryUse, explaining_out_of_memory, typical_length
-from sce_lab.runs import Run, list_runs, new_run_folder, record, write_text
+from sce_lab.runs import Run, is_recorded_now, list_runs, new_run_folder, record, write_text
 from sce_lab.training import Event, Finished, Trainer, looking_inside
-from sce_lab.widgets.kit.progress import FAILED, FINISHED, FOLLOWED, RUNNING, STOPPED, Snapshot
+from sce_lab.widgets.kit.progress import FINISHED, FOLLOWED, INTERRUPTED, RUNNING, STOPPED, Snapshot
 from sce_lab.widgets.kit.turns import Moments, measuring_moments
 from sce_lab.widgets.playground.settings import WORLD_SEED, Settings, read_line
 
@@ -25,6 +25,8 @@ from sce_lab.widgets.playground.settings import WORLD_SEED, Settings, read_line
 FILE = "playground.json"
 #: So many runs are read back at most, the newest; the others stay in their folders.
 ON_SCREEN = 60
+#: Weights of a run are kept while it trains, so that it can go on if its kernel ends, up to this many bytes.
+MAX_CHECKPOINT = 2**26
 #: Steps kept of a run's history, about: an hour of short steps would be hundreds of thousands.
 MAX_ROWS = 4000
 
@@ -120,12 +122,16 @@ class RunRecord:
             self.keep()
             source, catalog_size = self.settings.source
             made_of = {"source": source, "catalog_size": catalog_size, "seed": WORLD_SEED}
-            events = record(trainer, self.folder, made_of, checkpoint=False, max_rows=MAX_ROWS)
+            cells = trainer.split.catalog_size * self.settings.hidden_size
+            small = 4 * 4 * cells <= MAX_CHECKPOINT  # weights, the best ones, and Adam's state
+            events = record(trainer, self.folder, made_of, checkpoint=small, max_rows=MAX_ROWS)
         for event in events:
             yield event
             if change := wanted(self):
                 trainer.change(**change)
                 self.live |= change
+        if self.folder is not None:  # it has ended, and nothing goes on from there
+            Run(self.folder).checkpoint.unlink(missing_ok=True)
 
     def make_folder(self) -> None:
         """Give it a folder below the place of runs.
@@ -140,6 +146,7 @@ class RunRecord:
         if self.folder is None or not self.folder.exists():
             return
         content = {
+            "number": self.number,
             "settings": asdict(self.settings),
             "loss": self.loss,
             "predicted_memory": self.predicted,
@@ -193,9 +200,12 @@ def restore(
         except Exception as error:  # whatever stands in a file
             passed_over(f"{run.name} cannot be read ({type(error).__name__}: {error}) and is passed over.")
     found.reverse()
-    for number, each in enumerate(found, start=1):
-        each.number = number
-    return found
+    taken: set[int] = set()
+    for each in found:  # pages side by side may have given a number twice, and old ones wrote none
+        if each.number in taken or each.number < 1:
+            each.number = max(taken, default=0) + 1
+        taken.add(each.number)
+    return sorted(found, key=lambda each: each.number)
 
 
 def _read(run: Run, content: Mapping[str, Any]) -> RunRecord:
@@ -204,7 +214,7 @@ def _read(run: Run, content: Mapping[str, Any]) -> RunRecord:
         raise ValueError(f"losses are {', '.join(LOOKS)}, got {content['loss']!r}")
     catalog_size = content["catalog_size"]
     return RunRecord(
-        number=0,
+        number=int(content.get("number", 0)),
         settings=read_line({"device": run.config.device, **content["settings"]}),  # it was "cpu" once
         loss=content["loss"],
         predicted={part: int(nbytes) for part, nbytes in content["predicted_memory"].items()},
@@ -227,12 +237,14 @@ def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def snapshot_of(run: Run) -> Snapshot:
-    """A recorded run as it ended, or as far as it is written if it did not."""
+    """A recorded run as it ended, or as far as it is written if it did not: its kernel did, or is still at it."""
     summary, history = dict(run.summary), run.history
     if history.empty and summary:
         return Snapshot(state=STOPPED, config=run.config)
+    ending = FINISHED if summary else RUNNING if is_recorded_now(run.folder) else INTERRUPTED
     if history.empty:
-        return Snapshot(state=FAILED, config=run.config, error=InterruptedError("it ended before its first evaluation"))
+        error = InterruptedError("it ended before its first evaluation") if ending == INTERRUPTED else None
+        return Snapshot(state=ending, config=run.config, error=error)
     scored = history[(history["kind"] == "evaluation") & (history["epoch"] > 0)]
     every = epoch_length(history)
     history = history.assign(epochs=history["step"] / every)
@@ -250,7 +262,7 @@ def snapshot_of(run: Run) -> Snapshot:
         if metrics in summary:
             summary[metrics] = _metrics(summary[metrics])
     return Snapshot(
-        state=STOPPED if summary.get("reason", "stopped") == "stopped" else FINISHED,
+        state=STOPPED if summary.get("reason") == "stopped" else ending,
         config=run.config,
         step=int(history["step"].max()),
         epochs=float(history["epochs"].max()),

@@ -36,7 +36,7 @@ function render({ model, el }) {
     head.append(document.createElement("th"));
     for (const column of columns) {
       const th = document.createElement("th"), button = document.createElement("button");
-      th.className = column.left || column.wrap ? "sce-left" : "";
+      th.className = column.wrap ? "sce-settings" : column.left ? "sce-left" : "";
       th.setAttribute("aria-sort", by !== column.name ? "none" : falling ? "descending" : "ascending");
       button.textContent = column.name + (by !== column.name ? "" : falling ? " \\u25be" : " \\u25b4");
       button.title = "Sort by " + column.name;
@@ -64,7 +64,8 @@ function render({ model, el }) {
       tr.insertCell().append(box);
       for (const column of columns) {
         const td = tr.insertCell(), cell = row.cells[column.name] ?? { html: "" };
-        td.className = column.wrap ? "sce-wrap" : column.left ? "sce-left" : "";
+        td.className = column.wrap ? "sce-wrap sce-settings" : column.left ? "sce-left" : "";
+        if (!column.wrap && !column.left && cell.html) td.dataset.name = column.name;
         td.innerHTML = cell.html;
       }
     }
@@ -80,7 +81,7 @@ export default { render };
 
 @dataclass(frozen=True)
 class Column:
-    """A column. ``falling``: the first click sorts from the largest on; ``wrap``: its text may break."""
+    """A column. ``falling``: the first click sorts from the largest on; ``wrap``: its text has a line of its own."""
 
     name: str
     left: bool = False

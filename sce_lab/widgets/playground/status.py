@@ -8,9 +8,11 @@ from statistics import fmean
 
 from sce_lab.figures import METRICS, brief_label, label, short_label
 from sce_lab.memory import format_bytes, format_seconds
+from sce_lab.runs import Run
 from sce_lab.timing import time_left, too_long
 from sce_lab.training import where
-from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, PAUSED, RUNNING, STOPPED, STOPPING
+from sce_lab.widgets.kit.progress import FAILED, FINISHED, IDLE, INTERRUPTED, PAUSED, RUNNING, STOPPED, STOPPING
+from sce_lab.widgets.kit.words import listed
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.controls import DATASETS
 from sce_lab.widgets.playground.records import RunRecord
@@ -59,7 +61,28 @@ def run_words(record: RunRecord) -> str:
         parts.append(f"on {settings.place}")
     if record.snapshot.changes:
         parts.append("changed while it ran")
+    if record.snapshot.state == INTERRUPTED:
+        parts.append("interrupted")
     return ", ".join(part for part in parts if part)
+
+
+def interrupted(records: Sequence[RunRecord]) -> str:
+    """That the newest runs were interrupted, how far they came and how to go on; empty if they ended."""
+    lost = [record for record in records if record.snapshot.state == INTERRUPTED]
+    if not lost or records[-1] not in lost:
+        return ""
+    lost = [record for record in lost if record.settings == lost[-1].settings]
+    epochs = max(record.snapshot.epochs for record in lost)
+    many = len(lost) > 1
+    which = f"Runs {listed([str(r.number) for r in lost])}" if many else f"Run {lost[0].number}"
+    kept = [record.folder for record in lost if record.folder and Run(record.folder).checkpoint.exists()]
+    on = " To go on with " + ("one of them" if many else "it") + ", in a shell: sce-lab train --resume "
+    on += f"{kept[-1]}." if kept else ""
+    return (
+        f"{which} ({_names([record.loss for record in lost])}) {'were' if many else 'was'} interrupted after "
+        f"{epochs:.1f} of {lost[0].settings.epochs} epochs, when the kernel ended; what was reached is kept."
+        f"{on if kept else ''} Start trains anew, with the same seed in the same way."
+    )
 
 
 def sentence(
@@ -150,7 +173,7 @@ def progress(records: Sequence[RunRecord], state: str, later: bool) -> tuple[str
     return f"{name} {doing} {epoch}{_scores(records)}.{wait}", "", share
 
 
-def _names(losses: Sequence[str], n_seeds: int) -> str:
+def _names(losses: Sequence[str], n_seeds: int = 1) -> str:
     """Of losses, shorter if they are many: there is room for two lines."""
     names = ", ".join(map(brief_label if len(losses) < 3 else short_label, losses))
     return names if n_seeds == 1 else f"{names}, {n_seeds} seeds"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import ipywidgets as widgets
 
 from sce_lab.widgets.kit.stage import text
+from sce_lab.widgets.playground.presets import TINY
 from sce_lab.widgets.playground.settings import Settings
 
 HERE = "sce-touch"
@@ -26,13 +27,44 @@ class Stop(Protocol):
         """Is something being trained?"""
 
 
+def _as_they_are(settings: Settings) -> Settings:
+    return settings
+
+
 @dataclass(frozen=True)
 class TourStep:
-    """``target`` names the thing to touch; ``done`` compares with the state when the step began, ``(page, before)``."""
+    """A stop of the tour.
+
+    Attributes:
+        target: names the thing to touch.
+        says: what to do.
+        done: compares with the state when the step began, ``(page, before)``.
+        world: the settings that the step needs, made of those there are: whatever the step before was taken to.
+        moot: is there nothing to do here?
+    """
 
     target: str
     says: str
     done: Callable[[Any, Mapping[str, Any]], bool]
+    world: Callable[[Settings], Settings] = _as_they_are
+    moot: Callable[[Any], bool] = lambda page: False
+
+
+#: In which the tour takes place: trained in a minute, by whatever machine.
+WORLD = replace(TINY, losses=("sce",), epochs=20)
+
+
+def _first(settings: Settings) -> Settings:
+    return replace(WORLD, device=settings.device)
+
+
+def _small_again(settings: Settings) -> Settings:
+    return replace(settings, dataset=WORLD.dataset, catalog_size=WORLD.catalog_size)
+
+
+def _two_losses(settings: Settings) -> Settings:
+    losses = settings.losses if len(settings.losses) > 1 else ("ce", "sce")
+    return replace(_first(settings), losses=losses)
 
 
 def _moved(name: str) -> Callable[[Any, Mapping[str, Any]], bool]:
@@ -44,30 +76,41 @@ TOUR = (
         "catalog_size",
         "Drag the catalog size to the right and watch the bars. Which one runs away?",
         _moved("catalog_size"),
+        _first,
     ),
     TourStep(
         "losses",
-        "The dashed outlines are the memory before your change. Now choose cross-entropy too: several losses can be "
-        "trained side by side.",
+        "The catalog is small again; dashed outlines are the memory before a change. Now choose cross-entropy too: "
+        "several losses can be trained side by side.",
         lambda page, before: len(page.settings.losses) > 1,
+        _small_again,
     ),
     TourStep(
         "start",
         "Press Start. All get the same batches, a step each in turn. The dotted line is the best possible score.",
         lambda page, before: page.active or len(page.runs) > before["runs"],
+        _two_losses,
+        moot=lambda page: page.active,
     ),
     TourStep(
         "n_buckets",
         "While it trains, move the buckets. SCE takes the new number over at once, and a line marks when.",
         _moved("n_buckets"),
     ),
-    TourStep("stop", "Stop when you have seen enough. What was reached is kept.", lambda page, before: not page.active),
+    TourStep(
+        "stop",
+        "Stop when you have seen enough. What was reached is kept.",
+        lambda page, before: not page.active,
+        moot=lambda page: not page.active,
+    ),
     TourStep(
         "tabs",
-        "Below, pick two runs to lay them over one another. Then try a challenge: the page checks it. That is all.",
+        "Pick two runs in this table to lay them over one another. Then try a challenge: the page checks it. That is "
+        "all.",
         lambda page, before: (
             len(page.view.compare.table.selected) == 2 or page.view.tabs.selected_index not in (0, None)
         ),
+        moot=lambda page: len(page.runs) < 2,
     ),
 )
 
@@ -78,10 +121,11 @@ class Tour:
     Args:
         page: the playground.
         targets: the widgets to ring, by the names that :data:`TOUR` uses.
+        show: called with the name of one that is ringed now: it is to be in sight.
     """
 
-    def __init__(self, page: Any, targets: Mapping[str, widgets.Widget]) -> None:
-        self._page, self._targets = page, targets
+    def __init__(self, page: Any, targets: Mapping[str, widgets.Widget], show: Callable[[str], None]) -> None:
+        self._page, self._targets, self._show_target = page, targets, show
         self.at: int | None = None
         self._before: dict[str, Any] = {}
         self._says = text("", "sce-tour-says")
@@ -116,11 +160,15 @@ class Tour:
     def _show(self, number: int) -> None:
         for target in self._targets.values():
             target.remove_class(HERE)
+        self.at = None
+        while number < len(TOUR) and TOUR[number].moot(self._page):
+            number += 1
         if number >= len(TOUR):
-            self.at = None
             self.view.layout.display = "none"
             return
         step = TOUR[number]
+        if (world := step.world(self._page.settings)) != self._page.settings:
+            self._page.apply(world)
         self._before = {"settings": self._page.settings, "runs": len(self._page.runs)}
         self._targets[step.target].add_class(HERE)
         self._says.value = (
@@ -129,3 +177,4 @@ class Tour:
         self.buttons["next"].description = "Done" if number + 1 == len(TOUR) else "Next"
         self.view.layout.display = ""
         self.at = number
+        self._show_target(step.target)

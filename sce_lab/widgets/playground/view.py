@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from sce_lab.figures import LOOKS, Spec, memory_spec
-from sce_lab.widgets.kit.legend import INSIGHT_KEY, LOSS_KEY, MEMORY_KEY
+from sce_lab.widgets.kit.legend import INSIGHT_KEY, MEMORY_KEY, training_key
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.challenges import Challenges
@@ -23,6 +23,7 @@ from sce_lab.widgets.playground.numbers import fits_line, numbers
 from sce_lab.widgets.playground.records import RunRecord
 from sce_lab.widgets.playground.settings import Settings
 from sce_lab.widgets.playground.share import Share
+from sce_lab.widgets.playground.sight import Sight
 from sce_lab.widgets.playground.snapshot import StaticView
 from sce_lab.widgets.playground.sweeps import SettingsSweep
 from sce_lab.widgets.playground.tour import Tour
@@ -54,6 +55,7 @@ class View:
         self.charts, self.compare, self.challenges = Charts(), Compare(page.remove), Challenges()
         self.guesses = Guesses(lambda: page.settings, free, lambda: page.runs)
         self.fits, self.numbers, self.static = text(""), text(""), StaticView()
+        self.key = text("")
         self._lock = threading.Lock()
         self.sweep = SettingsSweep(lambda: page.settings, lambda: _TRAINING if page.active else "")
         panels = {
@@ -65,27 +67,27 @@ class View:
         }
         self.tabs = widgets.Tab(list(panels.values()), titles=tuple(panels), selected_index=0)
         self.tabs.add_class("sce-tabs")
-        self.tour = Tour(page, {**self.deck.boxes, **self.transport.buttons, "tabs": self.tabs})
+        self._sight = Sight()
+        self.tour = Tour(page, {**self.deck.boxes, **self.transport.buttons, "tabs": self.tabs}, self._bring_into_sight)
         self.share = Share(page.apply, free, self.tour.begin, lambda settings: line(settings, page.hidden))
         self.tabs.observe(lambda _: self.tour.look(), "selected_index")
         self.tabs.observe(lambda _: self.sweep.renew(), "selected_index")
         self.charts.against.observe(lambda _: self.charts.show(page.runs), "value")
         self.compare.table.observe(lambda _: self.tour.look(), "selected")
-        self.all = stage(
-            self.share.view,
-            self.transport.view,
-            self.tour.view,
-            self.deck.view,
+        head = _box("sce-head", self.transport.view, self.tour.view, self._sight)
+        figures = _box(
+            "sce-figures",
             self.memory.widget,
             text(MEMORY_KEY),
             self.fits,
             self.charts.training.widget,
             self.charts.axis,
-            text(LOSS_KEY),
+            self.key,
             self.charts.insight.widget,
             text(INSIGHT_KEY),
-            self.tabs,
         )
+        self.all = stage(self.share.view, head, _box("sce-main", self.deck.view, figures), self.tabs)
+        self.all.add_class("sce-playground")
 
     def show_memory(
         self, assessment: Assessment, free: int, before: pd.DataFrame | None, measured: Mapping[str, int]
@@ -102,6 +104,7 @@ class View:
         """All that says what the settings come to, but for the memory figure."""
         self.deck.show_notes(assessment.notes)
         self.fits.value = fits_line(assessment, free)
+        self._show_key(runs, assessment.settings)
         self.numbers.value = numbers(assessment, runs)
         self.challenges.check(runs, assessment)
         self.guesses.ask()
@@ -115,8 +118,27 @@ class View:
     def show_table(self, runs: Sequence[RunRecord], assessment: Assessment) -> None:
         """All that lists runs; with many it takes a while to draw."""
         self.compare.show(runs)
+        self._show_key(runs, assessment.settings)
         self.challenges.check(runs, assessment)
         self.numbers.value = numbers(assessment, runs)
+
+    def _bring_into_sight(self, target: str) -> None:
+        """Scroll to what the tour rings, in a card that is unfolded, on the tab of the runs."""
+        self.deck.unfold(target)
+        if target == "tabs":
+            self.tabs.selected_index = 0
+        self._sight.turn += 1
+
+    def _show_key(self, runs: Sequence[RunRecord], settings: Settings) -> None:
+        """What the lines of the losses look like that are drawn or chosen: of all there are too many."""
+        seen = {run.loss for run in runs} | set(settings.losses)
+        self.key.value = training_key([loss for loss in LOOKS if loss in seen])
+
+
+def _box(css_class: str, *children: widgets.Widget) -> widgets.VBox:
+    made = widgets.VBox(children)
+    made.add_class(css_class)
+    return made
 
 
 def _empty_memory(free: float) -> Spec:

@@ -39,14 +39,14 @@ def cells(board):
 
 
 def test_it_trains_all_and_says_so(board):
-    assert "2 trainings, in the background" in board._status.value
+    assert "2 trainings, in the background" in board._status.seen.value
     assert cells(board) == []
     board.buttons["start"].click()
     assert not board.start()  # it is at it
     board.wait(120)
     assert board.progress == 1
     assert "width: 100.0%" in board._bar.value
-    assert "All 2 trainings done" in board._status.value
+    assert "All 2 trainings done" in board._status.seen.value
     assert len(cells(board)) == 2
     assert board.buttons["start"].disabled
     assert not board.start()  # nothing is left
@@ -63,7 +63,7 @@ def test_a_page_that_is_opened_later_has_what_was_trained(board):
     more = SweepBoard(Sweep([*board.sweep.trials, *grid(TINY, WORLD, batch_size=[256])]), [line])
     assert more.progress == pytest.approx(2 / 3)
     assert more.buttons["start"].description == "Go on"
-    assert "2 of them are there already" in more._status.value
+    assert "2 of them are there already" in more._status.seen.value
 
 
 def test_the_guess_comes_first_and_its_answer_when_all_is_done(sweep):
@@ -74,7 +74,7 @@ def test_the_guess_comes_first_and_its_answer_when_all_is_done(sweep):
     board = SweepBoard(sweep, [heat], guess=guess)
     assert not board.start()
     assert board.buttons["start"].disabled
-    assert "Commit to your guess" in board._status.value
+    assert "Commit to your guess" in board._status.seen.value
     guess.commit("a")
     assert guess.answer is None
     assert guess.card.told == "Press Start."
@@ -122,5 +122,5 @@ def test_what_cannot_be_trained_is_said(tmp_path):
     board.start()
     with pytest.raises((OSError, ValueError)):
         board.wait(30)
-    assert "It could not be trained." in board._status.value
+    assert "It could not be trained." in board._status.seen.value
     assert not board.buttons["start"].disabled

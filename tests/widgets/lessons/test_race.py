@@ -23,7 +23,7 @@ def test_a_race_waits_for_its_button():
     race = Race(race_configs(), catalog_size=200)
     assert not race.active
     assert (race.buttons["start"].description, race.buttons["start"].disabled) == ("Start", False)
-    assert "Ready" in race._status.value
+    assert "Ready" in race._status.seen.value
 
 
 def test_a_race_trains_each_loss_in_turn():
@@ -38,7 +38,7 @@ def test_a_race_trains_each_loss_in_turn():
     for loss in results["losses"].values():
         assert loss["state"] == "finished"
         assert loss["validation"]["HR@10"] > 0
-    assert "HR@10 after 0.1 s each" in race._status.value
+    assert "HR@10 after 0.1 s each" in race._status.seen.value
     assert [len(trace.x) for trace in race._figure.widget.data[2:4]] == [1, 1]
     assert race.buttons["start"].description == "Again"
     until(lambda: ended == [["ce", "sampled"]])
@@ -62,4 +62,4 @@ def test_a_race_raises_what_failed(monkeypatch):
     race.start()
     with pytest.raises(FloatingPointError):
         race.wait(10)
-    assert "Cross-entropy failed" in race._status.value
+    assert "Cross-entropy failed" in race._status.seen.value

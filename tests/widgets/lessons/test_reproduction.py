@@ -32,7 +32,7 @@ def curve(page, which):
 
 
 def sentence(page):
-    return page._status.value
+    return page._status.seen.value
 
 
 def test_nothing_runs_before_start_and_the_record_is_drawn(page):

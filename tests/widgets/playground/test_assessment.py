@@ -84,7 +84,7 @@ def test_the_copy_of_the_best_weights_counts_too():
         ({"losses": "sampled", "n_negatives": 2048}, "loss", "More negatives than items"),
         ({"bucket_size_x": 1024}, "sce", "A step has 544 positions: a bucket takes all of them"),
         ({"bucket_size_y": 2048}, "sce", "There are 1,000 items: a bucket takes all of them"),
-        ({"n_buckets": 2, "bucket_size_x": 17}, "sce", "At most 6% of the positions learn in a step"),
+        ({"n_buckets": 2, "bucket_size_x": 17}, "sce", "Coverage at most 6%: the others do not learn in a step"),
         ({"n_buckets": 512, "bucket_size_x": 512}, "sce", "more than CE's"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_used_is_explained(tmp_path, content, sentence):
 
 
 def test_no_path_yet_and_no_network_are_explained_too(monkeypatch):
-    assert "path of a CSV" in assess(own_file(""), PLENTY).problem
+    assert "ype the path of a file" in assess(own_file(""), PLENTY).problem
 
     def offline(*args, **keywords):
         raise ConnectionError("HTTPSConnectionPool(host=...): a page of text")

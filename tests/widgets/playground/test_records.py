@@ -12,12 +12,16 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
 
+from sce_lab.data import open_split
 from sce_lab.figures import LOOKS
 from sce_lab.runs import Ranks, Run, compare_runs, list_runs
+from sce_lab.runs import record as recorded
+from sce_lab.training import Trainer
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground.numbers import numbers
 from sce_lab.widgets.playground.records import FILE, restore
@@ -78,11 +82,56 @@ def test_a_run_that_the_kernel_did_not_live_to_end_is_there_as_far_as_it_came(pa
     (second.folder / "summary.json").unlink()
     (second.folder / "history.parquet").unlink()
     sampled, sce = restore()
-    assert (sampled.snapshot.state, sampled.snapshot.step, sampled.metrics[1]) == ("stopped", 94, False)
+    assert (sampled.snapshot.state, sampled.snapshot.step, sampled.metrics[1]) == ("interrupted", 94, False)
     assert sampled.metrics[0]["NDCG@10"] > 0
-    assert sce.snapshot.state == "failed"
+    assert sce.snapshot.state == "interrupted"
     assert "before its first evaluation" in str(sce.snapshot.error)
-    Playground(**TINY)
+    opened = Playground(**TINY)
+    said = opened.view.transport.status.value
+    assert "Runs 1 and 2 (Sampled softmax, SCE) were interrupted after 2.0 of 2 epochs" in said
+    assert "Start trains anew" in said
+    assert "resume" not in said  # there are no weights to go on with
+    assert "interrupted" in opened.view.compare.table.rows[0]["cells"]["settings"]["html"]
+
+
+def test_a_training_whose_kernel_ends_can_go_on_in_a_shell(runs_folder, monkeypatch):
+    page = Playground(**TINY | {"epochs": 3}, losses=("sce",))
+    page.results()
+    with monkeypatch.context() as patch:  # as if the kernel were gone after an epoch: nothing is written any more
+        patch.setattr("sce_lab.widgets.playground.records.Run", lambda folder: SimpleNamespace(checkpoint=runs_folder))
+        patch.setattr(type(runs_folder), "unlink", lambda self, missing_ok=False: None)
+        page.start(steps=60)
+        page.session.live.stop()
+        page.wait(60)
+    folder = page.runs[0].folder
+    (folder / "summary.json").unlink()
+    assert Run(folder).checkpoint.exists()
+    sentence = Playground().view.transport.status.value
+    assert f"sce-lab train --resume {folder}" in sentence
+    split, _ = open_split("synthetic", catalog_size=200, seed=0)
+    events = list(recorded(Trainer(page.settings.config("sce"), split), folder, checkpoint=True))
+    assert events[-1].epoch == 3
+    (again,) = restore()
+    assert (again.snapshot.state, again.number) == ("finished", 1)
+
+
+def test_a_run_that_another_kernel_records_is_not_called_interrupted(page):
+    (page.runs[1].folder / "summary.json").unlink()
+    with filelock.FileLock(page.runs[1].folder / ".lock"):
+        assert [each.snapshot.state for each in restore()] == ["finished", "running"]
+        assert "interrupted" not in Playground(**TINY).view.transport.status.value
+    assert [each.snapshot.state for each in restore()] == ["finished", "interrupted"]
+
+
+def test_runs_keep_their_numbers(page):
+    page.remove([1])
+    assert [each.number for each in restore()] == [2]
+    page.start()
+    page.wait(60)
+    assert [each.number for each in restore()] == [2, 3]
+    content = json.loads((page.runs[0].folder / FILE).read_text())
+    (page.runs[0].folder / FILE).write_text(json.dumps(content | {"number": 3}))  # two pages gave it at once
+    assert sorted(each.number for each in restore()) == [3, 4]
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"shown": true, "settings": {"n_bucket": 3}}', "[]"])
@@ -242,6 +291,7 @@ def test_two_runs_picked_are_laid_over_one_another(page):
     assert len(compare.overlay.widget.data[0].x) == 94
     two, one = (record.metrics[0]["NDCG@10"] for record in (page.runs[1], page.runs[0]))
     assert f"{two / one:.3g} ×" in compare._difference.value
+    assert '<td class="sce-left">run 2 / run 1</td>' in compare._difference.value  # which by which
     page.remove([1])
     assert compare.table.selected == [2]
 
@@ -292,7 +342,12 @@ def test_the_csv_holds_what_the_table_shows(page):
 
 def test_the_page_is_written_beside_the_runs(page, runs_folder):
     assert page.view.compare.write_page() == runs_folder / "playground.html"
-    assert "plotly-graph-div" in (runs_folder / "playground.html").read_text()
+    written = (runs_folder / "playground.html").read_text()
+    assert "plotly-graph-div" in written
+    cells = re.findall("<td>(.*?)</td>", written.split("</table>")[0])
+    row = len(cells) // 2
+    assert [cells[0], cells[row]] == ["1. Sampled softmax", "2. SCE"]
+    assert cells[row + 1].startswith("Synthetic, C = 200, batch 64, 16 buckets of 32 × 32, Mix")
     page.reset()
     assert page.view.compare.write_page() is None
     assert "no runs to compare" in page.view.compare._said.value
@@ -324,11 +379,10 @@ def test_the_code_of_a_run_repeats_it(page, tmp_path):
 
 
 def test_a_long_history_on_disk_is_bounded(tmp_path, cycle_split):
-    from sce_lab.runs import record
     from sce_lab.training import Trainer, TrainingConfig
 
     config = TrainingConfig(loss="ce", max_epochs=40, patience=100, batch_size=8, hidden_size=8, n_blocks=1)
-    events = list(record(Trainer(config, cycle_split), tmp_path / "run", checkpoint=False, max_rows=50))
+    events = list(recorded(Trainer(config, cycle_split), tmp_path / "run", checkpoint=False, max_rows=50))
     steps = [event.loss for event in events if hasattr(event, "n_positions")]
     history = Run(tmp_path / "run").history
     kept = history[history["kind"] == "step"]

@@ -1,0 +1,186 @@
+"""Which column says who, what and when: by the name it usually has, if only one has such a name; and saying so."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+ORDER = ""
+"""In place of a column of times: the rows stand in the order of time."""
+
+_WORDS = """
+user: user user_id uid user_name reviewer reviewer_id visitor visitor_id household household_id household_key customer
+    customer_id cust_id client client_id member member_id session session_id account account_id buyer_id person
+    person_id profile_id player_id listener_id device_id
+item: item item_id iid asin parent_asin movie movie_id product product_id sku sku_id book book_id isbn song_id track_id
+    article article_id video_id business_id game_id app_id goods_id content_id poi_id venue_id location_id place_id
+    beer_id recipe_id news_id stock_code
+timestamp: timestamp ts time date datetime unix_review_time unix_time unix_timestamp event_time event_timestamp
+    created_at transaction_timestamp invoice_date order_date purchase_date t_dat
+"""
+USUAL = {key: words.split() for key, words in re.findall(r"^(\w+):([^:]*)$", _WORDS, re.MULTILINE)}
+"""Names that say who, what and when, in any case and with or without the marks between words."""
+
+LIKE_A_TIME = re.compile(r'"?[-+]?\d[-+.:\dTZ ]*"?')
+_SURELY_A_TIME = re.compile(r"\d{9,19}(\.\d+)?|\d{4}-\d\d-\d\d.*")
+_OPTION = {"user": "--user", "item": "--item", "timestamp": "--time"}
+_SAYS = {"user": "who", "item": "what", "timestamp": "when"}
+_HINTS = {"user": ("user",), "item": ("item",), "timestamp": ("time", "date")}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a file that say who, what and when.
+
+    user, item: their names; numbers from 1 where the file has no header.
+    timestamp: likewise; :data:`ORDER` if the order of the rows is that of time.
+    header: whether the file names its columns.
+    guessed: whether any of them was chosen by its name or place, and not named by a person.
+    """
+
+    user: str
+    item: str
+    timestamp: str
+    header: bool = True
+    guessed: bool = False
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What is to be read, under "user", "item" and, unless the order says it, "timestamp"."""
+        names = {"user": self.user, "item": self.item}
+        return names | ({} if self.timestamp == ORDER else {"timestamp": self.timestamp})
+
+    @property
+    def sentence(self) -> str:
+        """Which column is what, for people."""
+        column = repr if self.header else lambda number: f"column {number}"
+        parts = [f"{column(name)} says {_SAYS[key]}" for key, name in self.names.items()]
+        text = ("" if self.header else "There is no header; ") + ", ".join(parts)
+        if self.timestamp == ORDER:
+            text += "; no column says when, so the order of the lines is taken for it"
+        return text + "."
+
+
+def choose(file: str, found: Sequence[str], asked: Mapping[str, str | None], rows: Sequence[Sequence[str]]) -> Columns:
+    """The columns that were asked for; those that were not, by their usual names.
+
+    Args:
+        file: its name, for messages.
+        found: the names of all columns, in their order; of a file without a header the fields of its first row.
+        asked: for "user", "item" and "timestamp" the name of a column, None to choose one, and ORDER for no time.
+        rows: some rows, the first being what may be the header; empty if ``found`` surely are names.
+
+    Raises:
+        ValueError: a column is missing or there twice, several could be meant, or one is meant for two things.
+    """
+    _check_different(asked.values())
+    if rows and _no_header(found, asked):
+        return _by_place(file, len(found), asked, rows)
+    columns = {key: _one(file, found, asked, key) for key in USUAL}
+    _check_different(columns.values())
+    return Columns(**columns, guessed=any(asked.get(key) is None and columns[key] != key for key in columns))
+
+
+def plain(name: str) -> str:
+    """A name without case and without the marks between its words."""
+    return re.sub(r"[\s_.-]", "", name.lower())
+
+
+def _one(file: str, found: Sequence[str], asked: Mapping[str, str | None], key: str) -> str:
+    """The column that says ``key``."""
+    name = asked.get(key)
+    if name == ORDER:
+        if key == "timestamp":
+            return ORDER
+        raise ValueError(f"the column that says the {key} has no name: {_how(key, 'NAME')}")
+    times = Counter(found)
+    taken = [other for other in asked.values() if other]
+    if name is None:
+        usual = {plain(word) for word in USUAL[key]}
+        fitting = [column for column in dict.fromkeys(found) if plain(column) in usual and column not in taken]
+        own = [column for column in fitting if column == key] or [c for c in fitting if plain(c) == key]
+        fitting = own if len(own) == 1 else fitting
+        if not fitting:
+            return _nothing(file, found, taken, key)
+        if len(fitting) > 1:
+            raise ValueError(f"{file} has several columns that could say the {key}: {_which(key, fitting)}")
+        (name,) = fitting
+    if not times[name]:
+        raise ValueError(f"{file} has no column {name!r}, it has {_listed(found)}; {_how(key, 'NAME')}")
+    if times[name] > 1:
+        raise ValueError(
+            f"{file} has {times[name]} columns {name!r}, and which of them says the {key} cannot be known; "
+            f"give them different names"
+        )
+    return name
+
+
+def _nothing(file: str, found: Sequence[str], taken: Sequence[str], key: str) -> str:
+    """What to do where no column has a usual name: for times, the order of the rows if none comes near one."""
+    alike = [name for name in found if name not in taken and any(hint in name.lower() for hint in _HINTS[key])]
+    if key == "timestamp" and not alike:
+        return ORDER
+    advice = f"is it {_which(key, alike)}" if alike else _how(key, "NAME")
+    raise ValueError(
+        f"{file} has no column with a usual name for the {key} ({', '.join(USUAL[key][:4])}, ...), it has "
+        f"{_listed(found)}; {advice}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of columns, not too many and none too long."""
+    shown = [repr(name if len(name) <= 40 else name[:37] + "...") for name in names[:20]]
+    return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _no_header(found: Sequence[str], asked: Mapping[str, str | None]) -> bool:
+    """Whether the first row looks like the others: no column is called 17 or 2024-05-01."""
+    usual = {plain(word) for words in USUAL.values() for word in words}
+    named = any(name in found for name in asked.values() if name and not name.isdecimal())
+    return (
+        not named and not any(plain(n) in usual for n in found) and any(LIKE_A_TIME.fullmatch(n.strip()) for n in found)
+    )
+
+
+def _by_place(file: str, n: int, asked: Mapping[str, str | None], rows: Sequence[Sequence[str]]) -> Columns:
+    """Columns of a file without a header: user, item and, if one column of the others is surely that, the time."""
+    columns = {"user": asked.get("user") or "1", "item": asked.get("item") or "2", "timestamp": asked.get("timestamp")}
+    head = ",".join(rows[0])
+    if columns["timestamp"] is None:
+        times = [
+            str(c + 1)
+            for c in range(2, n)
+            if all(len(row) > c and _SURELY_A_TIME.fullmatch(row[c].strip()) for row in rows)
+        ]
+        if n > 2 and len(times) != 1:
+            raise ValueError(
+                f"{file} has no line that names its columns, it begins with {head!r}, and which column says when "
+                f"cannot be seen; {_how('timestamp', '3')}, counted from 1, or add a first line such as "
+                f"user,item,timestamp"
+            )
+        columns["timestamp"] = times[0] if n > 2 else ORDER
+    for key, number in columns.items():
+        if number != ORDER and not (number.isdecimal() and 1 <= int(number) <= n):
+            raise ValueError(
+                f"{file} has no line that names its columns, it begins with {head!r}: the {key} is one of the columns "
+                f"1 to {n}, not {number!r}"
+            )
+    _check_different(columns.values())
+    return Columns(**columns, header=False, guessed=any(asked.get(key) is None for key in columns))
+
+
+def _check_different(names: Iterable[str | None]) -> None:
+    names = [name for name in names if name]
+    if len(set(names)) < len(names):
+        raise ValueError(f"user, item and timestamp must be different columns, got {', '.join(names)}")
+
+
+def _which(key: str, names: Sequence[str]) -> str:
+    return " or ".join(names) + f"? {_how(key, names[0])}"
+
+
+def _how(key: str, name: str) -> str:
+    order = " (or '' if the rows stand oldest first)" if key == "timestamp" else ""
+    return f"type {_OPTION[key]} {name}, in Python {key}={name!r}{order}"

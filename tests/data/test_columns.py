@@ -1,0 +1,345 @@
+"""Columns by their usual names, and every kind of file that people have."""
+
+import gzip
+import io
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import sce_lab.data.text as text
+from sce_lab.data import columns_of, open_split, read_interactions
+from sce_lab.data.naming import USUAL
+
+ROWS = [["u", "i", 1_700_000_000], ["u", "j", 1_700_000_001], ["v", "i", 1_700_000_002]]
+
+
+def lines(*header, between=",", rows=ROWS):
+    table = [header, *rows] if header else rows
+    return "".join(between.join(map(str, row)) + "\n" for row in table).encode()
+
+
+def packed(content, name):
+    """``content`` as the suffix of ``name`` has it."""
+    if name.endswith(".gz"):
+        return gzip.compress(content)
+    if name.endswith(".zst"):
+        return pa.compress(content, "zstd", asbytes=True)
+    if name.endswith(".zip"):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("__MACOSX/._data.csv", b"junk")
+            archive.writestr("folder/" + name.removesuffix(".zip"), content)
+        return out.getvalue()
+    return content
+
+
+def as_json(names=("user_id", "item_id", "timestamp"), rows=ROWS):
+    return "".join(json.dumps({"extra": {"a": 1}} | dict(zip(names, row))) + "\n" for row in rows).encode()
+
+
+def values(frame):
+    return [list(row) for row in frame.itertuples(index=False)]
+
+
+FILES = {
+    "MovieLens 25M": ("ratings.csv", lines("userId", "movieId", "timestamp")),
+    "MovieLens 1M": ("ratings.dat", lines(between="::", rows=[[u, i, 5, t] for u, i, t in ROWS])),
+    "MovieLens 100k": ("u.data", lines(between="\t", rows=[[u, i, 5, t] for u, i, t in ROWS])),
+    "RecBole": ("ml.inter", lines("user_id:token", "item_id:token", "timestamp:float", between="\t")),
+    "Amazon 2018": ("Beauty.json.gz", as_json(("reviewerID", "asin", "unixReviewTime"))),
+    "RetailRocket": (
+        "events.csv",
+        lines("timestamp", "visitorid", "event", "itemid", rows=[[t, u, "view", i] for u, i, t in ROWS]),
+    ),
+    "Behance": ("appreciates.txt.gz", lines(between=" ")),
+    "capitals and marks": ("a.csv", lines("User ID", "Item-ID", "Date Time")),
+    "bars": ("a.txt", lines("uid", "sku", "ts", between="|")),
+    "three columns": ("a.tsv.zip", lines(between="\t")),
+    "zst": ("a.csv.zst", lines("customer_id", "article_id", "t_dat")),
+    "JSON lines in a zip": ("a.jsonl.zip", as_json()),
+    "a wrong time beside": ("a.csv", lines("user", "item", "timestamp", "date", rows=[[*row, 7] for row in ROWS])),
+    "blanks in names": ("a.csv", lines("my user id", "user", "item", "time", rows=[[0, *row] for row in ROWS])),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_usual_names_and_kinds_of_files(tmp_path, kind):
+    name, content = FILES[kind]
+    path = tmp_path / name
+    path.write_bytes(packed(content, name))
+    assert values(read_interactions(path)) == ROWS
+    chosen, names = columns_of(path)
+    assert {chosen.user, chosen.item, chosen.timestamp} <= set(names)
+    assert read_interactions(path).attrs["columns"] == chosen.sentence
+
+
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, names in USUAL.items() for name in names])
+def test_every_usual_name_is_known_in_capitals_and_without_marks(tmp_path, key, name):
+    own = {"user": "user", "item": "item", "timestamp": "timestamp"}
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines(*(own | {key: name.upper().replace("_", "")}).values()))
+    assert getattr(columns_of(path)[0], key) == name.upper().replace("_", "")
+
+
+SAID = {
+    "names": (
+        lines("reviewerID", "asin", "ts"),
+        {},
+        "'reviewerID' says who, 'asin' says what, 'ts' says when.",
+        True,
+    ),
+    "own names": (lines("user", "item", "timestamp"), {}, "'user' says who, 'item' says what", False),
+    "told": (lines("a", "b", "c"), {"user": "b", "item": "a", "timestamp": "c"}, "'b' says who, 'a' says what", False),
+    "no header": (lines(), {}, "There is no header; column 1 says who, column 2 says what, column 3 says when.", True),
+    "no time": (
+        lines("user", "item", "stars", rows=[[1, 2, 3], [1, 3, 3]]),
+        {},
+        "no column says when, so the order of the lines is taken for it.",
+        True,
+    ),
+    "no time meant": (lines("user", "item", "date"), {"timestamp": ""}, "the order of the lines is taken", False),
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_what_was_chosen_is_said(tmp_path, kind):
+    content, asked, sentence, guessed = SAID[kind]
+    (tmp_path / "a.csv").write_bytes(content)
+    chosen, _ = columns_of(tmp_path / "a.csv", **asked)
+    assert sentence in chosen.sentence
+    assert chosen.guessed == guessed
+    read = read_interactions(tmp_path / "a.csv", **asked)
+    assert sentence in read.attrs["columns"]
+    if chosen.timestamp == "":
+        assert read["timestamp"].tolist() == list(range(len(read)))
+
+
+REFUSED = {
+    "two items": (
+        ("user_id", "asin", "parent_asin", "ts"),
+        {},
+        "several columns that could say the item: asin or parent_asin? type --item asin, in Python item='asin'",
+    ),
+    "two users": (
+        ("user_id", "session_id", "item", "ts"),
+        {},
+        "could say the user: user_id or session_id? type --user",
+    ),
+    "two times": (
+        ("user", "item", "event_time", "date"),
+        {},
+        "could say the timestamp: event_time or date? type --time",
+    ),
+    "something like a time": (
+        ("user", "item", "played_time_ms"),
+        {},
+        "is it played_time_ms? type --time played_time_ms",
+    ),
+    "a name that is not there": (
+        ("user", "item", "ts"),
+        {"item": "thing"},
+        "a.csv has no column 'thing', it has 'user'",
+    ),
+    "a nameless user": (("user", "item", "ts"), {"user": ""}, "the column that says the user has no name"),
+    "no header, a place that is none": ((1, 2, 1_700_000_000), {"user": "9"}, "is one of the columns 1 to 3, not '9'"),
+    "no header, a name": ((1, 2, 1_700_000_000), {"user": "who"}, "is one of the columns 1 to 3, not 'who'"),
+    "no header, two times": ((1, 2, 1_700_000_000, 1_700_000_000), {}, "which column says when cannot be seen"),
+    "no header, one place for two": ((1, 2, 1_700_000_000), {"user": "2"}, "must be different columns, got 2, 2, 3"),
+    "one for two": (("user", "item", "ts"), {"item": "ts"}, None),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_told_is_asked(tmp_path, kind):
+    header, asked, sentence = REFUSED[kind]
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines(header, header, rows=[]) if 0 else (",".join(map(str, header)) + "\n").encode() * 2)
+    if sentence is None:  # no other column is called like a time: the order of the lines, and it says so
+        assert "order of the lines" in columns_of(path, **asked)[0].sentence
+        return
+    for look in (columns_of, read_interactions):
+        with pytest.raises(ValueError) as error:  # noqa: PT011 (what it says is compared below)
+            look(path, **asked)
+        assert sentence in str(error.value)
+
+
+def test_one_answer_settles_what_is_ambiguous(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines("user_id", "asin", "parent_asin", "ts", rows=[[u, "x", i, t] for u, i, t in ROWS]))
+    assert values(read_interactions(path, item="parent_asin")) == ROWS
+
+
+def test_places_of_a_file_without_a_header_can_be_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines(rows=[[t, i, u] for u, i, t in ROWS]))
+    assert values(read_interactions(path, user="3", item="2", timestamp="1")) == ROWS
+
+
+# --------------------------------------------------------------------------------------------------- block by block
+
+
+def in_small_blocks(path, monkeypatch, **options):
+    monkeypatch.setattr(text, "_BLOCK", 128)
+    return read_interactions(path, **options)
+
+
+BLOCKS = {
+    "whole numbers": [[f"{n % 7}", f"{n % 11}", f"{n}"] for n in range(200)],
+    "text late": [[f"{n % 7}" if n < 150 else f"u{n % 3}", f"{n % 11}", f"{n}"] for n in range(200)],
+    "text early": [[f"u{n % 3}" if n < 20 else f"{n % 7}", f"{n % 11}", f"{n}"] for n in range(200)],
+    "007 late": [["007" if n == 190 else f"{n % 7}", f"{n % 11}", f"{n}"] for n in range(200)],
+    "fractions late": [[f"{n % 7}", "x", f"{n}" if n < 150 else f"{n}.5"] for n in range(200)],
+    "dates": [[f"{n % 7}", "x", f"2024-05-01T00:{n % 60:02d}:00Z"] for n in range(200)],
+    "dates, fractions late": [
+        [f"{n % 7}", "x", f"2024-05-01T00:{n % 60:02d}:00{'.000001' if n == 180 else ''}Z"] for n in range(200)
+    ],
+    "dates, nanoseconds late": [
+        [f"{n % 7}", "x", f"2024-05-01T00:{n % 60:02d}:{n // 60:02d}{'.100000001' if n == 180 else ''}Z"]
+        for n in range(200)
+    ],
+    "blanks around times": [[f"{n % 7}", "x", f" {n}" if n == 150 else f"{n}"] for n in range(200)],
+}
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("between", [",", "::"])
+def test_blocks_make_no_difference(tmp_path, monkeypatch, kind, between):
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines("user", "item", "time", between=between, rows=BLOCKS[kind]))
+    expected = read_interactions(path)
+    assert len(expected) == 200
+    pd.testing.assert_frame_equal(in_small_blocks(path, monkeypatch), expected)
+    if "dates" not in kind:
+        assert expected["user"].astype(str).tolist() == [row[0] for row in BLOCKS[kind]]
+        assert expected["timestamp"].tolist() == [float(row[2]) for row in BLOCKS[kind]]
+
+
+def test_rows_are_counted_from_the_beginning_in_every_block(tmp_path, monkeypatch):
+    rows = [["u", "i", n] for n in range(200)]
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines("user", "item", "time", rows=[*rows[:180], ["u", "i"], *rows[180:]]))
+    with pytest.raises(ValueError, match=r"row 181 of a.csv has 2 fields, but the first line names 3 columns: 'u,i'"):
+        in_small_blocks(path, monkeypatch)
+    path.write_bytes(lines("user", "item", "time", rows=[*rows[:150], ["u", "i", "then"], *rows[150:]]))
+    with pytest.raises(ValueError, match="1 time that cannot be read, the first is 'then' in row 151"):
+        in_small_blocks(path, monkeypatch)
+    path.write_bytes(lines("user", "item", "time", rows=[*rows[:150], ["", "i", 5], *rows[150:]]))
+    with pytest.raises(ValueError, match="column 'user' has 1 missing id, the first in row 151"):
+        in_small_blocks(path, monkeypatch)
+    path.write_bytes(lines("user", "item", "time", rows=[*rows[:150], ['"u', "i", 5], *rows[150:]]))
+    with pytest.raises(ValueError, match=r"row 151 of a.csv has a stray quotation mark"):
+        in_small_blocks(path, monkeypatch)
+
+
+# ------------------------------------------------------------------------------------------------------- other formats
+
+
+def test_dates_in_a_format(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines("user", "item", "date", rows=[["u", "i", "31/12/2023"], ["u", "j", "01/02/2024"]]))
+    with pytest.raises(ValueError, match=r"2 times that cannot be read.*--date-format '%d/%m/%Y'"):
+        read_interactions(path)
+    assert read_interactions(path, date_format="%d/%m/%Y")["timestamp"].tolist() == [1703980800, 1706745600]
+    with pytest.raises(ValueError, match="first is '31/12/2023' in row 1; they are not written as %m/%d/%Y"):
+        read_interactions(path, date_format="%m/%d/%Y")
+    with pytest.raises(ValueError, match="date_format='%Q' is no format of dates"):
+        read_interactions(path, date_format="%Q")
+    path.write_bytes(lines("user", "item", "date", rows=[["u", "i", "2024-02-01"], ["u", "j", "2024-03-01"]]))
+    assert read_interactions(path, date_format="%Y-%d-%m")["timestamp"].tolist() == [1704153600, 1704240000]
+    path.write_bytes(lines("user", "item", "date", rows=[["u", "i", 20240501], ["u", "j", 20240502]]))
+    assert read_interactions(path, date_format="%Y%m%d")["timestamp"].tolist() == [1714521600, 1714608000]
+    pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "date": [20240501, 20240502]}), tmp_path / "a.parquet")
+    found = read_interactions(tmp_path / "a.parquet", date_format="%Y%m%d")
+    assert found["timestamp"].tolist() == [1714521600, 1714608000]
+
+
+def test_repeats_can_be_dropped(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [["u", "i", 9], ["u", "j", 6], ["u", "i", 5], ["v", "i", 7], ["u", "i", 5]]
+    path.write_bytes(lines("user", "item", "timestamp", rows=rows))
+    assert values(read_interactions(path, drop_repeats=True)) == [rows[1], rows[2], rows[3]]
+
+
+def test_a_folder_of_parquet_is_read_in_the_order_of_names(tmp_path):
+    folder = tmp_path / "clicks"
+    for n, part in enumerate(("day=2/b.parquet", "day=1/a.parquet")):
+        (folder / part).parent.mkdir(parents=True)
+        table = {"user_id": [1, 1], "sku": [n, 5], "ts": [n, n]}
+        pq.write_table(pa.table(table), folder / part)
+    (folder / "_SUCCESS").touch()
+    assert values(read_interactions(folder)) == [[1, 1, 1], [1, 5, 1], [1, 0, 0], [1, 5, 0]]
+    assert open_split(str(folder))[0].name == "clicks"
+    pq.write_table(pa.table({"user_id": ["1"], "sku": [1], "ts": [1]}), folder / "c.parquet")
+    with pytest.raises(
+        ValueError, match=r"a.parquet in clicks has columns of other kinds .*than c.parquet|c.parquet in"
+    ):
+        read_interactions(folder)
+    pq.write_table(pa.table({"user_id": [1], "ts": [1]}), folder / "c.parquet")
+    with pytest.raises(ValueError, match="no column"):
+        read_interactions(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="the folder empty has no parquet files"):
+        read_interactions(tmp_path / "empty")
+
+
+JSON = {
+    "one document": (b'[{"user": 1},\n {"user": 2}]', "a.json is no file of JSON lines: its first line is '[{"),
+    "a table": (b"user,item\n1,2\n", "a.json is no file of JSON lines"),
+    "nothing": (b"\n", "a.json is empty"),
+    "cut": (as_json()[:-20], "a.json cannot be read: "),
+    "kinds mixed": (as_json(rows=[*ROWS, [1, 2, 3]]), "a.json cannot be read: "),
+    "a line without an item": (as_json() + b'{"user_id": "u", "timestamp": 1}\n', "column 'item_id' has 1 missing id"),
+}
+
+
+@pytest.mark.parametrize("kind", JSON)
+def test_json_lines_that_are_none(tmp_path, kind):
+    content, sentence = JSON[kind]
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError) as error:  # noqa: PT011 (what it says is compared below)
+        read_interactions(tmp_path / "a.json")
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.csv.zip", "a.csv.zst", "a.csv.gz", "a.jsonl.gz"])
+def test_damaged_packings(tmp_path, name):
+    content = lines("user", "item", "ts", rows=ROWS * 500) if "csv" in name else as_json(rows=ROWS * 500)
+    whole = packed(content, name)
+    for damaged in (
+        whole[: len(whole) // 2],
+        whole[: len(whole) // 2] + bytes(9) + whole[len(whole) // 2 + 9 :],
+        b"no such thing",
+    ):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=name):
+            read_interactions(tmp_path / name)
+
+
+def test_a_zip_of_several_files_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("ratings.csv", "x")
+        archive.writestr("movies.csv", "x")
+    with pytest.raises(ValueError, match=r"a.zip holds 2 files \(ratings.csv, movies.csv\): unpack it"):
+        read_interactions(tmp_path / "a.zip")
+
+
+def test_the_whole_of_a_large_file_is_never_held(tmp_path):
+    """Arrow's memory while whole numbers are read: the numbers, and a block or two."""
+    n = 1_000_000
+    path = tmp_path / "a.csv"
+    rng = np.random.default_rng(0)
+    frame = {
+        "user": 10**6 + rng.integers(n, size=n),
+        "item": 10**5 + rng.integers(9**5, size=n),
+        "ts": np.arange(n) + 10**9,
+    }
+    pd.DataFrame(frame).to_csv(path, index=False)
+    before, pool = pa.total_allocated_bytes(), pa.default_memory_pool()
+    read = read_interactions(path)
+    assert len(read) == n
+    assert pool.max_memory() - before < 24 * n + 6 * text._BLOCK
