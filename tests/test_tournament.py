@@ -22,7 +22,7 @@ SMALL = {
 }
 TINY = Match(
     "cycle",
-    {"source": "synthetic", "catalog_size": 50},
+    {"source": "synthetic", "catalog_size": 200},
     TrainingConfig(hidden_size=8, batch_size=16, max_length=8, steps_per_epoch=3),
     {"learning_rate": (1e-3, 1e-2)},
     seconds=6.0,
