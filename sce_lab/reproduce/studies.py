@@ -47,11 +47,7 @@ def tournament_markdown(
         table = table[~table["published"] & ~table["together"]]
         shown = for_readers(table).drop(columns=["minutes"])
         shown.insert(4, "validation NDCG@10", ["" if pd.isna(v) else f"{v:.4f}" for v in table["validation"]])
-        rules = (
-            f"{match.n_trials} trials and {match.seeds} seeds of {match.seconds:g} s each, of a quiet core; where "
-            f"memory counts, a loss may hold {format_bytes(match.cap)}."
-        )
-        parts += [f"**{heading(name, baselines)}**", rules, markdown(shown)]
+        parts += [f"**{heading(name, baselines)}**", match.rules, markdown(shown)]
         said = findings(name, table, mine, folder=folder)
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab tournament")
