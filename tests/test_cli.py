@@ -48,26 +48,30 @@ def test_compare_prints_one_table_and_records_the_runs(sce_lab, tmp_path):
 def test_fidelity_shows_each_moment_and_writes_what_it_found(sce_lab, tmp_path):
     files = ["--csv", str(tmp_path / "f.csv"), "--html", str(tmp_path / "f.html")]
     files += ["--record", str(tmp_path / "f.json")]
-    short = ["--epochs", "0,1", "--draws", "2", "--positions", "60", "--losses", "cce,sce"]
+    short = ["--epochs", "0,1", "--draws", "2", "--positions", "60", "--losses", "cce,sce,sampled"]
     status, out, _ = sce_lab("fidelity", *short, *files)
     assert status == 0
     assert "after 0 epochs of cce" in out
     assert "after 1 epochs of cce" in out
     assert re.search(r"Cross-entropy, logits never held +0\.000 ± 0\.000", out)
-    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + 2 * 2 * 5
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + 2 * 2 * (1 + 4 + 5)
     assert "after 1 epochs" in (tmp_path / "f.html").read_text()
     table = read_fidelity(tmp_path / "f.json")
     kept = pd.read_csv(tmp_path / "f.csv")
     pd.testing.assert_frame_equal(table[kept.columns], kept, check_dtype=False, rtol=1e-6)
     assert set(table["trained"]) == {"cce"}
     record = json.loads((tmp_path / "f.json").read_text())
-    for said in ("--epochs 0,1", "--draws 2", "--positions 60", "--losses cce,sce", "--train-with cce"):
+    for said in ("--epochs 0,1", "--draws 2", "--positions 60", "--losses cce,sce,sampled", "--train-with cce"):
         assert said in record["repeat"]
     assert record["environment"]["versions"]["torch"]
     text = fidelity_markdown([table])
     (line,) = [line for line in text.splitlines() if line.startswith("| SCE, 256")]
     last = table[(table["loss"] == "SCE, 256") & (table["of"] == "items")].iloc[-1]
     assert f"{last['error']:.2f} ({last['bias']:.2f}, {last['spread']:.2f})" in line
+    assert "the random draw whose error is nearest" in text
+    without = fidelity_markdown([table[table["kind"] != "sampled"]])
+    assert "whose error is nearest" not in without
+    assert line in without
 
 
 @pytest.mark.parametrize(
