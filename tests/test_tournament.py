@@ -116,10 +116,8 @@ def test_it_goes_from_trials_over_fresh_seeds_to_one_test(cycle_split, folders, 
     assert len(steps) == len(set(steps)) == 4 * per_training
     assert last["config"]["learning_rate"] == trials[-1]["chosen"]["learning_rate"] == 1e-2
     assert last["recipe"] == "sampled-time"
-    assert (
-        "2 trials (learning_rate in [0.001, 0.01]) of 6 s each on a quiet machine, the same for every loss: 6 epochs of this one"
-        in last["note"]
-    )
+    assert "2 trials (learning_rate in [0.001, 0.01]) of 6 s each on a quiet machine" in last["note"]
+    assert "6 epochs of this one" in last["note"]
     kept = [path.parent.parent.name for path in folders["runs"].rglob("checkpoint.safetensors")]
     assert kept == ["sampled-time", "sampled-time"]  # trials' weights are gone
     again = play(cycle_split, folders, steps=(more := []))

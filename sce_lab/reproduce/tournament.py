@@ -224,7 +224,7 @@ def plan_of(match: Match, entry: Entry, seconds_per_epoch: float) -> Search:
         {entry.name: entry.settings},
         dict(match.space),
         rungs=((match.n_trials, epochs),),
-        allowance=f"of {match.seconds:g} s each on a quiet machine, the same for every loss: {epochs} epochs of this one",
+        allowance=f"of {match.seconds:g} s each on a quiet machine, as every loss has: {epochs} epochs of this one",
     )
 
 
