@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 
 from sce_lab.data import Holdout, Sequences
 from sce_lab.losses import LOSSES
 from sce_lab.memory import count_work, format_bytes, format_count, predict_memory
 from sce_lab.reproduce import RECIPES, Recipe
+from sce_lab.reproduce.refereed import read_fidelity
+from sce_lab.reproduce.studies import fidelity_markdown
 from sce_lab.runs import Run, list_runs
 from sce_lab.training import TrainingConfig
 
@@ -57,14 +60,31 @@ def test_it_says_how_long_it_will_take_before_it_trains(sce_lab, monkeypatch):
 
 def test_fidelity_shows_each_moment_and_writes_what_it_found(sce_lab, tmp_path):
     files = ["--csv", str(tmp_path / "f.csv"), "--html", str(tmp_path / "f.html")]
-    short = ["--epochs", "0,1", "--draws", "2", "--positions", "60", "--losses", "cce,sce"]
+    files += ["--record", str(tmp_path / "f.json")]
+    short = ["--epochs", "0,1", "--draws", "2", "--positions", "60", "--losses", "cce,sce,sampled"]
     status, out, _ = sce_lab("fidelity", *short, *files)
     assert status == 0
     assert "after 0 epochs of cce" in out
     assert "after 1 epochs of cce" in out
     assert re.search(r"Cross-entropy, logits never held +0\.000 ± 0\.000", out)
-    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + 2 * 2 * 5
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + 2 * 2 * (1 + 4 + 5)
     assert "after 1 epochs" in (tmp_path / "f.html").read_text()
+    table = read_fidelity(tmp_path / "f.json")
+    kept = pd.read_csv(tmp_path / "f.csv")
+    pd.testing.assert_frame_equal(table[kept.columns], kept, check_dtype=False, rtol=1e-6)
+    assert set(table["trained"]) == {"cce"}
+    record = json.loads((tmp_path / "f.json").read_text())
+    for said in ("--epochs 0,1", "--draws 2", "--positions 60", "--losses cce,sce,sampled", "--train-with cce"):
+        assert said in record["repeat"]
+    assert record["environment"]["versions"]["torch"]
+    text = fidelity_markdown([table])
+    (line,) = [line for line in text.splitlines() if line.startswith("| SCE, 256")]
+    last = table[(table["loss"] == "SCE, 256") & (table["of"] == "items")].iloc[-1]
+    assert f"{last['error']:.2f} ({last['bias']:.2f}, {last['spread']:.2f})" in line
+    assert "the random draw whose error is nearest" in text
+    without = fidelity_markdown([table[table["kind"] != "sampled"]])
+    assert "whose error is nearest" not in without
+    assert line in without
 
 
 @pytest.mark.parametrize(

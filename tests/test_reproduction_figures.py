@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sce_lab.figures import Curves, curves_figure, live_spec, look, results_figure
+from sce_lab.figures import Curves, curves_figure, figure, live_spec, look, quality_memory_spec, results_figure
 from sce_lab.figures.style import GREY
 
 NAN = float("nan")
@@ -50,6 +50,26 @@ def test_results_are_ordered_with_their_memory(table):
     assert list(memory.x) == [128 * 2**20, 8 * 2**20]
     assert list(memory.y) == [1, 2]
     assert list(memory.text) == ["128 MiB", "8 MiB"]
+
+
+def test_quality_against_memory_has_a_mark_for_what_is_trained_tested_and_measured(table):
+    known = table.assign(peak_memory=[NAN, 40 * 2**20, 200 * 2**20])
+    known.loc[1, ["NDCG@10_low", "NDCG@10_high"]] = 0.056, 0.061
+    untested = row("three", False, "bce", NAN, workspace=2**20) | {"peak_memory": 2**25}
+    shown = figure(quality_memory_spec(pd.concat([known, pd.DataFrame([untested])], ignore_index=True)))
+    (line, sce, ce), (_, sce_held, ce_held) = shown.data[:3], shown.data[3:]
+    assert (list(sce.x), list(sce.y)) == ([40 * 2**20], [0.059])
+    assert (list(ce.x), list(ce.y)) == ([200 * 2**20], [0.055])
+    assert (list(sce_held.x), list(ce_held.x)) == ([8 * 2**20], [128 * 2**20])
+    assert sce.error_y.array[0] == pytest.approx(0.002)  # to the ends of the interval
+    assert sce.error_y.arrayminus[0] == pytest.approx(0.003)
+    assert ce.error_y.array[0] == 0
+    assert (list(line.x), list(line.y)) == ([40 * 2**20], [0.059])  # cross-entropy is beaten in both
+    assert sce.marker.color == look("sce").color
+    assert "one: 40 MiB" in sce.customdata[0]
+    by_seeds = known.assign(**{"NDCG@10_low": NAN, "NDCG@10_high": NAN})
+    assert figure(quality_memory_spec(by_seeds)).data[1].error_y.array[0] == pytest.approx(0.001)
+    assert "nothing is trained" in quality_memory_spec(known.iloc[:1])["layout"]["annotations"][-1]["text"]
 
 
 def test_what_needs_no_training_is_drawn_like_what_others_published_and_intervals_are_its_bars(table):

@@ -61,6 +61,8 @@ def test_a_trial_is_named_by_what_decides_it():
     assert trial.name == Trial(vary(TINY, seed=0), dict(WORLD)).name
     others = [Trial(vary(TINY, seed=1), WORLD), Trial(TINY, WORLD | {"catalog_size": 130}), Trial(TINY, WORLD, "other")]
     assert len({trial.name, *(other.name for other in others)}) == 4
+    assert Trial(vary(TINY, steps_per_epoch=2), dict(WORLD)).name != trial.name
+    assert Trial(TrainingConfig()).name == "sce-af9c5b72fc81"  # as before that setting was there: folders are found
     assert len(Sweep([trial, trial]).trials) == 1
     with pytest.raises(ValueError, match="at least one trial"):
         Sweep([])

@@ -108,12 +108,8 @@ def _plan(match: Match, entries: dict[str, Entry], folder: Path) -> float:
         row |= {"s/epoch": f"{each:.2f}", "epochs": str(config.max_epochs), "minutes in all": f"{seconds / 60:.0f}"}
         rows.append(row)
         total += seconds
-    heading = (
-        f"{match.name}: {match.n_trials} trials and {match.seeds} seeds of {match.seconds:g} s each; "
-        f"a loss may hold {sce_lab.format_bytes(match.cap)} where memory counts"
-    )
     if rows:
-        show(pd.DataFrame(rows), heading)
+        show(pd.DataFrame(rows), f"{match.name}: {match.rules}")
     for sentence in left_out:
         complain(sentence, "yellow", "note")
     return total

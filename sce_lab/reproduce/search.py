@@ -70,13 +70,12 @@ class Search:
         """What the search freezes if it chooses these settings for ``loss``."""
         chosen = ", ".join(format_setting(*setting) for setting in settings.items())
         tried = ", ".join(f"{name} in {list(values)}" for name, values in self.space.items())
-        allowance = self.allowance or f"with {self.budget} epochs in all"
+        allowance = self.allowance or f"with {self.budget} epochs in all, the same for every loss"
         return Recipe(
             self.dataset,
             f"{loss}-searched",
             self.config_of(loss, **settings),
-            f"{chosen}: the best on validation of {len(self.grid)} trials ({tried}) {allowance}, the same for every "
-            f"loss",
+            f"{chosen}: the best on validation of {len(self.grid)} trials ({tried}) {allowance}",
         )
 
     def trial(self, loss: str, settings: dict[str, Any], epochs: int) -> Recipe:

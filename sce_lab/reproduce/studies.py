@@ -48,11 +48,7 @@ def tournament_markdown(
         table = table[~table["published"] & ~table["together"]]
         shown = for_readers(table).drop(columns=["minutes"])
         shown.insert(4, "validation NDCG@10", ["" if pd.isna(v) else f"{v:.4f}" for v in table["validation"]])
-        rules = (
-            f"{match.n_trials} trials and {match.seeds} seeds of {match.seconds:g} s each, of a quiet core; where "
-            f"memory counts, a loss may hold {format_bytes(match.cap)}."
-        )
-        parts += [f"**{heading(name, baselines)}**", rules, markdown(shown)]
+        parts += [f"**{heading(name, baselines)}**", match.rules, markdown(shown)]
         said = findings(name, table, mine, folder=folder)
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab tournament")
@@ -149,14 +145,16 @@ def fidelity_markdown(tables: Sequence[pd.DataFrame]) -> str:
         trained = LOSSES[table["trained"].iloc[0]].label
         heading = f"**{_title(table['dataset'].iloc[0])}, a model trained with {trained}**; in brackets bias and spread"
         parts += [heading, markdown(pd.DataFrame(rows)), _why(items, trained)]
-    return "\n\n".join(parts) or _NOT_YET.format("sce-lab fidelity --record")
+    return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab fidelity --record")
 
 
 def _why(items: pd.DataFrame, trained: str) -> str:
     """Whether the referee sees what puts SCE ahead of exact cross-entropy: its error, and what that is made of."""
     last = items[items["epoch"] == items["epoch"].max()]
-    sce = last[(last["kind"] == "sce")].sort_values("error").iloc[0]
-    drawn = last[last["kind"].isin(["ce_minus", "sampled"])]
+    ours, drawn = (last[last["kind"].isin(kinds)] for kinds in (["sce"], ["ce_minus", "sampled"]))
+    if ours.empty or drawn.empty:
+        return ""
+    sce = ours.sort_values("error").iloc[0]
     like = drawn.iloc[(drawn["error"] - sce["error"]).abs().argsort().iloc[0]]
 
     def parts(row: pd.Series) -> str:

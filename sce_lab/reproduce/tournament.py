@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from sce_lab.data import Split
-from sce_lab.memory import predict_memory, typical_length
+from sce_lab.memory import format_bytes, predict_memory, typical_length
 from sce_lab.reproduce.opening import open_test
 from sce_lab.reproduce.recipes import Recipe
 from sce_lab.reproduce.records import TrainRun, read_record, record_path, reproduce, run_folder
 from sce_lab.reproduce.search import SEARCHES, Search, search
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig
-
-EVALUATIONS = 10
-"""How often a training is evaluated, about: more costs time that no loss is charged for."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,6 @@ _NEGATIVES = (16, 64, 256, 1024, 4096)
 
 CONTENDERS = {
     "sce": Contender({"mix_x": False}, "bucket_size_y", 256, (64, 256, 512, 1024, 4096)),
-    "sce-union": Contender(
-        {"mix_x": False, "combine": "union", "n_negatives": 256, "negatives_for": "all"},
-        "bucket_size_y",
-        256,
-        (64, 256, 512, 1024, 4096),
-    ),
     "cce": Contender(),
     "ce_minus": Contender({"shared_negatives": True}, "n_negatives", 4096, _NEGATIVES),
     "sampled": Contender({"logq_correction": True}, "n_negatives", 4096, _NEGATIVES),
@@ -80,8 +71,9 @@ class Match:
             loss longer than it has.
         space: the values of each setting that are tried, all with all.
         seconds: of each training, trial or not, evaluations apart, on one thread of a quiet machine.
-        cap: bytes that a loss may hold beyond its inputs and their gradients, where memory counts.
+        cap: bytes that a loss may hold beyond its inputs and their gradients, where memory counts; 0: it does not.
         seeds: of what was chosen.
+        evaluations: of each training, about. They cost time that no loss is charged for.
         contenders: who takes part.
     """
 
@@ -92,12 +84,19 @@ class Match:
     seconds: float
     cap: int
     seeds: int = 5
+    evaluations: int = 10
     contenders: Mapping[str, Contender] = field(default_factory=lambda: CONTENDERS, hash=False)
 
     @property
     def n_trials(self) -> int:
         """Of each loss."""
         return len(list(product(*self.space.values())))
+
+    @property
+    def rules(self) -> str:
+        """What every loss has, in words."""
+        held = f"where memory counts, a loss may hold {format_bytes(self.cap)}" if self.cap else "memory does not count"
+        return f"{self.n_trials} trials and {self.seeds} seeds of {self.seconds:g} s each, of a quiet core; {held}."
 
 
 def _match(name: str, source: dict[str, Any], seconds: float, cap: int, **more: Any) -> Match:
@@ -112,6 +111,9 @@ def _synthetic(catalog_size: int) -> dict[str, Any]:
 
 
 _FOUR = {"learning_rate": (1e-3, 3e-3), "dropout": (0.2, 0.5)}
+_UNION = Contender(
+    {"mix_x": False, "combine": "union", "n_negatives": 256, "negatives_for": "all"}, "bucket_size_y", 256
+)
 
 _MATCHES = (
     Match(
@@ -119,18 +121,36 @@ _MATCHES = (
         {"source": "amazon_beauty"},
         SEARCHES["amazon_beauty"].config,
         {"learning_rate": (2e-3, 4e-3), "dropout": (0.4, 0.6)},
-        seconds=150,
+        seconds=120,
         cap=8 * 2**20,
+        contenders=CONTENDERS | {"sce-union": _UNION},
     ),
-    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 40, 8, space=_FOUR),
+    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, space=_FOUR),
     _match(
-        "complete_journey", {"source": "complete_journey"}, 100, 16, settings={"batch_size": 32, "steps_per_epoch": 8}
+        "complete_journey", {"source": "complete_journey"}, 60, 20, settings={"batch_size": 32, "steps_per_epoch": 8}
     ),
-    _match("synthetic_1e4", _synthetic(10**4), 40, 8, space=_FOUR),
-    _match("synthetic_1e5", _synthetic(10**5), 80, 24, settings={"steps_per_epoch": 8}),
-    _match("epinions", {"source": "epinions"}, 120, 32, seeds=3, settings={"batch_size": 128, "steps_per_epoch": 4}),
+    _match("synthetic_1e4", _synthetic(10**4), 30, 8, space=_FOUR),
+    _match("synthetic_1e5", _synthetic(10**5), 60, 24, settings={"steps_per_epoch": 8}),
+    # Where an evaluation takes as long as a training there are few, and fewer seeds.
     # Narrower: a checkpoint has five copies of the item table.
-    _match("synthetic_1e6", _synthetic(10**6), 100, 32, seeds=3, settings={"hidden_size": 32, "steps_per_epoch": 2}),
+    _match(
+        "synthetic_1e6",
+        _synthetic(10**6),
+        80,
+        0,
+        seeds=3,
+        evaluations=3,
+        settings={"hidden_size": 32, "steps_per_epoch": 2},
+    ),
+    _match(
+        "epinions",
+        {"source": "epinions"},
+        90,
+        0,
+        seeds=3,
+        evaluations=1,
+        settings={"batch_size": 128, "steps_per_epoch": 4},
+    ),
 )
 
 MATCHES = {match.name: match for match in _MATCHES}
@@ -196,7 +216,7 @@ def plan_of(match: Match, entry: Entry, seconds_per_epoch: float) -> Search:
             f"{match.name}: {entry.name} is left out, for an epoch of it takes {seconds_per_epoch:.0f} s, and every "
             f"training has {match.seconds:.0f} s"
         )
-    every = -(-epochs // EVALUATIONS)
+    every = -(-epochs // match.evaluations)
     config = dataclasses.replace(match.config, max_epochs=epochs, patience=epochs, evaluate_every=every)
     return Search(
         match.name,
@@ -204,7 +224,7 @@ def plan_of(match: Match, entry: Entry, seconds_per_epoch: float) -> Search:
         {entry.name: entry.settings},
         dict(match.space),
         rungs=((match.n_trials, epochs),),
-        allowance=f"of {match.seconds:g} s each on a quiet machine, which are {epochs} epochs",
+        allowance=f"of {match.seconds:g} s each on a quiet machine, as every loss has: {epochs} epochs of this one",
     )
 
 
