@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sce_lab.data.batches import Packed, Padding
 from sce_lab.draws import drawing_from
+from sce_lab.losses.engine import is_fake
 
 
 class SASRec(nn.Module):
@@ -115,6 +116,8 @@ def xavier_rows_(rows: Tensor, catalog_size: int, first: int, generator: torch.G
     """
     if len(rows) == catalog_size:
         return nn.init.xavier_normal_(rows, generator=generator)
+    if is_fake(rows):
+        return rows
     dim, block = rows.shape[1], 2**14  # a multiple of 16: torch draws as many normal numbers together
     std = math.sqrt(2 / (catalog_size + dim))
     for start in range(0, catalog_size, block):

@@ -39,6 +39,8 @@ from sce_lab.cli.running import check_fits, open_data, resume_hint, stop_on_inte
 from sce_lab.cli.scores import apart, asked, comparisons
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from sce_lab.runs import Run
     from sce_lab.training import TrainingConfig
 
@@ -140,6 +142,11 @@ def train(
     data_seed: DataSeedOption = None,
     seen: SeenOption = "exclude",
     device: DeviceOption = "auto",
+    shard_items: Annotated[
+        bool,
+        typer.Option("--shard-items", help="Under torchrun: spread the item table and each batch over its processes."),
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="`--shard-items`: seconds to wait for another process.")] = 600.0,
     force: ForceOption = False,
     resume: Annotated[
         Path | None, typer.Option(help="A run folder to continue with the settings it began with.")
@@ -149,20 +156,46 @@ def train(
     """Train one model and record the run. Ctrl-C stops cleanly; `--resume` goes on where it stopped.
 
     `sce-lab train --dataset amazon_beauty --loss sce --dropout 0.5 --epochs 30`
+
+    `torchrun --standalone --nproc-per-node 2 -m sce_lab.cli train --shard-items` (see `docs/distributed.md`)
     """
     options = locals()
+    if shard_items:
+        from sce_lab.cli.sharding import on_ranks
+
+        with on_ranks(device, timeout) as mesh:
+            _train(context, options, mesh)
+    else:
+        _train(context, options)
+
+
+def _train(context: typer.Context, options: dict[str, Any], mesh: DeviceMesh | None = None) -> None:
+    """Train what the options say, here or on the ranks of a mesh."""
+    loss, resume = options["loss"], options["resume"]
     if resume is not None:
         config, source, folder = _resumed(resume, context, options)
     else:
         config, folder = configuration(loss, options), None
-        source = {"source": dataset, "catalog_size": catalog_size, "seed": seed if data_seed is None else data_seed}
+        data_seed = options["seed"] if options["data_seed"] is None else options["data_seed"]
+        source = {"source": options["dataset"], "catalog_size": options["catalog_size"], "seed": data_seed}
     split = open_data(source)
-    if not force:
+    if not options["force"] and mesh is None:
         check_fits(config, split)
-    say(sce_lab.training.training_on(config.device))
-    folder = folder or sce_lab.runs.new_run_folder(out, loss)
-    with stop_on_interrupt() as stop:
-        finished = train_with_bar(config, split, source, folder, stop)
+    on = "" if mesh is None else f" Items and batches are spread over {mesh.size()} processes."
+    say(sce_lab.training.training_on(config.device) + on)
+    if mesh is not None:
+        from sce_lab.cli.sharding import common_folder, forget_folder, train_on_ranks
+
+        folder = common_folder(mesh, folder, options["out"], loss)
+        with stop_on_interrupt() as stop:
+            finished = train_on_ranks(config, split, source, folder, stop, mesh)
+        if mesh.get_local_rank() > 0:
+            return
+        forget_folder(options["out"])
+    else:
+        folder = folder or sce_lab.runs.new_run_folder(options["out"], loss)
+        with stop_on_interrupt() as stop:
+            finished = train_with_bar(config, split, source, folder, stop)
     title = f"{split.name}: {asked(split, config.seen)}"
     show(sce_lab.for_people(sce_lab.compare_runs([sce_lab.Run(folder)])), title)
     for sentence in apart([sce_lab.Run(folder)]):
@@ -185,7 +218,7 @@ def _resumed(
         raise ValueError(f"{folder} is no run folder: it has no config.json (see `sce-lab runs`)")
     given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     may_change = {"epochs": "max_epochs", "patience": "patience", "device": "device"}
-    if others := sorted(given - set(may_change) - {"resume", "force"}):
+    if others := sorted(given - set(may_change) - {"resume", "force", "shard_items", "timeout"}):
         words = ", ".join("--" + name.replace("_", "-") for name in others)
         raise ValueError(
             f"--resume goes on with the settings that the run began with, so leave out {words}; "

@@ -6,7 +6,7 @@ The table is sharded by rows, the encoder is under FSDP2, each rank has a share 
 
 from sce_lab.distributed.evaluation import rank_on_ranks
 from sce_lab.distributed.launch import TIMEOUT, check_alike, launched, make_mesh, ranks_of
-from sce_lab.distributed.model import make_sharded_model, make_sharded_optimizer
+from sce_lab.distributed.model import data_parallel, make_sharded_model, make_sharded_optimizer
 from sce_lab.distributed.shares import share_of_batch
 from sce_lab.distributed.step import sharded_step
 from sce_lab.distributed.table import as_table
@@ -17,6 +17,7 @@ __all__ = [
     "ShardedTrainer",
     "as_table",
     "check_alike",
+    "data_parallel",
     "follow",
     "launched",
     "make_mesh",

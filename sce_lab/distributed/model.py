@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -12,6 +14,18 @@ from sce_lab.encoders import ENCODERS
 from sce_lab.losses.sharded import bounds
 from sce_lab.model import SASRec
 from sce_lab.training import TrainingConfig, make_model, make_optimizer
+
+
+def data_parallel(module: nn.Module, mesh: DeviceMesh, ignored: Collection[nn.Parameter] = ()) -> nn.Module:
+    """Put a module under FSDP2: its parameters, but for those ``ignored``, are sharded and gathered when needed.
+
+    Gradients are summed over the ranks, not averaged: the losses of :mod:`sce_lab` over a sharded table are those of
+    all batches together, and what a rank has is its part of their gradient.
+    """
+    fully_shard(module, mesh=mesh, ignored_params=set(ignored))
+    module.set_gradient_divide_factor(1.0)
+    module.set_force_sum_reduction_for_comms(True)
+    return module
 
 
 def make_sharded_model(
@@ -29,10 +43,7 @@ def make_sharded_model(
     if ENCODERS[config.encoder] is not SASRec:
         raise ValueError(f"sharded items go with encoder='sasrec', got {config.encoder!r}")
     model = make_model(config, catalog_size, generator, rows=bounds(catalog_size, ranks_of(mesh)))
-    fully_shard(model, mesh=mesh, ignored_params={model.item_embedding})
-    model.set_gradient_divide_factor(1.0)
-    model.set_force_sum_reduction_for_comms(True)
-    return model
+    return data_parallel(model, mesh, {model.item_embedding})
 
 
 def make_sharded_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:

@@ -15,9 +15,8 @@ from sce_lab.losses.sharded import Ranks
 
 def as_table(rows: Tensor, mesh: DeviceMesh, catalog_size: int) -> DTensor:
     """The table ``(C, D)`` of which these are this rank's rows; a gradient goes to them."""
-    size = torch.Size((catalog_size, *rows.shape[1:]))
-    stride = torch.empty(size, device="meta").stride()
-    return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=size, stride=stride)
+    size = torch.Size((catalog_size, rows.shape[1]))
+    return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=size, stride=(rows.shape[1], 1))
 
 
 class Lookup(NamedTuple):

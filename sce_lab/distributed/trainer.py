@@ -65,6 +65,9 @@ class ShardedTrainer(Trainer):
         check_alike(mesh, seed=str(seed), data=split.fingerprint, settings=json.dumps(settings))
         self.mesh, self._ranks = mesh, ranks_of(mesh)
         self._dropping = torch.Generator(config.device)
+        stop = more.pop("stop", None)
+        if stop is not None:  # all or none: a rank that stops alone would be waited for
+            more["stop"] = lambda: bool(self._ranks.largest(torch.tensor(int(stop()), device=config.device)))
         super().__init__(config, split, step=step(sharded_step(mesh, split.catalog_size)), **more)
 
     def _make(self) -> tuple[SASRec, torch.optim.Optimizer]:

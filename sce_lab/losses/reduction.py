@@ -75,9 +75,11 @@ def reduced_softmax(
 
 def reduce_slots(losses: Tensor, slot: Tensor, how: How, reduction: str, inputs: Inputs, shape: torch.Size) -> Tensor:
     """What :func:`block_losses` returned, reduced; a mean is over the positions that have a slot."""
-    if reduction == "mean" and inputs.everyone is None:
-        return mean_loss(losses, slot, how)
-    return reduce_losses(losses, slot >= 0, shape, reduction, everyone=inputs.everyone)
+    if reduction == "none":
+        return losses.reshape(shape)
+    if inputs.everyone is not None:
+        return reduce_losses(losses, slot >= 0, shape, reduction, everyone=inputs.everyone)
+    return mean_loss(losses, slot, how) if reduction == "mean" else losses.sum()
 
 
 def _problem(inputs: Inputs, linear_weight: Tensor, blocks: Blocks) -> Problem:

@@ -10,10 +10,15 @@ import torch.multiprocessing as mp
 
 def on_ranks(function, n, *args):
     """Run ``function(rank, n, *args)`` in ``n`` processes; an error in one of them is raised here."""
+    port = free_port()
+    mp.start_processes(_run, (n, port, function, args), n, start_method="spawn")
+
+
+def free_port():
+    """One that nobody listens to."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    mp.start_processes(_run, (n, port, function, args), n, start_method="spawn")
+        return free.getsockname()[1]
 
 
 def _run(rank, n, port, function, args):

@@ -97,9 +97,9 @@ def equal_to_whole(rank, n_ranks):
         mesh = DeviceMesh("cpu", list(range(n)))
         if rank >= n:
             continue
-        for catalog_size, dtype, chunked in CASES:
+        for catalog_size, dtype, chunked in CASES[: (1, 2, 4, 4)[n - 1]]:
             checked += _all_losses(mesh, rank, n, catalog_size, dtype, chunked)
-    assert checked >= 23
+    assert checked >= 50
 
 
 def _all_losses(mesh, rank, n, catalog_size, dtype, chunked):

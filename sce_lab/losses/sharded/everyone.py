@@ -61,7 +61,8 @@ def meet(labels: Tensor, valid: Tensor, shard: Shard) -> Everyone:
     mine = labels.new_full((max(sizes),), -1)
     mine[: len(labels)] = labels.masked_fill(~valid, -1)
     padded = ranks.gathered(mine) if len(mine) else mine.new_empty(ranks.n, 0)
-    labels = torch.cat([of_rank[:n] for of_rank, n in zip(padded, sizes)])
+    even = min(sizes) == max(sizes)
+    labels = padded.flatten() if even else torch.cat([of_rank[:n] for of_rank, n in zip(padded, sizes)])
     return Everyone(shard, sizes, labels.clamp(min=0), labels >= 0, padded)
 
 
