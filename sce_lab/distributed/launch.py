@@ -63,12 +63,20 @@ def launched(
         sentence = _sentence(error, timeout)
         if sentence is None:
             raise
-        if store.add(f"sce_lab/complained/{attempt}", 1) == 1:
+        if _is_first(store, f"sce_lab/complained/{attempt}"):
             complain(sentence)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(2)  # not by an exception: threads of a group that lost a member may never end
     dist.destroy_process_group()
+
+
+def _is_first(store: dist.Store, name: str) -> bool:
+    """Whether nobody has said anything. If the one who keeps the store has left, it has."""
+    try:
+        return store.add(name, 1) == 1
+    except RuntimeError:
+        return False
 
 
 def make_mesh(n_devices: int | None = None, device: str = "cpu") -> DeviceMesh:
