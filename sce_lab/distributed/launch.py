@@ -55,15 +55,16 @@ def launched(
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     wait = timedelta(seconds=timeout)
     store, rank, n = next(dist.rendezvous("env://", timeout=wait))
+    # torchrun keeps the store when it begins all ranks again: what the lost ones left there is not to be found
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", store=store, rank=rank, world_size=n, timeout=wait)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         yield make_mesh(n_devices, kind)
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         sentence = _sentence(error, timeout)
         if sentence is None:
             raise
-        if _is_first(store, f"sce_lab/complained/{attempt}"):
+        if _is_first(store):
             complain(sentence)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -71,10 +72,10 @@ def launched(
     dist.destroy_process_group()
 
 
-def _is_first(store: dist.Store, name: str) -> bool:
+def _is_first(store: dist.Store) -> bool:
     """Whether nobody has said anything. If the one who keeps the store has left, it has."""
     try:
-        return store.add(name, 1) == 1
+        return store.add("sce_lab complained", 1) == 1
     except RuntimeError:
         return False
 
