@@ -34,8 +34,7 @@ class Lookup(NamedTuple):
         owner = items.div(per_rank, rounding_mode="floor")
         order = owner.argsort(stable=True)
         if is_fake(items):  # as if all ranks were asked for as many
-            asked = [len(items) // ranks.n + (i < len(items) % ranks.n) for i in range(ranks.n)]
-            wanted = [asked[0]] * ranks.n
+            wanted = asked = [len(items) // ranks.n + (i < len(items) % ranks.n) for i in range(ranks.n)]
         else:
             counts = torch.bincount(owner, minlength=ranks.n)
             ones = [1] * ranks.n

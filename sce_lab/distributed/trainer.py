@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
@@ -104,7 +105,12 @@ class ShardedTrainer(Trainer):
         if self._ranks.rank == 0:
             shutil.rmtree(whole, ignore_errors=True)
         dist.barrier(self._ranks.group)
-        dcp.save(self._as_tables(checkpoint.tensors), checkpoint_id=whole, process_group=self._ranks.group)
+        try:
+            dcp.save(self._as_tables(checkpoint.tensors), checkpoint_id=whole, process_group=self._ranks.group)
+        except CheckpointException as error:
+            raise OSError(
+                f"{whole} could not be written ({_reason(error)}); the checkpoint before it is there"
+            ) from error
         if self._ranks.rank == 0:
             said = {"config": dataclasses.asdict(checkpoint.config), "counters": checkpoint.counters}
             (whole / "run.json").write_text(json.dumps(said | {"data": checkpoint.data}), encoding="utf-8")
@@ -123,12 +129,18 @@ class ShardedTrainer(Trainer):
             counters, config = said["counters"], TrainingConfig.read(said["config"], f"the configuration in {path}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no checkpoint of a sharded run, or a damaged one ({error})") from error
+        checkpoint = Checkpoint(config, {}, counters, said["data"])
+        # before anything is read into tensors of a size that follows from the configuration
+        checkpoint.check(path, self.config, self.split.fingerprint, self._n_per_epoch, lambda begun: {})
         like = self._expected(counters["step"] > 0)
-        if not config.averaging:
-            like = {name: tensor for name, tensor in like.items() if not name.startswith("average.")}
         tensors = {name: torch.empty_like(tensor, requires_grad=False) for name, tensor in like.items()}
-        dcp.load(self._as_tables(tensors), checkpoint_id=Path(path).resolve(), process_group=self._ranks.group)
-        return Checkpoint(config, tensors, counters, said["data"])
+        try:
+            dcp.load(self._as_tables(tensors), checkpoint_id=Path(path).resolve(), process_group=self._ranks.group)
+        except CheckpointException as error:
+            raise ValueError(
+                f"{path} is damaged ({_reason(error)}): use another checkpoint, or begin a new run"
+            ) from error
+        return dataclasses.replace(checkpoint, tensors=tensors)
 
     def _as_tables(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows of this rank as what they are: a part of a table."""
@@ -142,6 +154,12 @@ class ShardedTrainer(Trainer):
             name: as_table(tensor.detach(), self.mesh, catalog_size) if is_rows[name] else tensor
             for name, tensor in tensors.items()
         }
+
+
+def _reason(error: CheckpointException) -> str:
+    """What the first rank that failed says."""
+    (_, (first, _)), *_ = error.failures.items()
+    return str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
 
 
 def follow(trainer: ShardedTrainer, folder: str | os.PathLike[str]) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,11 @@ def _goes_on_with_fewer_ranks(rank, folder):
         other = dataclasses.replace(CONFIGS["sce"], learning_rate=0.5)
         alone = ShardedTrainer(other, split, mesh)
         with pytest.raises(ValueError, match=r"was made with learning_rate=0\.001, not 0\.5"):
+            alone.load(path)
+        alone = ShardedTrainer(CONFIGS["sce"], split, mesh)
+        for part in Path(path).glob("*.distcp"):
+            part.write_bytes(b"damaged")
+        with pytest.raises(ValueError, match="checkpoint is damaged"):
             alone.load(path)
 
 
