@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .buckets import BucketSizes, checked_centers, draw_centers, mean_rows, moved_centers
 from .draws import draw
-from .engine.torch_search import streaming_topk
+from .engine.torch_search import scored_topk
 from .sharded import Everyone, Ranks
 
 
@@ -41,7 +41,7 @@ def topk_of_all(
     rows = torch.zeros_like(scores, dtype=torch.int64)
     n = min(k, len(mine))
     if n:
-        best, chosen = streaming_topk(queries, mine, n, allowed=allowed, workspace_bytes=workspace_bytes)
+        best, chosen = scored_topk(queries, mine, n, allowed=allowed, workspace_bytes=workspace_bytes)
         chosen, order = chosen.sort(dim=1)  # so that of equals the first comes first below
         # A row that is not allowed is still better than none.
         scores[:, :n] = best.gather(1, order).clamp(min=torch.finfo(best.dtype).min)

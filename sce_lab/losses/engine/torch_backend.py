@@ -31,7 +31,7 @@ class TorchBackend:
 
     def topk(self, queries: Tensor, table: Tensor, k: int, allowed: Tensor | None, workspace_bytes: int) -> Tensor:
         """Chunk by chunk of the table."""
-        return streaming_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)[1]
+        return streaming_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)
 
     def losses(self, problem: Problem, combine: Combine, plan: Plan) -> Found:
         """Slot by slot, then put together."""

@@ -9,7 +9,7 @@ BLOCK = 8  # scores that are searched or skipped together
 
 
 @torch.no_grad()
-def streaming_topk(
+def scored_topk(
     queries: Tensor,
     table: Tensor,
     k: int,
@@ -73,6 +73,13 @@ def streaming_topk(
         best, order = _largest(torch.cat([best, values], dim=1), k)
         chosen = torch.cat([chosen, columns + part.start], dim=1).gather(1, order)
     return best, chosen
+
+
+def streaming_topk(
+    queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None = None, workspace_bytes: int
+) -> Tensor:
+    """The rows that :func:`scored_topk` finds, ``(Q, k)``."""
+    return scored_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)[1]
 
 
 def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
