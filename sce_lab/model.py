@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sce_lab.data.batches import Packed, Padding
 from sce_lab.draws import drawing_from
+from sce_lab.losses.engine import is_fake
 
 
 class SASRec(nn.Module):
@@ -39,6 +40,8 @@ class SASRec(nn.Module):
         low_pass: weight of the running mean in a block, 0 to 1; the original SASRec has none.
         generator: of the initial weights and, in training, of dropout; torch's global one by default. With one of its
             own a model draws nothing from anybody else's numbers, nor anybody from its.
+        rows: the first item whose row is kept here, and the first behind the last, where others keep the rest; default:
+            all.
 
     Parameters take ``4 * (C + max_length + n_blocks * (6 * D + 10) + 2) * D`` bytes in float32; with ``low_pass`` it is
     12 in place of 10.
@@ -57,11 +60,13 @@ class SASRec(nn.Module):
         dropout: float = 0.3,
         low_pass: float = 0.0,
         generator: torch.Generator | None = None,
+        rows: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        first, last = rows or (0, catalog_size)
         if hidden_size % n_heads:
             raise ValueError(f"n_heads must divide hidden_size, got n_heads={n_heads} and hidden_size={hidden_size}")
-        self.item_embedding = nn.Parameter(torch.empty(catalog_size, hidden_size))
+        self.item_embedding = nn.Parameter(torch.empty(last - first, hidden_size))
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
         self.drop = Dropout(dropout, generator)
         self.blocks = nn.ModuleList(self.make_block(hidden_size, n_heads, low_pass) for _ in range(n_blocks))
@@ -71,7 +76,9 @@ class SASRec(nn.Module):
                 bound = module.in_features**-0.5
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         for parameter in self.parameters():
-            if parameter.dim() > 1:
+            if parameter is self.item_embedding:
+                xavier_rows_(parameter, catalog_size, first, generator)
+            elif parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter, generator=generator)
 
     def make_block(self, hidden_size: int, n_heads: int, low_pass: float) -> Block:
@@ -99,6 +106,29 @@ class SASRec(nn.Module):
             return self.position_embedding.index_select(0, packed.positions)
         # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
         return F.embedding(packed.positions, self.position_embedding)
+
+
+@torch.no_grad()
+def xavier_rows_(rows: Tensor, catalog_size: int, first: int, generator: torch.Generator | None) -> Tensor:
+    """What ``nn.init.xavier_normal_`` makes of a table ``(C, D)``, of its rows from ``first`` on.
+
+    All numbers of the table are drawn, so that it is the same wherever it is cut, but only these are kept.
+    """
+    if len(rows) == catalog_size:
+        return nn.init.xavier_normal_(rows, generator=generator)
+    if is_fake(rows):
+        return rows
+    dim, block = rows.shape[1], 2**14  # a multiple of 16: torch draws as many normal numbers together
+    std = math.sqrt(2 / (catalog_size + dim))
+    for start in range(0, catalog_size, block):
+        stop = start + block if start + 2 * block <= catalog_size else catalog_size  # a short block would be another
+        drawn = rows.new_empty(stop - start, dim).normal_(0, std, generator=generator)
+        here = slice(max(start, first), min(stop, first + len(rows)))
+        if here.start < here.stop:
+            rows[here.start - first : here.stop - first] = drawn[here.start - start : here.stop - start]
+        if stop == catalog_size:
+            break
+    return rows
 
 
 class Block(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from sce_lab.cli.options import (
 from sce_lab.cli.output import complain, say, show
 from sce_lab.cli.running import say_columns
 
+if TYPE_CHECKING:
+    from sce_lab.training import TrainingConfig
+
 
 def memory(
     catalog_size: Annotated[
@@ -42,6 +45,13 @@ def memory(
     sparse: Annotated[
         bool, typer.Option("--sparse", help="Row-sparse gradients of the item table, where the loss has them.")
     ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Spread items and batch over so many devices: what each of them takes."),
+    ] = None,
+    machines: Annotated[
+        bool, typer.Option("--machines", help="With which machine, and how long a step takes at least (half a minute).")
+    ] = False,
 ) -> None:
     """Predict what a training step would take with each loss, and on which machines it would fit. Allocates nothing.
 
@@ -51,6 +61,8 @@ def memory(
     Every sequence is taken to be as long as `--max-length`. For SCE the figure is the most it can take.
 
     `sce-lab memory 10000000 --batch-size 256 --max-length 20`
+
+    `sce-lab memory 1e8 --devices 64` (see `docs/distributed.md`)
     """
     import pandas as pd
 
@@ -66,8 +78,12 @@ def memory(
             hidden_size=hidden_size,
             sparse_gradients=sparse and sce_lab.training.takes(loss, "sparse_grad"),
         )
-        uses[loss] = sce_lab.predict_memory(config, catalog_size)
         configs.append(config)
+    if devices is not None or machines:
+        _on_devices(configs, catalog_size, devices, machines)
+        return
+    for config in configs:
+        uses[config.loss] = sce_lab.predict_memory(config, catalog_size)
     parts = [{k.replace("_", " "): sce_lab.format_bytes(v) for k, v in use.as_dict().items()} for use in uses.values()]
     rows = [{"loss": sce_lab.LOSSES[loss].label} | part for loss, part in zip(uses, parts)]
     show(pd.DataFrame(rows), f"{catalog_size:,} items, one step")
@@ -89,6 +105,27 @@ def memory(
     sizes = sce_lab.memory.suggest_sce(free, config, catalog_size)
     found = ", ".join(f"{name}={value}" for name, value in sizes.items()) if sizes else "no settings of SCE"
     say(f"\n{sce_lab.format_bytes(free)} is free here; the paper's rule and this memory give {found}.")
+
+
+def _on_devices(configs: list[TrainingConfig], catalog_size: int, n: int | None, machines: bool) -> None:
+    """What each of several devices takes, with the losses that can be spread over them."""
+    import pandas as pd
+
+    from sce_lab.distributed.machines import which_machine
+    from sce_lab.distributed.predict import predict_rank
+    from sce_lab.distributed.traffic import SHARDED
+
+    configs = [config for config in configs if config.loss in SHARDED]
+    if n is not None:
+        rows = []
+        for config in configs:
+            use = predict_rank(config, catalog_size, n)
+            parts = {k.replace("_", " "): sce_lab.format_bytes(v) for k, v in use.memory.as_dict().items()}
+            rows.append({"loss": sce_lab.LOSSES[config.loss].label} | parts | {"sent": sce_lab.format_bytes(use.sent)})
+        show(pd.DataFrame(rows), f"{catalog_size:,} items, one step, on each of {n:,} devices")
+    if machines:
+        chosen = [config for config in configs if config.loss in ("cce", "sampled", "sce")]
+        show(which_machine(chosen, catalog_size), f"{catalog_size:,} items: an estimate, from makers' numbers")
 
 
 def runs(

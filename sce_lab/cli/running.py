@@ -16,7 +16,7 @@ from sce_lab.cli.output import complain, say
 
 if TYPE_CHECKING:
     from sce_lab.data import Split
-    from sce_lab.training import Finished, TrainingConfig
+    from sce_lab.training import Finished, Trainer, TrainingConfig
 
 
 def open_data(source: dict[str, Any]) -> Split:
@@ -93,14 +93,17 @@ def train_with_bar(
     stop: Callable[[], bool],
     page: Path | None = None,
     when_to_test: Literal["always", "never"] = "always",
+    trainer: Trainer | None = None,
 ) -> Finished:
     """Train to the end under a progress bar, recorded in ``folder``; returns the last event.
 
-    ``page``, if given, is written after every evaluation: the run's figures, in a page that loads itself again.
+    ``page``, if given, is written after every evaluation: the run's figures, in a page that loads itself again. So may
+    a ``trainer`` of this configuration be given that is not the usual one.
     """
     from tqdm import tqdm
 
-    trainer = sce_lab.Trainer(config, split, step=sce_lab.measuring(), stop=stop, when_to_test=when_to_test)
+    if trainer is None:
+        trainer = sce_lab.Trainer(config, split, step=sce_lab.measuring(), stop=stop, when_to_test=when_to_test)
     every = 0.2 if sys.stderr.isatty() else 10.0  # seconds between two updates; a log file wants fewer
     length = sce_lab.memory.typical_length(config, split)
     with ExitStack() as stack, sce_lab.memory.explaining_out_of_memory(config, split.catalog_size, length):

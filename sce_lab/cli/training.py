@@ -46,6 +46,8 @@ from sce_lab.cli.running import check_fits, open_data, resume_hint, say_expected
 from sce_lab.cli.scores import apart, asked, comparisons
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from sce_lab.runs import Run
     from sce_lab.training import TrainingConfig
 
@@ -160,6 +162,11 @@ def train(
     data_seed: DataSeedOption = None,
     seen: SeenOption = "exclude",
     device: DeviceOption = "auto",
+    shard_items: Annotated[
+        bool,
+        typer.Option("--shard-items", help="Under torchrun: spread the item table and each batch over its processes."),
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="`--shard-items`: seconds to wait for another process.")] = 600.0,
     force: ForceOption = False,
     resume: Annotated[
         Path | None, typer.Option(help="A run folder to continue with the settings it began with.")
@@ -169,20 +176,45 @@ def train(
     """Train one model and record the run. Ctrl-C stops cleanly; `--resume` goes on where it stopped.
 
     `sce-lab train --dataset amazon_beauty --loss sce --dropout 0.5 --epochs 30`
+
+    `torchrun --standalone --nproc-per-node 2 -m sce_lab.cli train --shard-items` (see `docs/distributed.md`)
     """
     options = locals()
+    if shard_items:
+        from sce_lab.cli.sharding import on_ranks
+
+        with on_ranks(device, timeout) as mesh:
+            _train(context, options, mesh)
+    else:
+        _train(context, options)
+
+
+def _train(context: typer.Context, options: dict[str, Any], mesh: DeviceMesh | None = None) -> None:
+    """Train what the options say, here or on the ranks of a mesh."""
+    loss, resume = options["loss"], options["resume"]
     if resume is not None:
         config, data, folder = _resumed(resume, context, options)
     else:
-        config, folder, data = configuration(loss, options), None, source(dataset, options)
+        config, folder, data = configuration(loss, options), None, source(options["dataset"], options)
     divided = open_data(data)
-    if not force:
+    if not options["force"] and mesh is None:
         check_fits(config, divided)
-    say(sce_lab.training.training_on(config.device))
-    say_expected([config], divided, epochs_done=_epochs_done(folder))
-    folder = folder or sce_lab.runs.new_run_folder(out, loss)
-    with stop_on_interrupt() as stop:
-        finished = train_with_bar(config, divided, data, folder, stop)
+    on = "" if mesh is None else f" Items and batches are spread over {mesh.size()} processes."
+    say(sce_lab.training.training_on(config.device) + on)
+    if mesh is not None:
+        from sce_lab.cli.sharding import common_folder, forget_folder, train_on_ranks
+
+        folder = common_folder(mesh, folder, options["out"], loss)
+        with stop_on_interrupt() as stop:
+            finished = train_on_ranks(config, divided, data, folder, stop, mesh)
+        if mesh.get_local_rank() > 0:
+            return
+        forget_folder(options["out"])
+    else:
+        say_expected([config], divided, epochs_done=_epochs_done(folder))
+        folder = folder or sce_lab.runs.new_run_folder(options["out"], loss)
+        with stop_on_interrupt() as stop:
+            finished = train_with_bar(config, divided, data, folder, stop)
     title = f"{divided.name}: {asked(divided, config.seen)}"
     show(sce_lab.for_people(sce_lab.compare_runs([sce_lab.Run(folder)])), title)
     for sentence in apart([sce_lab.Run(folder)]):
@@ -211,7 +243,7 @@ def _resumed(
         raise ValueError(f"{folder} is no run folder: it has no config.json (see `sce-lab runs`)")
     given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     may_change = {"epochs": "max_epochs", "patience": "patience", "device": "device"}
-    if others := sorted(given - set(may_change) - {"resume", "force"}):
+    if others := sorted(given - set(may_change) - {"resume", "force", "shard_items", "timeout"}):
         words = ", ".join("--" + name.replace("_", "-") for name in others)
         raise ValueError(
             f"--resume goes on with the settings that the run began with, so leave out {words}; "

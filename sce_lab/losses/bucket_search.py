@@ -11,6 +11,7 @@ from .buckets import BucketSizes, checked_centers, draw_centers, mean_rows, move
 from .draws import draw
 from .engine import Blocks, How, topk
 from .inputs import Inputs, accumulation_dtype, flatten_negatives
+from .sharded_search import fill_from_all
 
 
 class Buckets(NamedTuple):
@@ -40,7 +41,10 @@ def fill(
     how: How,
 ) -> Buckets:
     """Draw centres, and find the positions and the items of each. That is a choice: it has no gradient."""
-    outputs, _, valid, _ = inputs
+    if inputs.everyone is not None:
+        dtype = accumulation_dtype(inputs.outputs.dtype, linear_weight.dtype)
+        return Buckets(*fill_from_all(inputs.outputs, inputs.everyone, sizes, search, len(linear_weight), dtype))
+    outputs, valid = inputs.outputs, inputs.valid
     mix_x, kmeans_steps, centers, items_near, generator, workspace_bytes = search
     n_positions, catalog_size = len(outputs), len(linear_weight)
     if centers is not None and sizes[0] is None:
@@ -71,7 +75,8 @@ def draw_negatives(k: int, given: Tensor | None, linear_weight: Tensor, generato
 @torch.no_grad()
 def with_negatives(buckets: Buckets, drawn: Tensor, inputs: Inputs, linear_weight: Tensor, for_all: bool) -> Blocks:
     """The buckets, and after them blocks of the same width: positions and the negatives ``(k,)`` they share."""
-    (rows, items), valid, k = buckets, inputs.valid, len(drawn)
+    (rows, items), k = buckets, len(drawn)
+    valid = inputs.valid if inputs.everyone is None else inputs.everyone.valid
     n_x, n_positions = rows.shape[1], len(valid)
     n_blocks = -(-n_positions // max(n_x, 1))
     mine = torch.arange(n_blocks * n_x, device=rows.device)

@@ -1,6 +1,7 @@
 """The parts of SCE that the readable version and the engine share: settings, centres, statistics."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
@@ -99,11 +100,14 @@ def draw_centers(
 
 
 @torch.no_grad()
-def moved_centers(centers: Tensor, outputs: Tensor, valid: Tensor, steps: int) -> Tensor:
+def moved_centers(
+    centers: Tensor, outputs: Tensor, valid: Tensor, steps: int, *, add_up: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """The ``centers (n_buckets, D)`` after some steps of spherical k-means on the outputs ``(N, D)``.
 
     In a step each position with a target counts for the centre that its output points to most, and a centre becomes
     the mean direction of those that count for it; one that has none stays. Lengths do not matter to a bucket.
+    Where the outputs are not all here, ``add_up`` adds up what each has found.
     """
     centers = F.normalize(centers, dim=1)
     for _ in range(steps):
@@ -112,18 +116,23 @@ def moved_centers(centers: Tensor, outputs: Tensor, valid: Tensor, steps: int) -
             part = slice(start, start + 4096)
             x = F.normalize(outputs[part].to(centers.dtype).masked_fill(~valid[part, None], 0.0), dim=1)
             sums.index_add_(0, (x @ centers.T).argmax(dim=1), x)
+        sums = add_up(sums) if add_up else sums
         centers = torch.where((sums != 0).any(dim=1, keepdim=True), F.normalize(sums, dim=1), centers)
     return centers
 
 
 @torch.no_grad()
 def mean_rows(outputs: Tensor, rows: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """The mean output ``(n_buckets, D)`` of the positions with a target of each bucket's ``rows (n_buckets, n_x)``."""
+    """The mean output ``(n_buckets, D)`` of the positions with a target of each bucket's ``rows (n_buckets, n_x)``.
+
+    Of a row at -1 the output is elsewhere: it counts, with 0.
+    """
     n_x = max(rows.shape[1], 1)
     means = outputs.new_zeros(len(rows), outputs.shape[1], dtype=dtype)
     for start in range(0, len(rows), max(2**20 // n_x // outputs.shape[1], 1)):
         part = rows[start : start + max(2**20 // n_x // outputs.shape[1], 1)]
-        x = outputs[part].to(dtype).masked_fill(~valid[part].unsqueeze(2), 0.0)  # (n, n_x, D)
+        here, part = (part >= 0).unsqueeze(2), part.clamp(min=0)
+        x = outputs[part].to(dtype).masked_fill(~(valid[part].unsqueeze(2) & here), 0.0)  # (n, n_x, D)
         means[start : start + len(part)] = x.sum(dim=1) / n_x
     return means
 

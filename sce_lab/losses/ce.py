@@ -53,7 +53,8 @@ def cross_entropy(
         linear_weight: item embeddings ``(C, D)``, one row per item and no other row.
         target: the true next items, ``(N,)`` or ``(B, L)``.
         linear_bias: ``(C,)``, added to the logits of each item.
-        hold_logits: write the matrix of logits down, as the plain loss does. Without, the values are the same.
+        hold_logits: write the matrix of logits down, as the plain loss does. Without, the values are the same. Over a
+            sharded table it is never written down.
         weight: ``(C,)``, of a position with this target; the mean is over what they sum up to.
         label_smoothing: share of the target that is spread over all items, from 0 to 1. Without held logits it takes
             one more tensor like ``linear_weight``, the gradient of that vector.
@@ -77,9 +78,11 @@ def cross_entropy(
     """
     check_reduction(reduction)
     _check(weight, label_smoothing, logit_scale)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, may_be_sharded=True)
+    if inputs.everyone is not None and label_smoothing:
+        raise ValueError(f"label_smoothing does not go with a sharded item table, got {label_smoothing!r}")
     of_classes, weights = _weights(weight, inputs, linear_weight)
-    if hold_logits:
+    if hold_logits and inputs.everyone is None:
         logits = F.linear(inputs.finite_outputs, linear_weight)  # (N, C): the wall
         logits = logits.to(accumulation_dtype(logits.dtype))
         if inputs.bias is not None:
@@ -87,7 +90,8 @@ def cross_entropy(
         losses = F.cross_entropy(logits, inputs.labels, of_classes, reduction="none", label_smoothing=label_smoothing)
         return reduce_losses(losses, inputs.valid, target.shape, reduction, weights)
     with without_autocast(input):
-        backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=inputs.bias is not None)
+        special = inputs.bias is not None or inputs.everyone is not None
+        backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
         how = How(workspace_or_default(workspace_bytes, input, backend), False, deterministic, backend)
         if label_smoothing == 0:
             return reduced_softmax(inputs, linear_weight, Blocks(), how, target.shape, reduction, weights)

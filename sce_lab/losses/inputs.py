@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .engine import is_fake
+from .sharded import Everyone, is_sharded, meet, shard_of
 
 
 class Inputs(NamedTuple):
@@ -16,6 +17,7 @@ class Inputs(NamedTuple):
     labels: Tensor  # (N,) target items; item 0 stands in at ignored positions, so that it can index
     valid: Tensor  # (N,) bool, positions with a target
     bias: Tensor | None = None  # (C,) added to the logits of each item, in the dtype that losses are added up in
+    everyone: Everyone | None = None  # the positions of all ranks, where the item table is sharded
 
     @property
     def finite_outputs(self) -> Tensor:
@@ -30,10 +32,14 @@ def flatten_inputs(
     ignore_index: int | None,
     linear_bias: Tensor | None = None,
     logit_scale: float | Tensor = 1.0,
+    *,
+    may_be_sharded: bool = False,
+    sparse_grad: bool = False,
 ) -> Inputs:
     """Check the inputs and lay the positions out in one dimension; ``ignore_index=None`` ignores none.
 
     Logits are ``logit_scale * (x . w_i) + b_i``: the scale is that of the outputs, with its gradient if it is a tensor.
+    A table that is a DTensor has its ranks meet here, of a loss that can take one (``may_be_sharded``).
 
     Raises:
         ValueError: shapes, dtypes or target items that do not fit; the message names them.
@@ -66,10 +72,27 @@ def flatten_inputs(
     valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index  # (N,)
     labels = target * valid  # 0 where there is none, in one operation
     check_items("target", labels, len(linear_weight), "mark positions without a target with ignore_index")
-    inputs = Inputs(outputs, labels, valid, _checked_bias(linear_bias, input, linear_weight))
+    if is_sharded(linear_weight):
+        everyone = _everyone(labels, valid, linear_weight, linear_bias, may_be_sharded, sparse_grad)
+        inputs = Inputs(outputs, labels, valid, None, everyone)
+    else:
+        inputs = Inputs(outputs, labels, valid, _checked_bias(linear_bias, input, linear_weight))
     if isinstance(logit_scale, Tensor) or check_scale(logit_scale) != 1:
         return inputs._replace(outputs=inputs.finite_outputs * logit_scale)
     return inputs
+
+
+def _everyone(
+    labels: Tensor, valid: Tensor, table: Tensor, linear_bias: Tensor | None, may_be_sharded: bool, sparse_grad: bool
+) -> Everyone:
+    if not may_be_sharded:
+        raise ValueError(
+            "this loss needs the whole item table, but linear_weight is a DTensor: cross_entropy, sampled_softmax and "
+            "scalable_cross_entropy take one, full_tensor() makes it whole"
+        )
+    if linear_bias is not None:
+        raise ValueError("linear_bias does not go with a sharded item table: leave it out, or call full_tensor()")
+    return meet(labels, valid, shard_of(table, sparse_grad))
 
 
 def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
@@ -142,6 +165,8 @@ def check_positive(name: str, value: Any) -> int:
 
 def check_sparse_grad(sparse_grad: bool, linear_weight: Tensor) -> None:
     """A row-sparse gradient can be that of a parameter; operations before the loss could not go on from it."""
+    if is_sharded(linear_weight):
+        return  # what stands for its rows is looked at there
     if sparse_grad and linear_weight.requires_grad and not linear_weight.is_leaf:
         raise ValueError(
             "sparse_grad=True needs linear_weight to be a parameter (a leaf), but it is the result of an operation "

@@ -20,6 +20,7 @@ from .proposals import Negatives, Proposal, check_size
 from .reduction import block_losses, reduce_losses, reduced_softmax
 from .samplings import make_proposal
 from .sequences import Pieces, cut_sequences
+from .sharded import Everyone, check_same_draws
 
 
 def sampled_softmax(
@@ -122,7 +123,11 @@ def sampled_softmax(
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
     check_sharing(shared_negatives)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
+    sharded = {"may_be_sharded": True, "sparse_grad": sparse_grad}
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **sharded)
+    everyone = inputs.everyone
+    if everyone is not None:
+        _check_sharded(everyone, shared_negatives, negatives, generator, input.device)
     proposal, catalog_size = make_proposal(sampling, item_counts, exponent, uniform_share), len(linear_weight)
     if shared_negatives is not True:
         proposal.check_own()
@@ -133,14 +138,15 @@ def sampled_softmax(
         check_size(item_counts, catalog_size)
     if negatives is None:
         k = check_positive("n_negatives", n_negatives)
-        n_sets = n_sequences if by_sequence else None if shared_negatives else len(inputs.labels)
-        drawn = proposal.negatives(inputs.labels, inputs.valid, k, n_sets, catalog_size, generator)
+        labels, valid = (inputs.labels, inputs.valid) if everyone is None else (everyone.labels, everyone.valid)
+        n_sets = n_sequences if by_sequence else None if shared_negatives else len(labels)
+        drawn = proposal.negatives(labels, valid, k, n_sets, catalog_size, generator)
     else:
         drawn = proposal.given(flatten_negatives(negatives, target.shape, catalog_size, n_sequences), catalog_size)
 
     with without_autocast(input):
         dtype = accumulation_dtype(input.dtype, linear_weight.dtype)
-        special = by_sequence or inputs.bias is not None or drawn.log_expected.requires_grad
+        special = by_sequence or inputs.bias is not None or drawn.log_expected.requires_grad or everyone is not None
         backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
         blocks = _blocks(drawn, logq_correction, dtype, pieces, backend)
         how = How(workspace_or_default(workspace_bytes, input, backend), sparse_grad, deterministic, backend)
@@ -149,7 +155,8 @@ def sampled_softmax(
         losses, _ = block_losses(inputs, linear_weight, blocks, how)
         unsure = -torch.expm1(-losses.detach())  # 1 - p_t
         value = unsure * losses.detach() + torch.special.xlogy(unsure, unsure)  # the log-odds, weighed
-        return reduce_losses(losses + (value - losses.detach()), inputs.valid, target.shape, reduction)
+        losses = losses + (value - losses.detach())
+        return reduce_losses(losses, inputs.valid, target.shape, reduction, everyone=everyone)
 
 
 def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, pieces: Pieces | None, backend: str) -> Blocks:
@@ -163,6 +170,22 @@ def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, pieces:
         return blocks_for(backend, torch.arange(len(bias), device=bias.device).unsqueeze(1), drawn.items, bias)
     _, items, bias = Blocks.of(None, drawn.items, bias)
     return Blocks(pieces.rows, items[pieces.sequence], bias[pieces.sequence])
+
+
+def _check_sharded(
+    everyone: Everyone,
+    shared_negatives: bool | str,
+    negatives: Tensor | None,
+    generator: torch.Generator | None,
+    device: torch.device,
+) -> None:
+    """A ValueError unless all ranks can know all draws, and draw the same."""
+    if shared_negatives == "sequence" or (negatives is not None and negatives.dim() > 1):
+        raise ValueError(
+            "a sharded item table goes with negatives shared by the whole batch, or drawn for each position, got "
+            f"shared_negatives={shared_negatives!r}" + ("" if negatives is None else " and negatives of one's own")
+        )
+    check_same_draws(everyone, generator, device)
 
 
 def check_sharing(shared_negatives: bool | str) -> None:

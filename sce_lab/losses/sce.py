@@ -7,10 +7,11 @@ from torch import Tensor
 
 from .bucket_search import Search, draw_negatives, fill, with_negatives
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics
-from .engine import Combine, How, blocks_for, mean_loss, resolved, without_autocast, workspace_or_default
+from .engine import Combine, How, blocks_for, resolved, without_autocast, workspace_or_default
 from .inputs import check_reduction, check_scale, check_sparse_grad, flatten_inputs
 from .module import LossModule
-from .reduction import block_losses
+from .reduction import block_losses, reduce_slots
+from .sharded import check_same_draws
 
 DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "triton": 48 * 2**20}
 TILE_SHARE = 4  # bucket tiles get this part of the workspace: they are quickest while they stay in cache
@@ -124,9 +125,12 @@ def scalable_cross_entropy(
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
+    sharded = {"may_be_sharded": True, "sparse_grad": sparse_grad}
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **sharded)
+    if inputs.everyone is not None:
+        check_same_draws(inputs.everyone, generator, input.device)
     with_drawn = n_negatives > 0 or negatives is not None
-    special = with_drawn or combine != "max" or inputs.bias is not None
+    special = with_drawn or combine != "max" or inputs.bias is not None or inputs.everyone is not None
     backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
     workspace_bytes = workspace_or_default(workspace_bytes, input, backend, DEFAULT_WORKSPACE_BYTES)
     how = How(max(workspace_bytes // TILE_SHARE, 1), sparse_grad, deterministic, backend)
@@ -139,9 +143,7 @@ def scalable_cross_entropy(
             drawn = draw_negatives(n_negatives, negatives, linear_weight, generator)
             blocks = with_negatives(buckets, drawn, inputs, linear_weight, negatives_for == "all")
         losses, slot = block_losses(inputs, linear_weight, blocks, how, combine)
-        if reduction == "mean":
-            return mean_loss(losses, slot, how)
-        return losses.sum() if reduction == "sum" else losses.reshape(target.shape)
+        return reduce_slots(losses, slot, how, reduction, inputs, target.shape)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from sce_lab.losses.engine import IMPLEMENTATIONS
+from sce_lab.losses.sharded import is_sharded
 
 
 class LiveBytes(TorchDispatchMode):
@@ -94,12 +95,15 @@ def largest_workspace(log: list[tuple[int, int]]) -> int:
 
 
 def stored_parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The tensors that have a storage: the tensor itself, or the indices and values of a sparse one."""
+    """The tensors that have a storage: the tensor itself, the indices and values of a sparse one, or a local part."""
+    if is_sharded(tensor):
+        tensor = tensor._local_tensor  # to_local() is an operation, which would be counted
     if tensor.layout == torch.sparse_coo:
         return tensor._indices(), tensor._values()
     return (tensor,)
 
 
 def stored_bytes(tensors: Iterable[Tensor | None]) -> int:
-    """Bytes of the storages of all ``tensors``."""
-    return sum(part.untyped_storage().nbytes() for t in tensors if t is not None for part in stored_parts(t))
+    """Bytes of the storages of all ``tensors``, each counted once: FSDP2 gives gradients one in common."""
+    storages = [part.untyped_storage() for t in tensors if t is not None for part in stored_parts(t)]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())

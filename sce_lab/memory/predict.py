@@ -184,7 +184,7 @@ class _LeaveGradients(torch.autograd.Function):
 
 
 #: One prediction at a time: they are all Python, and two threads at once would only make each other late.
-_one_at_a_time = threading.RLock()
+one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def shaped_step(
         config, catalog_size, n_sequences, length: see :func:`predict_memory`.
         counter: counts the bytes in place of the usual one.
     """
-    with _one_at_a_time, shapes_only(config.device, dropout=config.dropout > 0) as (device, usual):
+    with one_at_a_time, shapes_only(config.device, dropout=config.dropout > 0) as (device, usual):
         config = dataclasses.replace(config, device=str(device))
         # The usual counter is on while the arguments are made, too: without it, that takes longer.
         with torch.device(device), type(usual)():

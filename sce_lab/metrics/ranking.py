@@ -59,6 +59,27 @@ def check_seen(seen: str) -> str:
     return seen
 
 
+class Columns:
+    """Which items are scored here: all of the catalog. Where others score the rest, what each finds is put together.
+
+    Args:
+        first: of the items here.
+        last: the first item behind them.
+        width: the most that anybody has, which decides how many users are scored at a time.
+    """
+
+    def __init__(self, first: int, last: int, width: int) -> None:
+        self.first, self.last, self.width = first, last, width
+
+    def added(self, mine: Tensor) -> Tensor:
+        """The sum of what is found anywhere."""
+        return mine
+
+    def best(self, scores: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The ``k`` best of the best found anywhere: scores and items, both ``(users, k)``."""
+        return scores, items
+
+
 @torch.no_grad()
 def rank_items(
     outputs: Tensor,
@@ -68,6 +89,8 @@ def rank_items(
     seen: str = "exclude",
     k_max: int = LONGEST,
     chunk_bytes: int = 128 * 2**20,
+    columns: Columns | None = None,
+    catalog_size: int | None = None,
 ) -> Ranking:
     """Rank the whole catalog for every user of ``holdout`` by inner products.
 
@@ -82,6 +105,8 @@ def rank_items(
         k_max: length of the recommended lists.
         chunk_bytes: most bytes of scores to hold at a time (4 a user and item in float32; one user at least). Tables in
             half precision are widened 65,536 rows at a time on top of that.
+        columns: which items the rows of ``linear_weight`` are; default: all.
+        catalog_size: C, for ``columns`` that are not all.
 
     Returns:
         A :class:`Ranking`. If ``ranks[u] <= k``, the target is among the first k of ``top_items[u]``; the reverse can
@@ -102,8 +127,9 @@ def rank_items(
     def score(users: np.ndarray, out: Tensor) -> None:
         _score(outputs[send(torch.from_numpy(users), outputs.device)].to(dtype), linear_weight, out=out)
 
-    options = {"seen": seen, "k_max": k_max, "chunk_bytes": chunk_bytes}
-    return rank_scores(score, holdout, len(linear_weight), **options, dtype=dtype, device=outputs.device)
+    options = {"seen": seen, "k_max": k_max, "chunk_bytes": chunk_bytes, "columns": columns}
+    catalog_size = catalog_size or len(linear_weight)
+    return rank_scores(score, holdout, catalog_size, **options, dtype=dtype, device=outputs.device)
 
 
 @torch.no_grad()
@@ -117,6 +143,7 @@ def rank_scores(
     chunk_bytes: int = 128 * 2**20,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    columns: Columns | None = None,
 ) -> Ranking:
     """Rank the whole catalog for every user of ``holdout`` by any scores, some users at a time.
 
@@ -126,12 +153,16 @@ def rank_scores(
     target itself is not allowed its rank is :data:`MISS` ("exclude"), or its user is not asked ("new").
 
     Args:
-        score: writes the scores of some users, given as rows of ``holdout``, (n,), into a tensor, (n, C).
+        score: writes the scores of some users, given as rows of ``holdout``, (n,), into a tensor, (n, C), or of the
+            items of ``columns``.
         holdout, seen, k_max, chunk_bytes: as in :func:`rank_items`, which has the errors, too.
         catalog_size: C.
         dtype, device: of the scores.
+        columns: which items are scored here; default: all.
     """
     check_seen(seen)
+    columns = columns or Columns(0, catalog_size, catalog_size)
+    n_here = columns.last - columns.first
     if k_max < 1 or chunk_bytes < 1:
         raise ValueError(f"k_max and chunk_bytes must be at least 1, got {k_max} and {chunk_bytes}")
     for what, rows in (("targets", holdout.targets), ("histories", holdout.histories.items)):
@@ -147,32 +178,37 @@ def rank_scores(
     ranks = torch.empty(len(asked), dtype=torch.int64, device=device)
     top_items = torch.full((len(asked), k_max), -1, dtype=torch.int64, device=device)
     k = min(k_max, catalog_size)
-    bytes_per_user = dtype.itemsize * catalog_size
+    bytes_per_user = dtype.itemsize * columns.width
     chunk = max(1, chunk_bytes // bytes_per_user)
     if device.type == "cpu":  # five passes go over a chunk: they are quickest while it stays in cache
         chunk = min(chunk, max(_FEWEST_USERS, _CACHE_BYTES // bytes_per_user))
     counting = torch.float32 if catalog_size < 2**24 else torch.int64  # float32 counts that far; not all have float64
-    buffer = torch.empty(min(chunk, len(asked)), catalog_size, dtype=dtype, device=device)
+    buffer = torch.empty(min(chunk, len(asked)), n_here, dtype=dtype, device=device)
     for start in range(0, len(asked), chunk):
         rows = slice(start, min(start + chunk, len(asked)))
-        scores = buffer[: rows.stop - rows.start]  # (users, C)
+        scores = buffer[: rows.stop - rows.start]  # (users, items here)
         score(asked[rows], scores)
 
         # Minus infinity is kept for what may not be recommended. A target that is not a number becomes the lowest
         # score, a competitor that is not a number the highest.
-        target = send(torch.from_numpy(holdout.targets[rows, None]), device)  # (users, 1)
-        target_score = scores.gather(1, target).nan_to_num_(nan=lowest, posinf=torch.inf, neginf=lowest)
+        asks, column = _here(np.arange(len(scores)), holdout.targets[rows], columns)
+        target = send(torch.from_numpy(asks * n_here + column), device)  # flat, of those whose target is here
+        target_score = scores.new_zeros(len(scores))
+        here = scores.view(-1)[target].nan_to_num_(nan=lowest, posinf=torch.inf, neginf=lowest)
+        target_score[send(torch.from_numpy(asks), device)] = here
         scores.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=lowest)
-        scores.scatter_(1, target, target_score)
+        scores.view(-1)[target] = here
+        target_score = columns.added(target_score).unsqueeze(1)
         if seen != "keep":
-            user, item = _seen_pairs(holdout, rows)
-            scores.view(-1).index_fill_(0, send(torch.from_numpy(user * catalog_size + item), device), -torch.inf)
+            user, column = _here(*_seen_pairs(holdout, rows), columns)
+            scores.view(-1).index_fill_(0, send(torch.from_numpy(user * n_here + column), device), -torch.inf)
 
-        best, items = scores.topk(k, dim=1)  # (users, k)
+        best, items = scores.topk(min(k, n_here), dim=1)  # (users, k)
+        best, items = columns.best(best, items + columns.first, k)
         top_items[rows, :k] = items.masked_fill_(best == -torch.inf, -1)
         # The target reaches its own score, which is the 1 of the definition. In place and summed as floating point:
         # several times faster than through a table of booleans.
-        ranks[rows] = scores.ge_(target_score).sum(1, dtype=counting).long()
+        ranks[rows] = columns.added(scores.ge_(target_score).sum(1, dtype=counting).long())
     ranks, top_items = ranks.cpu(), top_items.cpu()  # not before: until here nobody has waited for a GPU
     repeats = torch.from_numpy(holdout.repeats)
     if seen != "keep":
@@ -186,6 +222,12 @@ def _score(outputs: Tensor, linear_weight: Tensor, *, out: Tensor) -> None:
     for start in range(0, len(linear_weight), block):
         weight = linear_weight[start : start + block].to(outputs.dtype)
         torch.mm(outputs, weight.T, out=out[:, start : start + block])  # autocast leaves ``out=`` alone
+
+
+def _here(users: np.ndarray, items: np.ndarray, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Of pairs of a user and an item those whose item is scored here, and its column."""
+    here = (items >= columns.first) & (items < columns.last)
+    return users[here], items[here] - columns.first
 
 
 def _seen_pairs(holdout: Holdout, rows: slice) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,8 @@ def record(
     run = Run(folder)
     run.folder.mkdir(parents=True, exist_ok=True)
     with _locked(run.folder):
-        rows = _go_on(run, trainer)
+        checkpoint_path = run.folder / trainer.checkpoint_name
+        rows = _go_on(run, trainer, checkpoint_path)
         remove_partial(run.folder)
         _write_settings(run, trainer, source, checkpoint)
         for name in ("summary.json", "ranks.npz"):  # they told of the end that is none now
@@ -61,7 +62,7 @@ def record(
             with replacing(run.folder / "history.parquet") as partial:
                 pd.DataFrame(rows).to_parquet(partial, index=False)
             if checkpoint:
-                trainer.save(run.checkpoint)
+                trainer.save(checkpoint_path)
 
         for event in trainer.events():
             if isinstance(event, Finished):
@@ -109,11 +110,11 @@ def is_recorded_now(folder: str | os.PathLike[str]) -> bool:
         return True
 
 
-def _go_on(run: Run, trainer: Trainer) -> list[dict[str, Any]]:
+def _go_on(run: Run, trainer: Trainer, checkpoint: Path) -> list[dict[str, Any]]:
     """Put the trainer where the run's checkpoint is, if there is one; returns the history up to there."""
     history = run.history
-    if run.checkpoint.exists():
-        trainer.load(run.checkpoint)
+    if checkpoint.exists():
+        trainer.load(checkpoint)
         known = 0 if history.empty else int(history["step"].max())
         if known < trainer.step:
             warnings.warn(
@@ -129,7 +130,7 @@ def _go_on(run: Run, trainer: Trainer) -> list[dict[str, Any]]:
             f"{run.folder} holds a run that kept no checkpoint, so it cannot be continued: take another one"
         )
     if begun:
-        warnings.warn(f"{run.checkpoint} is missing: the run begins again", stacklevel=2)
+        warnings.warn(f"{checkpoint} is missing: the run begins again", stacklevel=2)
     return []
 
 

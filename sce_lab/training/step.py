@@ -144,11 +144,18 @@ class Stopwatch:
         self._spans.append((name, begin, self._mark()))
 
 
-def make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam in its fused form: the plain one holds two more copies of the item table while it steps."""
+def make_optimizer(config: TrainingConfig, model: nn.Module, groups: Any = None) -> torch.optim.Optimizer:
+    """Adam in its fused form: the plain one holds two more copies of the item table while it steps.
+
+    Args:
+        config: what is trained.
+        model: whose parameters are updated.
+        groups: these parameters in groups, where they are tensors of several kinds.
+    """
+    parameters = model.parameters() if groups is None else groups
     if config.sparse_gradients:
-        return RowSparseAdam(model.parameters(), lr=config.learning_rate, betas=config.betas)
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+        return RowSparseAdam(parameters, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module:
@@ -166,18 +173,25 @@ def make_training_loss(config: TrainingConfig, item_counts: Tensor) -> nn.Module
     return make_loss(config.loss, **settings)
 
 
-def make_model(config: TrainingConfig, catalog_size: int, generator: torch.Generator | None = None) -> SASRec:
+def make_model(
+    config: TrainingConfig,
+    catalog_size: int,
+    generator: torch.Generator | None = None,
+    rows: tuple[int, int] | None = None,
+) -> SASRec:
     """The encoder that ``config`` describes.
 
     Args:
         config: what is trained.
         catalog_size: items C.
         generator: of the initial weights and of dropout, on the device of ``config``; default: torch's global one.
+        rows: of the item table that are kept here, as in :class:`sce_lab.model.SASRec`; default: all.
     """
+    more = {} if rows is None else {"rows": rows}
     size = (config.hidden_size, config.n_blocks, config.n_heads)
     size += (config.dropout, config.low_pass)
     with torch.device(config.device):
-        model = ENCODERS[config.encoder](catalog_size, config.max_length, *size, generator=generator)
+        model = ENCODERS[config.encoder](catalog_size, config.max_length, *size, generator=generator, **more)
     for p in model.parameters():
         p.data = p.data.to(getattr(torch, config.dtype))  # Module.to does not go with tensors without content
     return model

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from sce_lab.model import SASRec
 from sce_lab.training.checkpoint import COUNTERS, Checkpoint
 from sce_lab.training.config import TrainingConfig
 from sce_lab.training.device import check_device
-from sce_lab.training.evaluation import evaluate, rank_together
+from sce_lab.training.evaluation import rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
 from sce_lab.training.step import (
     StepFunction,
@@ -93,10 +94,9 @@ class Trainer:
         check_device(config.device)
         self.generator = torch.Generator(config.device)
         self._seed()
-        self.model = make_model(config, split.catalog_size, self.generator)
+        self.model, self.optimizer = self._make()
         self.loss = make_training_loss(config, torch.from_numpy(split.item_counts)).to(config.device)
         self.loss.generator = self.generator
-        self.optimizer = make_optimizer(config, self.model)
         self.best_state = _copy_of(self.model.state_dict())
         #: in float32 whatever the weights are: in bfloat16 a step of a hundredth is rounded away, for ever
         self.average = _copy_of(self.model.state_dict(), torch.float32) if config.averaging else {}
@@ -105,6 +105,18 @@ class Trainer:
         #: what :meth:`change` made of the loss's settings, and what of it no event has told yet
         self.changed: dict[str, Any] = {}
         self._untold: dict[str, Any] = {}
+
+    #: what a checkpoint is called in the folder of a run
+    checkpoint_name = "checkpoint.safetensors"
+
+    def _make(self) -> tuple[SASRec, torch.optim.Optimizer]:
+        model = make_model(self.config, self.split.catalog_size, self.generator)
+        return model, make_optimizer(self.config, model)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that are learned."""
+        return sum(p.numel() for p in self.model.parameters())
 
     def change(self, **settings: Any) -> None:
         """Change settings of the loss between two events. :class:`Changed` is the next event, before the next step.
@@ -135,16 +147,21 @@ class Trainer:
             return
         kept = min(self.config.averaging, (1 + self.step) / (10 + self.step))
         weights, averages = self.model.state_dict(), list(self.average.values())
-        torch._foreach_lerp_(averages, [weights[name].to(torch.float32) for name in self.average], 1 - kept)
+        self._lerp_(averages, [weights[name].to(torch.float32) for name in self.average], 1 - kept)
+
+    _lerp_ = staticmethod(torch._foreach_lerp_)
 
     def _rank(self, weights: dict[str, Tensor], holdout: Holdout) -> Ranking:
         """Rankings with other weights than the present ones; training can go on from where it was."""
         present = _copy_of(self.model.state_dict())
         try:
             self.model.load_state_dict(weights)
-            return rank_together([self.model], holdout, seen=self.config.seen)
+            return self._rank_present(holdout)
         finally:
             self.model.load_state_dict(present)
+
+    def _rank_present(self, holdout: Holdout) -> Ranking:
+        return rank_together([self.model], holdout, seen=self.config.seen)
 
     def events(self) -> Iterator[Event]:
         """Train from the present state to the end. State is consistent at every event: a checkpoint can be taken.
@@ -155,7 +172,7 @@ class Trainer:
         steps = self._n_per_epoch
         if steps == 0:
             raise ValueError("no training sequence has two items or more, so there is no next item to learn from")
-        yield Started(self.config, steps, sum(p.numel() for p in self.model.parameters()))
+        yield Started(self.config, steps, self.n_parameters)
         reason = self._reason_to_end()
         there, here = (torch.device(device).type for device in (self._trained_on, self.config.device))
         if reason is None and there != here and self.step:
@@ -252,10 +269,9 @@ class Trainer:
     def _evaluated(self) -> Evaluated:
         with self._clocks() as seconds:
             weights = self.average or self.model.state_dict()
-            if self.average:
-                metrics = ranking_metrics(self._rank(self.average, self.split.validation), self.split.catalog_size)
-            else:  # no weights to put back: no copy of them
-                metrics = evaluate(self.model, self.split.validation, seen=self.config.seen)
+            # without an average there are no weights to put back: no copy of them
+            rank = partial(self._rank, self.average) if self.average else self._rank_present
+            metrics = ranking_metrics(rank(self.split.validation), self.split.catalog_size)
             is_best = metrics[CRITERION] > self.best_metrics.get(CRITERION, -1.0)
             if is_best:
                 self.best_epoch, self.best_metrics = self.epoch, metrics
@@ -283,7 +299,7 @@ class Trainer:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
         counters = {name: getattr(self, name) for name in COUNTERS}
-        Checkpoint(self.config, tensors, counters, self.split.fingerprint).write(path)
+        self._write(Checkpoint(self.config, tensors, counters, self.split.fingerprint), path)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Continue from a checkpoint of the same configuration and data.
@@ -296,7 +312,7 @@ class Trainer:
             ValueError: the file is damaged, or of another configuration or other data; the message names the first
                 difference, and the trainer is as it was.
         """
-        saved = Checkpoint.read(path, self.config.device)
+        saved = self._read(path)
         saved.check(path, self.config, self.split.fingerprint, self._n_per_epoch, self._expected)
         self._check_change(saved.counters["changed"])
         if saved.seen_unsaid and (self.split.validation.repeats.any() or self.split.test.repeats.any()):
@@ -323,6 +339,12 @@ class Trainer:
         for name, value in self.changed.items():
             setattr(self.loss, name, value)
 
+    def _write(self, checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+        checkpoint.write(path)
+
+    def _read(self, path: str | os.PathLike[str]) -> Checkpoint:
+        return Checkpoint.read(path, self.config.device)
+
     @staticmethod
     def _tensors(model: dict[str, Tensor], best: dict[str, Tensor], average: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights as a checkpoint names them."""
@@ -333,7 +355,8 @@ class Trainer:
         """Tensors like those that a checkpoint must have; before its first step the optimizer has none."""
         weights = self.model.state_dict()
         tensors = self._tensors(weights, weights, self.average)
-        for i, p in enumerate(self.optimizer.param_groups[0]["params"] if begun else ()):
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for i, p in enumerate(parameters if begun else ()):
             state = {"step": torch.empty((), dtype=torch.float32), "exp_avg": p, "exp_avg_sq": p}
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
         return tensors

@@ -11,6 +11,7 @@ from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.kit.results import write_results
 from sce_lab.widgets.kit.stage import machine_card
 from sce_lab.widgets.kit.sweep import SweepBoard
+from sce_lab.widgets.lessons.devices import DeviceSlider
 from sce_lab.widgets.lessons.loss_blocks import LossBlocks, World
 from sce_lab.widgets.lessons.memory_wall import MemoryWall
 from sce_lab.widgets.lessons.race import Race
@@ -24,6 +25,7 @@ from sce_lab.widgets.playground.playground import Playground
 
 __all__ = [
     "BringFile",
+    "DeviceSlider",
     "Guess",
     "HandInCard",
     "LiveRun",

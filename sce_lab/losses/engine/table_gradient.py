@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from .problem import Problem
 from .tiles import Plan, is_fake
 from .torch_parts import add_rows
 
@@ -14,17 +13,25 @@ class TableGradient:
     They go straight to their places in a dense gradient. Where that would round them each time (a table in half
     precision), or where nothing of the table's size is wanted (``sparse``), the rows that have any are added up side by
     side first: those of the blocks' items and of the targets.
+
+    Args:
+        table: ``(C, D)``.
+        touching: items that have a gradient, with repetitions; None: all.
+        plan: how to compute.
+        sparse: whether only rows that have a gradient are wanted.
+        once: whether :meth:`begin` is called once for each row of the whole catalog. Rows that are added to again are
+            added up in full precision, too.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, sparse: bool) -> None:
-        table, items = problem.table, problem.blocks.items
+    def __init__(self, table: Tensor, touching: Tensor | None, plan: Plan, sparse: bool, once: bool = True) -> None:
         self.table, self.plan, self.sparse = table, plan, sparse
-        self.whole_catalog = items is None
+        self.whole_catalog = touching is None
         self.touched: Tensor | None = None
         if self.whole_catalog or not (sparse or table.dtype != plan.dtype):
-            self.rows = torch.zeros_like(table, memory_format=torch.contiguous_format)
+            dtype = table.dtype if once else plan.dtype
+            self.rows = torch.zeros_like(table, dtype=dtype, memory_format=torch.contiguous_format)
         else:
-            self.touched = _distinct(torch.cat([items.flatten(), problem.labels]), len(table))
+            self.touched = _distinct(touching, len(table))
             self.rows = table.new_zeros(len(self.touched), table.shape[1], dtype=plan.dtype)
 
     def add(self, items: Tensor, rows: Tensor) -> None:

@@ -82,7 +82,7 @@ class TorchBackend:
         rows = problem.blocks.rows
         slots = None if rows is None else slots_with_gradient(rows, slot, problem.valid, combine)
         grad_outputs = _zeros_for_outputs(problem, plan) if needs[0] else None
-        grad_table = TableGradient(problem, plan, sparse) if needs[1] else None
+        grad_table = TableGradient(problem.table, _touching(problem), plan, sparse) if needs[1] else None
         grad_bias = torch.zeros_like(problem.blocks.bias, dtype=plan.dtype) if needs[2] else None
         to = grad_outputs, grad_table, grad_bias
         if slots is None:
@@ -103,12 +103,18 @@ class TorchBackend:
         """Tile by tile, with logits computed once."""
         problem = _only_counted_targets(problem, problem.valid)
         grad_outputs = _zeros_for_outputs(problem, plan) if needs[0] else None
-        grad_table = TableGradient(problem, plan, sparse) if needs[1] else None
+        grad_table = TableGradient(problem.table, _touching(problem), plan, sparse) if needs[1] else None
         losses, target = torch_whole.losses_and_gradients(problem, g, plan, grad_outputs, grad_table)
         if problem.blocks.items is not None:
             at = PositionGradients(g, target, losses)
             _add_target_gradients(problem, at, plan, grad_outputs, grad_table)
         return losses, _finished(problem, grad_outputs, grad_table)
+
+
+def _touching(problem: Problem) -> Tensor | None:
+    """Items that have a gradient, with repetitions; None: all."""
+    items = problem.blocks.items
+    return None if items is None else torch.cat([items.flatten(), problem.labels])
 
 
 def _only_counted_targets(problem: Problem, counted: Tensor) -> Problem:

@@ -9,17 +9,17 @@ BLOCK = 8  # scores that are searched or skipped together
 
 
 @torch.no_grad()
-def streaming_topk(
+def scored_topk(
     queries: Tensor,
     table: Tensor,
     k: int,
     *,
     allowed: Tensor | None = None,
     workspace_bytes: int,
-) -> Tensor:
-    """Rows of ``table (C, D)`` with the ``k`` largest inner products with each of the ``queries (Q, D)``.
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest inner products with each of the ``queries (Q, D)``, and whose of ``table (C, D)`` they are.
 
-    The same choice as ``(queries @ table.T).topk(k).indices``, in any order and with ties broken either way. But the
+    The same choice as ``(queries @ table.T).topk(k)``, in any order and with ties broken either way. But the
     scores exist for one chunk of the table at a time, and most of them are only glanced at:
 
     - the k best so far are kept, and the smallest of them is the threshold to beat;
@@ -39,7 +39,7 @@ def streaming_topk(
         workspace_bytes: from this follows the chunk size.
 
     Returns:
-        ``(Q, k)`` int64.
+        ``(Q, k)`` scores, -inf of rows that are not allowed, and ``(Q, k)`` int64 rows.
     """
     n_queries, dim = queries.shape
     # For each row of a chunk: its scores, their share of block maxima, and the row itself, converted.
@@ -72,7 +72,14 @@ def streaming_topk(
             values, columns = _largest_within(scores, promising, k)
         best, order = _largest(torch.cat([best, values], dim=1), k)
         chosen = torch.cat([chosen, columns + part.start], dim=1).gather(1, order)
-    return chosen
+    return best, chosen
+
+
+def streaming_topk(
+    queries: Tensor, table: Tensor, k: int, *, allowed: Tensor | None = None, workspace_bytes: int
+) -> Tensor:
+    """The rows that :func:`scored_topk` finds, ``(Q, k)``."""
+    return scored_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)[1]
 
 
 def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

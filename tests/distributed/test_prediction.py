@@ -1,0 +1,76 @@
+"""What a rank takes, predicted without a rank."""
+
+import dataclasses
+
+import pytest
+
+from sce_lab.distributed.machines import MACHINES, which_machine
+from sce_lab.distributed.predict import predict_rank
+from sce_lab.distributed.traffic import loss_traffic, step_traffic
+from sce_lab.memory import predict_memory
+from sce_lab.training import TrainingConfig
+
+CONFIG = TrainingConfig(batch_size=64, max_length=16, hidden_size=16, n_blocks=1)
+
+
+@pytest.mark.parametrize("loss", ["cce", "sampled", "sce"])
+def test_bytes_sent_are_those_of_the_formula(loss):
+    config = dataclasses.replace(CONFIG, loss=loss)
+    for n, catalog_size in ((4, 100_003), (64, 10**9)):
+        sent = predict_rank(config, catalog_size, n).sent
+        assert sent == pytest.approx(step_traffic(config, catalog_size, 64 * 16 // n, n).bytes, rel=1e-3)
+
+
+def test_a_formula_shows_what_grows_with_ranks_and_that_items_do_not():
+    sce = dataclasses.replace(CONFIG, loss="sce", loss_settings={"n_buckets": 32, "bucket_size_y": 256})
+    few, many = (loss_traffic(sce, 10**9, 2**14 // n, n) for n in (2, 1024))
+    assert max(many.terms, key=lambda term: term[2])[0] == "12 n_b (b_x + b_y) (R-1)"
+    assert max(few.terms, key=lambda term: term[2])[0] == "8 n D (R-1)"
+    assert loss_traffic(sce, 10**6, 1024, 16).bytes == loss_traffic(sce, 10**9, 1024, 16).bytes
+    with pytest.raises(ValueError, match="there is no sharded 'bce'; known are ce, cce, sampled, ce_minus, sce"):
+        loss_traffic(dataclasses.replace(CONFIG, loss="bce"), 100, 10, 2)
+
+
+@pytest.mark.parametrize(("loss", "n"), [("cce", 2), ("cce", 1024), ("sce", 64)])
+def test_table_gradient_and_state_are_a_share_of_those_on_one_device(loss, n):
+    config = dataclasses.replace(CONFIG, loss=loss)
+    alone = predict_memory(config, 10**7)
+    use = predict_rank(config, 10**7, n).memory
+    for part in ("parameters", "gradients", "optimizer_state"):
+        assert getattr(use, part) == pytest.approx(getattr(alone, part) / n, rel=0.05)
+    assert use.loss_workspace < 64 * 2**20  # nothing as large as the table
+
+
+def test_on_one_device_it_is_the_prediction_for_one_device():
+    use, alone = predict_rank(CONFIG, 10**6, 1).memory, predict_memory(CONFIG, 10**6)
+    assert (use.parameters, use.optimizer_state) == (alone.parameters, alone.optimizer_state)
+    assert use.peak == pytest.approx(alone.peak, rel=0.05)
+
+
+def test_bad_numbers_of_devices_are_refused():
+    with pytest.raises(ValueError, match="n_devices must be a whole number of at least 1, got 0"):
+        predict_rank(CONFIG, 1000, 0)
+    with pytest.raises(ValueError, match="this loss needs the whole item table"):
+        predict_rank(dataclasses.replace(CONFIG, loss="bce"), 1000, 2)
+
+
+def test_a_larger_machine_has_room_and_a_link_takes_time():
+    config = dataclasses.replace(CONFIG, loss="cce", hidden_size=64)
+    chosen = [machine for machine in MACHINES if machine.n in (1, 8)]
+    table = which_machine([config], 10**8, chosen).set_index("machine")
+    assert table.loc["one A100, 80 GB", "fits"] == "no"
+    assert table.loc["eight H100, NVLink", "fits"] == "yes"
+    assert table.loc["one H200", "sending"] == ""
+    assert table.loc["eight RTX 4090 in one server", "sending"].startswith("≥ ")
+
+
+def test_the_command_says_what_each_device_takes(sce_lab):
+    status, out, _ = sce_lab("memory", "1e8", "--devices", "64", "--batch-size", "64")
+    assert status == 0
+    assert "100,000,000 items, one step, on each of 64 devices" in out
+    rows = [line for line in out.splitlines() if "iB" in line]
+    assert [row.split("  ")[0] for row in rows] == [
+        "Cross-entropy, logits never held", "CE-", "Sampled softmax", "SCE",
+    ]  # fmt: skip
+    sent = predict_rank(TrainingConfig(loss="cce", batch_size=64), 10**8, 64).sent
+    assert f"{sent / 2**20:.3g} MiB" in rows[0]
