@@ -109,7 +109,7 @@ def fidelity(
         repeat = f"sce-lab fidelity --dataset {dataset} --losses {losses} --train-with {train_with} --epochs {epochs}"
         repeat += f" --positions {positions} --draws {draws} --dropout {dropout} --seed {seed}"
         made = {"n_positions": batch.n_positions, "draws": draws, "repeat": repeat}
-        write_fidelity(record, fidelity_record(tables, config, split, **made))
+        write_fidelity(record, fidelity_record(tables, config, divided, **made))
         say(f"Recorded in {record}")
 
 
