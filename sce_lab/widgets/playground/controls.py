@@ -101,7 +101,7 @@ _ALL = (
         "path",
         "Path of your file",
         "",
-        "a file that says who had what and when, columns by their usual names. Press Enter; page 07 lets you choose columns.",
+        "a file that says who had what and when, in columns with usual names. Press Enter. Page 07 lets you choose them.",
     ),
     Control(
         "losses",
