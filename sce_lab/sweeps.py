@@ -224,7 +224,7 @@ def _version(file: Path) -> tuple[int, ...] | None:
     """Another one whenever the file was written; None if there is none."""
     try:
         found = file.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -10,9 +10,10 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.json as arrow_json
@@ -30,6 +31,7 @@ SUFFIXES = (*TEXT, *LINES, ".parquet")
 _BLOCK = 2**22  # bytes; a longer line is refused
 
 Asked = Mapping[str, str | None]
+T = TypeVar("T")
 
 
 def look_at(path: Path, asked: Asked) -> tuple[Columns, list[str]]:
@@ -71,7 +73,7 @@ def read_columns(
     return _guarded(path, read)
 
 
-def _guarded(path: Path, read):  # noqa: ANN001, ANN202 (what read returns)
+def _guarded(path: Path, read: Callable[[], T]) -> T:
     """What ``read`` returns; what is wrong with a file is said in one way, whoever finds it."""
     try:
         return read()

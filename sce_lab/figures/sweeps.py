@@ -11,7 +11,6 @@ import pandas as pd
 
 from sce_lab.figures.scaling import AXIS_TITLES, MARGIN
 from sce_lab.figures.style import INK, Spec, label, look, nice_ceiling, panel_title
-from sce_lab.memory import format_bytes
 from sce_lab.sweeps import only
 
 #: Names of settings as they stand at an axis.
@@ -26,7 +25,7 @@ SETTING_TITLES = {
 _HEAT: dict[str, tuple[str, Callable[[float], str], bool]] = {
     "coverage": ("Coverage", "{:.0%}".format, False),
     "captured_mass": ("Captured mass", "{:.0%}".format, False),
-    "peak_memory": ("Peak memory of a step", format_bytes, True),
+    "peak_memory": ("Peak memory, MiB", lambda n: f"{n / 2**20:.3g}", True),
     "ms": ("ms a step", "{:.3g}".format, True),
 }
 _COST = [[0.0, "rgba(128, 129, 130, 0.10)"], [1.0, "rgba(128, 129, 130, 0.85)"]]
@@ -57,7 +56,8 @@ def heat_spec(
     data: list[Spec] = []
     layout: Spec = {"height": 100 + 50 * len(rows), "margin": MARGIN, "annotations": []}
     gap = 0.06
-    widths = [2 if value == values[0] else 1 for value in values]
+    alike = any(value in _HEAT and _HEAT[value][2] for value in values)  # costs want room for their numbers, too
+    widths = [2 if value == values[0] and not alike else 1 for value in values]
     unit, start = (1 - gap * (len(values) - 1)) / sum(widths), 0.0
     for number, (value, width) in enumerate(zip(values, widths)):
         panel = str(number + 1) if number else ""

@@ -14,9 +14,11 @@ encoder = torch.export.load(folder / "encoder.pt2").module()  # (length, D) -> (
 longest = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["max_length"]
 
 row = {str(label): c for c, label in enumerate(labels)}
+if unknown := [item for item in sys.argv[1:] if item not in row] or not sys.argv[1:]:
+    sys.exit(f"unknown items: {', '.join(unknown)}" if unknown is not True else __doc__)
 history = torch.tensor([row[item] for item in sys.argv[1:]])
 with torch.no_grad():
     scores = table.float() @ encoder(table[history[-longest:]]).float()  # (C,)
 scores[history] = -torch.inf  # what was had is left out
-for score, c in zip(*scores.topk(min(10, len(labels)))):
+for score, c in zip(*scores.topk(min(10, len(labels) - len(history.unique())))):
     print(labels[c], f"{score:.4f}", sep="\t")

@@ -51,7 +51,7 @@ def test_a_sweep_from_the_page(open_notebook):
     page.get_by_role("tab", name="Sweep").click()
     panel = page.locator(".sce-tabs")
     panel.locator(".jupyter-button:has-text('Start')").click()
-    numbers = lambda: [t for t in panel.locator(".js-plotly-plot text").all_text_contents() if "iB" in t]  # noqa: E731
+    numbers = lambda: [t for t in panel.locator(".js-plotly-plot text").all_text_contents() if "0." in t]  # noqa: E731
     wait_until(lambda: len(numbers()) >= 2, 90, "no cell was trained")
     panel.scroll_into_view_if_needed()
     notebook.screenshot("sweep")

@@ -343,3 +343,19 @@ def test_the_whole_of_a_large_file_is_never_held(tmp_path):
     read = read_interactions(path)
     assert len(read) == n
     assert pool.max_memory() - before < 24 * n + 6 * text._BLOCK
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet"])
+def test_a_progress_bar_goes_to_the_end_if_it_is_wanted(tmp_path, monkeypatch, capfd, name):
+    monkeypatch.setattr("sce_lab.data.opening._PATIENCE", 0)
+    path = tmp_path / name
+    rows = ROWS * 100
+    if name == "a.parquet":
+        pd.DataFrame(rows, columns=["user", "item", "timestamp"]).to_parquet(path)
+    else:
+        content = as_json(rows=rows) if "json" in name else lines("user", "item", "timestamp", rows=rows)
+        path.write_bytes(packed(content, name))
+    read_interactions(path, progress=True)
+    assert f"{name}: " in capfd.readouterr().err
+    read_interactions(path)
+    assert capfd.readouterr().err == ""

@@ -101,7 +101,7 @@ _ALL = (
         "path",
         "Path of your file",
         "",
-        "a file that says who had what and when. Press Enter; page 07 lets you choose its columns.",
+        "a file that says who had what and when, in columns with usual names. Press Enter. In 07 you can choose them.",
     ),
     Control(
         "losses",

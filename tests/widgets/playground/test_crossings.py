@@ -61,11 +61,12 @@ def test_quality_memory_and_time_of_each_cell(page):
     found = cells(board)
     assert [title[0].replace("<b>", "").replace("</b>", "") for title in found.values()] == [
         "NDCG@10 on validation",
-        "Peak memory of a step",
+        "Peak memory, MiB",
         "ms a step",
     ]
     assert all(text.startswith("<b>0.") for text in found[""][1:])
-    assert all(text.endswith("iB") for text in found["2"][1:])
+    peaks = [row["peak_memory"] / 2**20 for row in board.results()["rows"]]
+    assert [float(text) for text in found["2"][1:]] == pytest.approx(peaks, rel=0.01)
     assert all(float(text) > 0 for text in found["3"][1:])
     assert not board.what.disabled
     board.what.value = "negatives"
