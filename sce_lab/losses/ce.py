@@ -51,6 +51,7 @@ def cross_entropy(
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``, one row per item and no other row.
+            A DTensor of them, sharded by rows, makes it the loss of all ranks' batches: see ``docs/distributed.md``.
         target: the true next items, ``(N,)`` or ``(B, L)``.
         linear_bias: ``(C,)``, added to the logits of each item.
         hold_logits: write the matrix of logits down, as the plain loss does. Without, the values are the same. Over a

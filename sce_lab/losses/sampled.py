@@ -82,6 +82,7 @@ def sampled_softmax(
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``.
+            A DTensor of them, sharded by rows, makes it the loss of all ranks' batches: see ``docs/distributed.md``.
         target: the true next items, ``(N,)`` or ``(B, L)``.
         linear_bias: ``(C,)``, added to the logits of each item.
         lengths: ``(S,)`` positions of each sequence, where sequences stand one behind the other; by default they are

@@ -83,6 +83,7 @@ def scalable_cross_entropy(
     Args:
         input: outputs of the model, ``(N, D)`` or ``(B, L, D)``.
         linear_weight: item embeddings ``(C, D)``, one row per item and no other row.
+            A DTensor of them, sharded by rows, makes it the loss of all ranks' batches: see ``docs/distributed.md``.
         target: the true next items, ``(N,)`` or ``(B, L)``.
         linear_bias: ``(C,)``, added to the logits of each item; the search for buckets does not look at it.
         n_buckets: how many buckets; None: the paper's ``2 sqrt(N)``.

@@ -326,6 +326,10 @@ def test_memory_wall(tmp_path):
     for (name, ratio), n in zip(most.items(), (10_201, 16_900, 194_481)):
         assert ratio == pytest.approx(3 / 4 * (1 + n / 64), rel=0.01), name
     assert len(results["devices"]) == 5
+    spread = results["spread"]  # a hundred million items on eight devices
+    for loss in ("cce", "sampled", "sce"):
+        assert spread[loss]["parameters"] == pytest.approx(4 * 64 * 10**8 / spread["devices"], rel=0.01)
+        assert spread[loss]["sent"] > 10**6
     assert results["refused"].startswith("ce over 10,000,000 items needs")
 
 
