@@ -209,7 +209,7 @@ def test_what_was_before_does_not_hold_the_axis(memory):
     bars = (1 - ROOM[0]) * plain.layout.xaxis.range[1]
     assert np.nanmax(outlines.x) == pytest.approx(bars)  # it ends where the axis does
     assert shown.layout.xaxis2 == plain.layout.xaxis2
-    near = memory.assign(loss_workspace=memory["loss_workspace"] / [1, NEAR - 1, 1])
+    near = memory.assign(peak=2 * memory["peak"], loss_workspace=memory["loss_workspace"] / [1, NEAR - 1, 1])
     low = 10 ** memory_figure(memory, before=near).layout.xaxis2.range[0]
     assert low < near["loss_workspace"].min() < 10 ** plain.layout.xaxis2.range[0]
 
