@@ -99,7 +99,8 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     page = playground.page
     paste(playground, SMALL | {"epochs": 200})
     begun = playground.points()
-    heights = page.evaluate("() => document.querySelector('.sce-deck').getBoundingClientRect().top")
+    top = "document.querySelector('.sce-main').getBoundingClientRect().top"
+    heights = page.evaluate(f"() => {top} - document.querySelector('.sce-playground').getBoundingClientRect().top")
     playground.button("Start").click()
     wait_until(lambda: playground.points() > begun + 20, 60, "no points arrived after Start")
 
@@ -136,7 +137,8 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     later = page.locator(".sce-later").all_inner_texts()
     assert len(later) == 1
     assert later[0].startswith("Batch size")
-    assert page.evaluate("() => document.querySelector('.sce-deck').getBoundingClientRect().top") == heights
+    now = page.evaluate(f"() => {top} - document.querySelector('.sce-playground').getBoundingClientRect().top")
+    assert now == pytest.approx(heights, abs=0.5)
     for theme in ("Dark", "Light"):
         playground.theme(theme)
         playground.screenshot(theme.lower())
