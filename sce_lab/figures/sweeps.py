@@ -70,7 +70,7 @@ def heat_spec(
         for (row, column), _ in cells:
             i, j = rows.index(row), columns.index(column)
             done = np.isfinite(z[i, j])
-            color = "white" if done and (z[i, j] - low) / (high - low) > 0.45 else INK
+            color = "white" if done and (z[i, j] - low) / (high - low) > (0.65 if cost else 0.45) else INK
             text = write(z[i, j]) if done else "·"
             if beside and not number:
                 text += f"<br>{SYMBOLS.get(beside, beside)} = {small[row, column]:,}"
