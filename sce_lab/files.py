@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to be filled inside; at the end it is ``path``. If filling it fails there is none.
+    """A folder to be filled with files inside; at the end it is ``path``. If filling it fails there is none.
 
     Raises:
         ValueError: there is something at ``path`` other than an empty folder, or no folder to put it into.
@@ -62,6 +62,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _explained(path):
             partial.mkdir()
             yield partial
+            for file in partial.iterdir():
+                _to_disk(file, os.O_RDWR)
             if path.exists():
                 path.rmdir()  # an empty one gives way; one that somebody has filled meanwhile does not
             partial.replace(path)

@@ -67,7 +67,7 @@ def look(name: str, opened: Opener, asked: Mapping[str, str | None]) -> Head:
     header = first.decode()
     if not header.strip():
         raise ValueError(f"{name} is empty: its first line must name the columns, for example user,item,timestamp")
-    separator = "::" if "::" in header else max(list(SEPARATORS)[1:-1], key=header.count)
+    separator = max(list(SEPARATORS)[:-1], key=header.count)  # of equals the first
     if separator not in header and " " in header.strip():
         separator = " "
     found = _fields(name, "the first line", header, separator)

@@ -62,6 +62,7 @@ FILES = {
     "three columns": ("a.tsv.zip", lines(between="\t")),
     "zst": ("a.csv.zst", lines("customer_id", "article_id", "t_dat")),
     "JSON lines in a zip": ("a.jsonl.zip", as_json()),
+    "colons in a name": ("a.csv", lines("user", "item", "timestamp", "a::b", rows=[[*row, 7] for row in ROWS])),
     "a wrong time beside": ("a.csv", lines("user", "item", "timestamp", "date", rows=[[*row, 7] for row in ROWS])),
     "blanks in names": ("a.csv", lines("my user id", "user", "item", "time", rows=[[0, *row] for row in ROWS])),
 }
