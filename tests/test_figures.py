@@ -183,6 +183,26 @@ def test_memory_axes_hold_everything_that_is_drawn(memory):
     assert any("3.91 GiB free" in a.text and a.visible for a in shown.layout.annotations)
 
 
+def test_words_of_changes_do_not_lie_on_one_another():
+    changes = {"sampled": [(1.0, {"n_negatives": 32}), (8.0, {"n_negatives": 64})], "sce": [(8.5, {"mix_x": False})]}
+    layout = figures.training_spec({}, {}, epochs=10, changes=changes)["layout"]
+    words = [each["text"] for each in layout["annotations"] if "→" in each["text"]]
+    assert len(words) == 1  # one block of lines for what stands near, none for what is long ago
+    assert [re.sub("<[^>]+>", "", line) for line in words[0].split("<br>")] == ["negatives → 64", "Mix → off"]
+    lines = [each for each in layout["shapes"] if each["x0"] in (1.0, 8.0, 8.5)]
+    assert len(lines) == 3 * 3
+
+
+def test_a_panel_says_how_much_room_its_title_and_names_need(memory):
+    for spec in (memory_spec(memory), figures.training_spec({}, {}), insight_spec(None, {})):
+        layout = spec["layout"]
+        titles = [each["text"] for each in layout["annotations"] if each["text"].startswith("<b>")]
+        widths = layout["meta"]["widths"]
+        assert len(widths) == len(titles)
+        for title, width in zip(titles, widths):
+            assert width > 6.2 * len(re.sub("<[^>]+>", "", title))  # bold letters of 12 pixels
+
+
 def test_what_was_before_does_not_hold_the_axis(memory):
     before = memory.assign(peak=1000 * memory["peak"], loss_workspace=memory["loss_workspace"] / 1000)
     plain, shown = memory_figure(memory), memory_figure(memory, before=before)
@@ -190,8 +210,10 @@ def test_what_was_before_does_not_hold_the_axis(memory):
     (outlines,) = [trace for trace in shown.data if trace.name == "before" and trace.mode == "lines"]
     bars = (1 - ROOM[0]) * plain.layout.xaxis.range[1]
     assert np.nanmax(outlines.x) == pytest.approx(bars)  # it ends where the axis does
-    low = memory["loss_workspace"].min() / NEAR
-    assert low / 8 < 10 ** shown.layout.xaxis2.range[0] <= low
+    assert shown.layout.xaxis2 == plain.layout.xaxis2
+    near = memory.assign(peak=2 * memory["peak"], loss_workspace=memory["loss_workspace"] / [1, NEAR - 1, 1])
+    low = 10 ** memory_figure(memory, before=near).layout.xaxis2.range[0]
+    assert low < near["loss_workspace"].min() < 10 ** plain.layout.xaxis2.range[0]
 
 
 def test_free_memory_far_beyond_is_not_drawn(memory):
@@ -266,7 +288,7 @@ def test_training_curves_run_over_epochs_in_the_look_of_their_loss(histories):
         for panel in ("x", "x2", "x3"):
             assert by_panel[panel, label(loss)].line.color == look(loss).color
             assert by_panel[panel, label(loss)].line.dash == look(loss).dash
-    assert shown.layout.xaxis.range[1] == 5
+    assert 5 < shown.layout.xaxis.range[1] < 5.5  # the last marker is whole
     assert shown.layout.yaxis2.range[1] > 0.6
     assert [s.y0 for s in shown.layout.shapes] == [0.6, 0.3]
     assert "<b>HR@10, at best 0.60</b>" in [a.text for a in shown.layout.annotations]

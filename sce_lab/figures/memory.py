@@ -83,8 +83,9 @@ def memory_spec(
 
     bars = bytes_axis(1.1 * np.nanmax([*peak, *taken]), (1, 2, 5, 10))
     end = bars["range"][1]
-    low = max(1.0, np.nanmin([*workspace, *np.fmax(old_workspace, workspace.min() / NEAR)]))
-    high = np.nanmax([*workspace, *np.fmin(old_workspace, workspace.max() * NEAR)])
+    near = (old_workspace >= workspace.min() / NEAR) & (old_workspace <= workspace.max() * NEAR)
+    old_workspace = np.where(near, old_workspace, np.nan)
+    low, high = max(1.0, np.nanmin([*workspace, *old_workspace])), np.nanmax([*workspace, *old_workspace])
     ghost_x, ghost_y = _outlines(rows, np.fmin(old_peak, end) + 0 * old_peak)
     ghost = {"type": "scatter", "mode": "lines", "name": "before", "x": ghost_x, "y": ghost_y, "hoverinfo": "skip"}
     symbols = [look(loss).symbol for loss in losses]

@@ -131,19 +131,27 @@ def _over_seconds(layout: Spec, panels: Mapping[str, Mapping[str, tuple[Any, Any
 
 
 def _mark(layout: Spec, changes: Mapping[str, Changes], panels: Sequence[str]) -> None:
-    """Lines through the panels over epochs where settings of a loss were changed; the last change of all says to what:
-    there is room for the words of one."""
-    marks = sorted((epoch, loss, settings) for loss, made in changes.items() for epoch, settings in made[-MARKS:])
+    """Lines through the panels over epochs where settings of a loss were changed; the last says to what, and with it
+    those that stand so near that their words would lie on one another."""
+    made = [(epoch, loss, settings) for loss, each in changes.items() for epoch, settings in each[-MARKS:]]
+    marks = sorted(made, key=lambda mark: mark[0])
     for epoch, loss, _ in marks[-MARKS:]:
         for panel in panels:
             line = line_at(epoch, panel)
             layout["shapes"].append(line | {"line": {"color": look(loss).color, "width": 1, "dash": "dot"}})
-    for epoch, loss, settings in marks[-1:]:
-        text = "<br>".join(f"{SYMBOLS.get(name, name)} → {_value(value)}" for name, value in settings.items())
-        where = {"xref": "x", "x": epoch, "yref": "y domain", "y": 1, "yanchor": "top"}
-        late = epoch > 0.6 * layout["xaxis"]["range"][1]
-        where |= {"xanchor": "right" if late else "left", "xshift": -3 if late else 3, "align": "left"}
-        layout["annotations"].append({"text": text, **where, "font": {"size": 11, "color": look(loss).color}})
+    if not marks:
+        return
+    at, end = marks[-1][0], layout["xaxis"]["range"][1]
+    words = [
+        f'<span style="color: {look(loss).color}">{SYMBOLS.get(name, name)} → {_value(value)}</span>'
+        for epoch, loss, settings in marks
+        if at - epoch < 0.3 * end
+        for name, value in settings.items()
+    ]
+    where = {"xref": "x", "x": at, "yref": "y domain", "y": 1, "yanchor": "top"}
+    late = at > 0.6 * end
+    where |= {"xanchor": "right" if late else "left", "xshift": -3 if late else 3, "align": "left"}
+    layout["annotations"].append({"text": "<br>".join(words[-4:]), **where, "font": {"size": 11, "color": INK}})
 
 
 def _value(value: Any) -> str:

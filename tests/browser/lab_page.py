@@ -144,7 +144,7 @@ class Notebook:
 
     def check(self) -> None:
         """Nothing failed: no cell, no widget, no script."""
-        assert self.errors == []
+        assert self.errors == [], self.errors
         failed = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
         assert self.page.locator(failed).count() == 0
 

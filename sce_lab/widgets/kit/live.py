@@ -11,7 +11,7 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +38,7 @@ class LiveRun:
     def __init__(self, *, period: float = 0.2, max_points: int = 300) -> None:
         self._period, self._max_points = period, max_points
         self._lock = threading.RLock()
-        self._stop, self._go = threading.Event(), threading.Event()
+        self._stop, self._go, self._gone = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._clear()
 
@@ -128,6 +128,12 @@ class LiveRun:
                 self._state = STOPPING
                 self._go.set()
 
+    def leave(self) -> None:
+        """End after the step that is being done as if the kernel had ended in its midst: nothing is made up for a stop
+        that nobody asked for, and a run that is recorded is one that was interrupted."""
+        self._gone.set()
+        self._go.set()
+
     def wait(self, timeout: float | None = None) -> Snapshot:
         """Wait for the end of the run. An interrupt (Ctrl-C, the kernel's stop button) stops the run too.
 
@@ -192,7 +198,10 @@ class LiveRun:
     def _work_through(self, events: Events, publish: Callable[[Snapshot], None] | None) -> None:
         shown, cost = -np.inf, 0.0
         try:
-            for event in events(self._stop.is_set):
+            made = events(self._stop.is_set)
+            for event in made:
+                if self._gone.is_set():
+                    return self._close(made)
                 with self._lock:
                     self._take(event)
                 self._hold_if_asked()
@@ -205,6 +214,8 @@ class LiveRun:
                     cost = shown - now
                 while not self._go.wait(0.5):  # paused
                     pass
+                if self._gone.is_set():
+                    return self._close(made)
             ending = STOPPED if self._stop.is_set() else FINISHED
             if errors := [lane.error for lane in self._lanes.values() if lane.error is not None]:
                 self._error, ending = errors[0], FAILED
@@ -218,6 +229,13 @@ class LiveRun:
                 publish(self.snapshot())
             except BaseException as error:
                 self._error, self._state = self._error or error, FAILED
+
+    def _close(self, made: Iterable[Event | Turn]) -> None:
+        """Drop the rest of the events."""
+        if isinstance(made, Generator):
+            made.close()
+        with self._lock:
+            self._hold(STOPPED)
 
     def _hold(self, state: str) -> None:
         if self._since is not None:
@@ -254,9 +272,10 @@ def stop_all() -> None:
 @atexit.register
 def _end_all() -> None:
     """A daemon thread inside torch while the interpreter is taken apart can crash it: let every run end its step."""
-    threads = [run._thread for run in list(_LIVE)]
-    stop_all()
-    for thread in threads:
+    runs = list(_LIVE)
+    for run in runs:
+        run.leave()
+    for thread in [run._thread for run in runs]:
         if thread is not None:
             thread.join(5.0)
 

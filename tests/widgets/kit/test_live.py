@@ -232,6 +232,27 @@ def test_stop_all_reaches_runs_that_nobody_holds_any_more():
     until(lambda: not workers())
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_a_kernel_leaves_behind_is_not_made_to_look_like_an_end(run, paused):
+    told, closed = [], []
+
+    def events(stop):
+        try:
+            for event in fake_events(epochs=100_000, seconds=0.001)(stop):
+                told.append(event)
+                yield event
+        finally:
+            closed.append(stop())
+
+    run.start(events, steps=3 if paused else None)
+    until(lambda: len(told) > 3 and (run.state == "paused") is paused)
+    run.leave()
+    until(lambda: not workers())
+    assert closed == [False]  # the events were dropped, and nobody asked them to stop
+    assert run.snapshot().finished is None
+    assert not run.active
+
+
 def test_the_interpreter_ends_while_a_run_goes_on():
     code = (
         "import sys; sys.path.insert(0, 'tests/widgets')\n"

@@ -113,3 +113,15 @@ def test_handle_and_field_have_a_name_and_the_value_as_people_read_it(slider):
     assert {"tooltip": "Buckets", "label": "4", "disabled": False}.items() <= state.items()
     for word in ('"aria-label", model.get("tooltip")', '"aria-valuetext", label', '"role", "alert"'):
         assert word in slider._esm
+
+
+def test_other_places_are_offered_under_other_names():
+    made = Slider([("0: forward, 1 GiB", 0), ("1: loss, 2 GiB", 1)], 1, tooltip="Moment")
+    told = []
+    made.observe(lambda change: told.append(change.new), "value")
+    made.offer([("0: forward, 3 KiB", 0), ("1: loss, 4 KiB", 1), ("2: Adam, 1 KiB", 2)], 1)
+    assert (made.value, made.label, told) == (1, "1: loss, 4 KiB", [])  # what is spoken is what is so now
+    made.offer([("0: forward, 3 KiB", 0)], 0)
+    assert (made.value, made.label, told) == (0, "0: forward, 3 KiB", [0])
+    made.type("1")
+    assert made.refusal.startswith("Moment is one of 0: forward, 3 KiB")

@@ -121,7 +121,7 @@ def test_real_steps_lie_on_the_lines():
 def test_what_cannot_be_is_refused():
     with pytest.raises(TypeError):
         MemoryWall(catalog=5)
-    with pytest.raises(traitlets.TraitError, match="catalog_size takes whole numbers from 1,000"):
+    with pytest.raises(traitlets.TraitError, match="Items in the catalog takes whole numbers from 1,000"):
         MemoryWall(measure=False, catalog_size=10)
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import filelock
@@ -94,19 +95,17 @@ def test_a_run_that_the_kernel_did_not_live_to_end_is_there_as_far_as_it_came(pa
     assert "interrupted" in opened.view.compare.table.rows[0]["cells"]["settings"]["html"]
 
 
-def test_a_training_whose_kernel_ends_can_go_on_in_a_shell(runs_folder, monkeypatch):
+def test_a_training_whose_kernel_ends_is_interrupted_and_can_go_on_in_a_shell(runs_folder):
     page = Playground(**TINY | {"epochs": 3}, losses=("sce",))
     page.results()
-    with monkeypatch.context() as patch:  # as if the kernel were gone after an epoch: nothing is written any more
-        patch.setattr("sce_lab.widgets.playground.records.Run", lambda folder: SimpleNamespace(checkpoint=runs_folder))
-        patch.setattr(type(runs_folder), "unlink", lambda self, missing_ok=False: None)
-        page.start(steps=60)
-        page.session.live.stop()
-        page.wait(60)
+    page.start(steps=60)
+    until(lambda: page.session.live.state == "paused")
+    page.session.live.leave()  # as at the end of a kernel
+    page.wait(30)
     folder = page.runs[0].folder
-    (folder / "summary.json").unlink()
-    assert Run(folder).checkpoint.exists()
+    assert not (folder / "summary.json").exists()
     sentence = Playground().view.transport.status.value
+    assert "Run 1 (SCE) was interrupted after 1.0 of 3 epochs" in sentence
     assert f"sce-lab train --resume {folder}" in sentence
     split, _ = open_split("synthetic", catalog_size=200, seed=0)
     events = list(recorded(Trainer(page.settings.config("sce"), split), folder, checkpoint=True))
@@ -138,6 +137,13 @@ def test_runs_keep_their_numbers(page):
 def test_a_folder_that_cannot_be_read_is_passed_over(page, content):
     (page.runs[0].folder / FILE).write_text(content)
     assert [record.loss for record in restore()] == ["sce"]
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def one_of(folder):
