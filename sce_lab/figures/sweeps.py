@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sce_lab.figures.scaling import AXIS_TITLES, MARGIN
-from sce_lab.figures.style import INK, Spec, label, look, nice_ceiling, panel_title
+from sce_lab.figures.style import INK, Spec, label, look, nice_ceiling, panel_title, short_label
 from sce_lab.sweeps import only
 
 #: Names of settings as they stand at an axis.
@@ -70,7 +70,7 @@ def heat_spec(
         for (row, column), _ in cells:
             i, j = rows.index(row), columns.index(column)
             done = np.isfinite(z[i, j])
-            color = "white" if done and (z[i, j] - low) / (high - low) > 0.45 else INK
+            color = "white" if done and (z[i, j] - low) / (high - low) > (0.65 if cost else 0.45) else INK
             text = write(z[i, j]) if done else "·"
             if beside and not number:
                 text += f"<br>{SYMBOLS.get(beside, beside)} = {small[row, column]:,}"
@@ -101,7 +101,7 @@ def heat_spec(
 
 
 def _tick(value: Any) -> str:
-    return label(value) if isinstance(value, str) else f"{value:,}"
+    return short_label(value) if isinstance(value, str) else f"{value:,}"
 
 
 def settings_spec(

@@ -44,10 +44,20 @@ def test_from_a_file_to_a_folder(open_notebook, tmp_path):
     notebook.check()
 
 
-def test_a_sweep_from_the_page(open_notebook):
+def test_seeds_as_an_area_and_a_sweep_from_the_page(open_notebook):
     notebook = open_notebook("01_playground", copy="swept")
     page = notebook.page
     notebook.run_all()
+    tiny = {"catalog_size": 200, "batch_size": 512, "hidden_size": 8, "epochs": 2, "learning_rate": 0.01, "n_seeds": 3}
+    notebook.execute(f"playground.apply({tiny}); playground.wait(); playground.start(); playground.wait(60)", 90)
+    areas = page.locator(".js-plotly-plot path.js-fill")
+    drawn = lambda: [d for d in areas.evaluate_all("all => all.map(e => e.getAttribute('d'))") if d and len(d) > 20]  # noqa: E731
+    wait_until(lambda: len(drawn()) == 2, 20, "the range of three seeds is no area in the panels of HR and NDCG")
+    page.get_by_text("seconds", exact=True).first.click()
+    wait_until(
+        lambda: "seconds of training" in page.inner_text(".js-plotly-plot >> nth=1"), 20, "the axis did not change"
+    )
+
     page.get_by_role("tab", name="Sweep").click()
     panel = page.locator(".sce-tabs")
     panel.locator(".jupyter-button:has-text('Start')").click()

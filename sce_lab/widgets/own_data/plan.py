@@ -209,7 +209,7 @@ class Plan:
             return "Choose at least one loss."
         one, runs = self.configs[0], len(self.configs) * self.seeds.value
         known = len(self.durations) == len(self.configs)
-        took = f"about <b>{format_seconds(self.seconds)}</b> in all" if known else "trying how long they take ..."
+        took = f"about <b>{format_seconds(self.seconds)}</b> in all" if known else "how long they take is being tried"
         long = too_long(self.seconds, one.max_epochs) if known else ""
         warned = f' <span class="sce-warning">⚠ {long[:1].upper()}{long[1:]}.</span>' if long else ""
         same = f"batches of {one.batch_size} users, histories up to {one.max_length}, D = {one.hidden_size}"

@@ -25,18 +25,14 @@ SMALL = Settings(
 
 @dataclass(frozen=True)
 class Crossing:
-    """Which settings are crossed, for which losses; ``catalog_size`` is that of the small world."""
+    """Which settings are crossed, for which losses, and where they stand; ``catalog_size`` is of the small world."""
 
     title: str
     losses: tuple[str, ...]
     axes: dict[str, tuple[int, ...]]
+    x: str
     y: str
     catalog_size: int
-
-    @property
-    def x(self) -> str:
-        """The setting that stands at the bottom."""
-        return next(iter(self.axes))
 
     def trials(self, settings: Settings) -> list[Trial]:
         """A training for each cell and seed."""
@@ -58,6 +54,7 @@ CROSSINGS = {
         "Buckets × items in each",
         ("sce",),
         {"n_buckets": (8, 32, 128, 512), "bucket_size_y": (8, 32, 128, 512)},
+        "n_buckets",
         "bucket_size_y",
         1_000,
     ),
@@ -66,6 +63,7 @@ CROSSINGS = {
         ("sampled", "ce_minus"),
         {"n_negatives": (16, 64, 256, 1_024, 4_096)},
         "loss",
+        "n_negatives",
         5_000,
     ),
 }

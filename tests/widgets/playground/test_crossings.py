@@ -71,8 +71,8 @@ def test_quality_memory_and_time_of_each_cell(page):
     assert not board.what.disabled
     board.what.value = "negatives"
     assert cells(board)[""][1:] == ["·"] * 4
-    ticks = board._canvases[0].widget.current["layout"]["yaxis"]["ticktext"]
-    assert ticks == ["CE-", "Sampled softmax"]
+    ticks = board._canvases[0].widget.current["layout"]["xaxis"]["ticktext"]
+    assert ticks == ["CE-", "Sampled"]
     board.what.value = "buckets"  # it was trained, and is there again
     assert cells(board) == found
     assert not board.start()
