@@ -111,9 +111,9 @@ def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", default="1,2,4", help="numbers of processes, separated by commas")
-    parser.add_argument("--items", type=int, default=1_000_000, help="of the catalog; weak scaling: a rank")
-    parser.add_argument("--batch-size", type=int, default=64, help="sequences of 50; weak scaling: a rank")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--items", type=int, default=100_000, help="of the catalog; weak scaling: a rank")
+    parser.add_argument("--batch-size", type=int, default=16, help="sequences of 50; weak scaling: a rank")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing after so many, in each launch")
     parser.add_argument("--device", help="cpu or cuda; default: cuda if it is there")
     parser.add_argument("--out", type=Path, help="write a record here")
