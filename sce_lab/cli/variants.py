@@ -49,6 +49,5 @@ def variants(
             train_with_bar(config, split, source, folder, stop, when_to_test="never")
 
         for found in measure_variants(dataset, split, train_run, seeds=seeds, repeat=repeat, runs=runs, path=path):
-            row = found["rows"][-1]
-            say(f"{row['name']}: NDCG@10 {row['validation NDCG@10']:.4f} on validation, {seeds} seeds")
+            say(f"{found['name']}: NDCG@10 {found['validation NDCG@10']:.4f} on validation, {seeds} seeds")
         say("Call the same command again to go on." if stop() else f"Recorded in {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def variants_markdown(record: dict[str, Any] | None) -> str:
             {
                 "SCE": row["words"],
                 "validation NDCG@10": f"{row['validation NDCG@10']:.4f} ± {row['validation NDCG@10 sd']:.4f}",
-                "difference": "" if differs is None else f"{differs['mean']:+.4f} ± {differs['reach']:.4f}",
+                "difference": "" if differs is None else f"{differs['mean']:+.4f}{_give_or_take(differs['reach'])}",
                 "gradient error": f"{row['error']:.2f}",
                 "its bias": f"{row['bias']:.2f}",
                 "its spread": f"{row['spread']:.2f}",
@@ -85,6 +86,11 @@ def variants_markdown(record: dict[str, Any] | None) -> str:
         f"cross-entropy, and differences are from the paper's SCE with the same seeds, with 95 % intervals."
     )
     return "\n\n".join([heading, markdown(pd.DataFrame(shown)), *_what_helps(rows, judged)])
+
+
+def _give_or_take(reach: float) -> str:
+    """Half an interval; nothing for one seed, whose is endless."""
+    return f" ± {reach:.4f}" if math.isfinite(reach) else ""
 
 
 def _beside_plain(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:

@@ -67,8 +67,8 @@ class Match:
     Attributes:
         name: of its records.
         source: the arguments of :func:`sce_lab.data.open_split`.
-        config: what no loss and no trial changes. ``steps_per_epoch`` is set where a pass over all users would take a
-            loss longer than it has.
+        config: what no loss and no trial changes. Its ``steps_per_epoch`` is small beside what a loss has time for, so
+            that whole epochs use the seconds up.
         space: the values of each setting that are tried, all with all.
         seconds: of each training, trial or not, evaluations apart, on one thread of a quiet machine.
         cap: bytes that a loss may hold beyond its inputs and their gradients, where memory counts; 0: it does not.
@@ -119,17 +119,17 @@ _MATCHES = (
     Match(
         "amazon_beauty",
         {"source": "amazon_beauty"},
-        SEARCHES["amazon_beauty"].config,
+        dataclasses.replace(SEARCHES["amazon_beauty"].config, steps_per_epoch=22),
         {"learning_rate": (2e-3, 4e-3), "dropout": (0.4, 0.6)},
         seconds=120,
         cap=8 * 2**20,
         contenders=CONTENDERS | {"sce-union": _UNION},
     ),
-    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, space=_FOUR),
+    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, space=_FOUR, settings={"steps_per_epoch": 8}),
     _match(
         "complete_journey", {"source": "complete_journey"}, 60, 20, settings={"batch_size": 32, "steps_per_epoch": 8}
     ),
-    _match("synthetic_1e4", _synthetic(10**4), 30, 8, space=_FOUR),
+    _match("synthetic_1e4", _synthetic(10**4), 30, 8, space=_FOUR, settings={"steps_per_epoch": 8}),
     _match("synthetic_1e5", _synthetic(10**5), 60, 24, settings={"steps_per_epoch": 8}),
     # Where an evaluation takes as long as a training there are few, and fewer seeds.
     # Narrower: a checkpoint has five copies of the item table.

@@ -76,7 +76,7 @@ def measure_variants(
     path: Path,
     config: TrainingConfig = CONFIG,
 ) -> Iterator[dict[str, Any]]:
-    """Train every variant with ``seeds`` seeds, ask it, and yield the record after each; it is written to ``path``.
+    """Train every variant with ``seeds`` seeds, ask it, and yield its row; with the last, the record is in ``path``.
 
     What is trained is not trained again, and what was interrupted goes on.
     """
@@ -88,15 +88,20 @@ def measure_variants(
             return
         record = found[-1]
         rows[name] = {"name": name, "words": recipe.note, "settings": recipe.config.loss_settings, **_trained(record)}
-        models = [best_model(Run(run_folder(recipe, seed, runs)), split) for seed in range(seeds)]
+        models = [_trained_model(recipe, seed, split, runs) for seed in range(seeds)]
         rows[name] |= statistics_of([calibration_of(model, split) for model in models], "calibration error")
         if PLAIN in rows:
             _ask(rows, recipes(dataset, config), split, runs)
-        made = {"dataset": dataset, "repeat": repeat, "config": asdict(config), "fingerprint": split.fingerprint}
-        made |= {"environment": record["environment"], "draws": DRAWS, "rows": list(rows.values())}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(made, indent=1) + "\n")
-        yield made
+        yield rows[name]
+    made = {"dataset": dataset, "repeat": repeat, "config": asdict(config), "fingerprint": split.fingerprint}
+    made |= {"environment": record["environment"], "draws": DRAWS, "rows": list(rows.values())}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(made, indent=1) + "\n")
+
+
+def _trained_model(recipe: Recipe, seed: int, split: Split, runs: Path) -> SASRec:
+    """The best of a training, on the CPU, where it is asked whatever it was trained on."""
+    return best_model(Run(run_folder(recipe, seed, runs)), split).cpu()
 
 
 def _trained(record: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def _ask(rows: dict[str, dict[str, Any]], known: dict[str, Recipe], split: Split
     """Add to the rows that lack it what their losses make of the plain SCE's model."""
     left = [name for name, row in rows.items() if "error" not in row]
     config = known[PLAIN].config
-    model = best_model(Run(run_folder(known[PLAIN], 0, runs)), split)
+    model = _trained_model(known[PLAIN], 0, split, runs)
     users = max(2, round(POSITIONS / mean_length(split.train, config.max_length)))
     batch = next(training_batches(split.train, users, config.max_length, np.random.default_rng(0)))
     losses = {name: make_loss(known[name].config.loss, **known[name].config.loss_settings) for name in left}
