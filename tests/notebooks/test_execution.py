@@ -119,7 +119,7 @@ data.settle()
 plan.losses["sampled"].value = False
 plan.losses["cce"].value = False
 plan.seeds.value = 1
-plan.epochs.value = 50
+plan.epochs.value = 100
 plan.budget.value = plan.budget.options[1][1]
 plan.settle()
 assert training.start()
@@ -152,15 +152,15 @@ def test_your_data_with_real_ones(tmp_path):
         beauty = load_dataset("amazon_beauty", progress=False)
     except ConnectionError as error:
         pytest.skip(f"no Amazon Beauty here: {error}")
-    some = beauty[beauty["user"].isin(beauty["user"].unique()[:1_500])]
+    some = beauty[beauty["user"].isin(beauty["user"].unique()[:600])]
     some.rename(columns={"user": "reviewerID", "item": "asin", "timestamp": "unixReviewTime"}).to_csv(
         tmp_path / "beauty.csv", index=False
     )
     done = execute(BY_NAME["07_your_data"], {"path": "beauty.csv"}, tmp_path)
     check(done)
     check_own_data(done.results)
-    assert done.results["data"]["test_users"] == 1_500
-    assert done.results["data"]["catalog_size"] > 4_000
+    assert done.results["data"]["test_users"] == 600
+    assert done.results["data"]["catalog_size"] > 1_000
 
 
 RACE_AGAIN = """
@@ -223,6 +223,8 @@ move(sampling="popularity")
 move(losses="sampled")
 move(epochs=1)
 move(seed=7)
+move(n_seeds=2)
+move(n_seeds=1)
 move(device="cpu")
 assert playground.start()
 playground.wait(60)
@@ -271,7 +273,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     )
     for name in ("n_buckets", "bucket_size_x", "bucket_size_y"):
         assert change(name, "sce") > 0 == change(name, "ce") == change(name, "cce") == change(name, "sampled")
-    for name in ("losses", "epochs", "seed", "learning_rate", "device"):
+    for name in ("losses", "epochs", "seed", "n_seeds", "learning_rate", "device"):
         assert all(change(name, loss) == 0 for loss in LOOKS)
     assert moves["dataset+path"]["problem"].startswith("There is no file 'nowhere.csv'")
     assert moves["path"]["problem"] == ""
