@@ -82,6 +82,7 @@ def test_a_slider_is_named_speaks_takes_what_is_typed_and_is_dragged_in_one_go(p
     assert field.input_value() == "20,000"
     playground.screenshot("refused")
 
+    handle.scroll_into_view_if_needed()
     box = handle.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
