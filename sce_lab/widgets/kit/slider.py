@@ -52,7 +52,7 @@ function render({ model, el }) {
   field.onblur = commit;
   field.onkeydown = (event) => {
     if (event.key === "Escape") typing = false;
-    if (event.key === "Enter" || event.key === "Escape") { commit(); field.select(); }
+    if (event.key === "Enter" || event.key === "Escape") { commit(); field.setSelectionRange(0, field.value.length); }
   };
   el.onkeydown = (event) => {  // arrows move the handle, not the notebook
     if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
