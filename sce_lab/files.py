@@ -54,7 +54,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to be filled inside, with files and folders; at the end it is ``path``. If filling it fails there is none.
+    """A folder to be filled inside; at the end it is ``path``. If filling it fails there is none.
 
     Raises:
         ValueError: there is something at ``path`` other than an empty folder, or no folder to put it into.

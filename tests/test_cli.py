@@ -93,7 +93,7 @@ def test_the_command_that_repeats_fidelity_says_all_that_was_asked_for(sce_lab, 
     path = tmp_path / "my clicks.csv"
     path.write_text("who,what,when\n" + "".join(f"u{n % 5},i{n % 7},{n:02d}/05/2024\n" for n in range(1, 31)))
     asked = ["--dataset", str(path), "--user", "who", "--item", "what", "--time", "when", "--date-format", "%d/%m/%Y"]
-    asked += ["--drop-repeats", "--split", "temporal", "--epochs", "0", "--draws", "2", "--losses", "sce"]
+    asked += ["--drop-repeats", "--split", "leave_one_out", "--epochs", "0", "--draws", "2", "--losses", "sce"]
     status, _, err = sce_lab("fidelity", *asked, "--record", str(tmp_path / "f.json"))
     assert status == 0, err
     words = shlex.split(json.loads((tmp_path / "f.json").read_text())["repeat"])

@@ -169,8 +169,9 @@ def test_the_notebook_says_of_bytes_what_the_record_says():
     exact, others = held["cce"], held.drop(["ce", "cce"])
     less = others[others < exact]
     said = (
-        f"holds {exact:.1f} MiB on this catalog where its logits are never held: {len(less)} of the {len(others)} others "
-        f"hold less, {less.min():.1f} to {less.max():.1f} MiB, and {len(others) - len(less)} hold more."
+        f"holds {exact:.1f} MiB on this catalog where its logits are never held: {len(less)} of the "
+        f"{len(others)} others hold less, {less.min():.1f} to {less.max():.1f} MiB, "
+        f"and {len(others) - len(less)} hold more."
     )
     notebook = json.loads((repository() / "notebooks/04_sce_step_by_step.ipynb").read_text())
     assert any(said in " ".join("".join(cell["source"]).split()) for cell in notebook["cells"])

@@ -19,10 +19,13 @@ UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanosecond
 
 def unix_unit(times: np.ndarray) -> str | None:
     """In which of the :data:`UNITS` all of these numbers are Unix times of 1990 to 2100; None if in none."""
-    for unit, per_second in UNITS.items() if len(times) else ():
-        if times.min() >= _SECONDS[0] * per_second and times.max() < _SECONDS[1] * per_second:
-            return unit
-    return None
+    if not len(times):
+        return None
+    first, last = times.min().item(), times.max().item()
+    inside = (
+        u for u, per_second in UNITS.items() if _SECONDS[0] <= first / per_second and last / per_second < _SECONDS[1]
+    )
+    return next(inside, None)
 
 
 def check_interactions(interactions: pd.DataFrame, names: Mapping[str, str] | None = None) -> pd.DataFrame:

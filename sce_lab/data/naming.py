@@ -203,8 +203,8 @@ def _by_place(file: str, n: int, asked: Mapping[str, str | None], rows: Sequence
     sure = [str(c + 1) for c in range(n) if surely_times(_values(rows, c, n))]
     if early := [columns[key] for key in ("user", "item") if asked.get(key) is None and columns[key] in sure]:
         raise ValueError(
-            f"{file} has no line that names its columns, it begins with {head!r}, and column {early[0]} holds times, so "
-            f"that which column says who and which says what cannot be seen; type --user, --item and --time with "
+            f"{file} has no line that names its columns, it begins with {head!r}, and column {early[0]} holds times, "
+            f"so that which column says who and which says what cannot be seen; type --user, --item and --time with "
             f"their numbers, counted from 1, in Python user='1' and so on, or add a first line such as "
             f"user,timestamp,item"
         )

@@ -131,7 +131,10 @@ def _is_plain(kind: pa.DataType) -> bool:
 def _pythonic(column: pa.Array) -> list:
     if types.is_timestamp(column.type):  # text needs no zone, and no year that Python knows
         column = column.cast(pa.timestamp(column.type.unit)).cast(pa.string())
-    return column.to_pylist()
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:  # which is said if the column is read
+        return [None] * len(column)
 
 
 def _as_text(value: object) -> str:
@@ -251,7 +254,7 @@ def _read_numbers(
         try:
             found = _read_lines(path, {key: name}, {name: kind}, progress)
         except pa.ArrowInvalid as error:
-            if kind == kinds[-1] or "Failed to convert" not in str(error) and "ecimal" not in str(error):
+            if kind == kinds[-1] or ("Failed to convert" not in str(error) and "ecimal" not in str(error)):
                 raise
             continue
         if kind == exact and key != "timestamp":
