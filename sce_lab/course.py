@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
-from sce_lab.files import repository
+from sce_lab.files import new_folder, repository
 
 _LINK = re.compile(r"(?<=\]\()[^)#\s:]+(?=[)#])")
 _SHOWN = (".ipynb", ".md", ".py", ".json")
@@ -24,14 +23,12 @@ def copy_course(folder: Path) -> list[Path]:
         The notebooks.
 
     Raises:
-        FileExistsError: the folder is there and not empty.
+        ValueError: there is something at ``folder`` other than an empty folder.
+        OSError: it could not be written.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already and is no empty folder: name another one")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        made = Path(temporary) / "course"
+    with new_folder(folder) as made:
         left = [Path("notebooks") / path.name for path in _numbered(repository() / "notebooks")]
         seen = set(left)
         while left:
@@ -46,7 +43,6 @@ def copy_course(folder: Path) -> list[Path]:
             linked = {_linked(name.parent, link) for link in _LINK.findall(text)} - {None}
             left += linked - seen
             seen |= linked
-        made.replace(folder)
     return _numbered(folder / "notebooks")
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from sce_lab.data import SPLITS, Split, open_interactions, summarize
+from sce_lab.data.interactions import UNITS, unix_unit
 from sce_lab.metrics import MISS, gains
 
 _STEPS = 100  # of the long tail
@@ -55,8 +56,10 @@ def describe(interactions: pd.DataFrame | str, **options: str | bool | None) -> 
         "items that have half of all interactions": int(np.searchsorted(popular.cumsum(), popular.sum() / 2) + 1),
     }
     if "span (days)" in numbers.index:
+        per_second = UNITS[unix_unit(interactions["timestamp"].to_numpy())]
         first, last = (
-            pd.to_datetime(interactions["timestamp"].agg(end), unit="s").strftime("%Y-%m-%d") for end in ("min", "max")
+            pd.to_datetime(interactions["timestamp"].agg(end) / per_second, unit="s").strftime("%Y-%m-%d")
+            for end in ("min", "max")
         )
         more |= {"first day": first, "last day": last}
     numbers = pd.concat([numbers, pd.DataFrame({"value": pd.Series(more, dtype=object)})])

@@ -54,7 +54,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to be filled with files inside; at the end it is ``path``. If filling it fails there is none.
+    """A folder to be filled inside; at the end it is ``path``. If filling it fails there is none.
 
     Raises:
         ValueError: there is something at ``path`` other than an empty folder, or no folder to put it into.
@@ -62,7 +62,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(os.path.abspath(path))
     if path.is_dir() and any(path.iterdir()):
-        raise ValueError(f"the folder {path} is not empty: name one that is new, or empty it first")
+        raise ValueError(f"{path} is there already and is no empty folder: name one that is new, or empty it first")
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file: name a folder that is new")
     if not path.parent.is_dir():
@@ -72,8 +72,9 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _explained(path):
             partial.mkdir()
             yield partial
-            for file in partial.iterdir():
-                _to_disk(file, os.O_RDWR)
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    _to_disk(file, os.O_RDWR)
             if path.exists():
                 path.rmdir()  # an empty one gives way; one that somebody has filled meanwhile does not
             partial.replace(path)

@@ -21,18 +21,19 @@ from sce_lab.data.batches import n_batches
 from sce_lab.data.sequences import Holdout, Sequences, Split
 from sce_lab.memory import count_work, format_seconds, free_memory, predict_memory, this_machine, typical_length
 from sce_lab.training import StepDone, Trainer, TrainingConfig, rank_together
+from sce_lab.training.trainer import steps_per_epoch
 
 #: Seconds above which a run is long: people should be told before they wait for it.
 LONG = 600.0
 #: Seconds that a probe takes, about, and that a step may take at best to be tried.
 PROBE, TRIED = 0.4, 0.5
 #: Settings that decide how many steps there are, or what they learn, but not what one takes.
-_NO_MATTER = ("max_epochs", "patience", "evaluate_every", "learning_rate", "betas", "seed")
+_NO_MATTER = ("max_epochs", "patience", "evaluate_every", "learning_rate", "betas", "seed", "steps_per_epoch")
 
 
 @dataclass(frozen=True)
 class Duration:
-    """What a run is expected to take; at most, since patience may end it sooner.
+    """What a run is expected to take; if measured at most, since patience may end it sooner.
 
     Attributes:
         step, evaluation: seconds of one.
@@ -68,7 +69,7 @@ def predict_time(config: TrainingConfig, split: Split, *, epochs_done: int = 0) 
         epochs_done: epochs that need not be done again.
     """
     epochs = max(0, config.max_epochs - epochs_done)
-    n_steps = epochs * n_batches(split.train, config.batch_size)
+    n_steps = epochs * steps_per_epoch(config, split)
     n_evaluations = math.ceil(epochs / config.evaluate_every) + 1
     step, evaluation, measured = _known(config, split)
     return Duration(step, evaluation, n_steps, n_evaluations, measured)
@@ -76,11 +77,12 @@ def predict_time(config: TrainingConfig, split: Split, *, epochs_done: int = 0) 
 
 def expected(durations: Mapping[str, Duration]) -> str:
     """A sentence for people about runs one after the other, by their names."""
-    total = sum(each.seconds for each in durations.values())
+    total = format_seconds(sum(each.seconds for each in durations.values()))
+    measured = all(each.measured for each in durations.values())
     if len(durations) == 1:
-        return f"Expected: {next(iter(durations.values())).words} at most."
+        return f"Expected: {next(iter(durations.values())).words}{' at most' if measured else ''}."
     each = "; ".join(f"{name} {duration.words}" for name, duration in durations.items())
-    return f"Expected: {each}. {format_seconds(total)} in all at most."
+    return f"Expected: {each}. {f'{total} in all at most' if measured else f'At least {total} in all'}."
 
 
 def too_long(seconds: float, epochs: int) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def test_fidelity_shows_each_moment_and_writes_what_it_found(sce_lab, tmp_path):
     record = json.loads((tmp_path / "f.json").read_text())
     for said in ("--epochs 0,1", "--draws 2", "--positions 60", "--losses cce,sce,sampled", "--train-with cce"):
         assert said in record["repeat"]
+    assert "f.json" not in record["repeat"]
     assert record["environment"]["versions"]["torch"]
     text = fidelity_markdown([table])
     (line,) = [line for line in text.splitlines() if line.startswith("| SCE, 256")]
@@ -85,6 +87,22 @@ def test_fidelity_shows_each_moment_and_writes_what_it_found(sce_lab, tmp_path):
     without = fidelity_markdown([table[table["kind"] != "sampled"]])
     assert "whose error is nearest" not in without
     assert line in without
+
+
+def test_the_command_that_repeats_fidelity_says_all_that_was_asked_for(sce_lab, tmp_path):
+    path = tmp_path / "my clicks.csv"
+    path.write_text("who,what,when\n" + "".join(f"u{n % 5},i{n % 7},{n:02d}/05/2024\n" for n in range(1, 31)))
+    asked = ["--dataset", str(path), "--user", "who", "--item", "what", "--time", "when", "--date-format", "%d/%m/%Y"]
+    asked += ["--drop-repeats", "--split", "leave_one_out", "--epochs", "0", "--draws", "2", "--losses", "sce"]
+    status, _, err = sce_lab("fidelity", *asked, "--record", str(tmp_path / "f.json"))
+    assert status == 0, err
+    words = shlex.split(json.loads((tmp_path / "f.json").read_text())["repeat"])
+    assert words[:2] == ["sce-lab", "fidelity"]
+    assert set(asked) <= set(words)
+    assert "--record" not in words
+    assert sce_lab(*words[1:], "--record", str(tmp_path / "again.json"))[0] == 0
+    fingerprints = [json.loads((tmp_path / name).read_text())["fingerprint"] for name in ("f.json", "again.json")]
+    assert fingerprints[0] == fingerprints[1]
 
 
 @pytest.mark.parametrize(

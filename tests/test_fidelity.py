@@ -1,5 +1,7 @@
 """The referee: what it says of losses whose answers are known."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from sce_lab.explain import Buckets, found_by_rank
 from sce_lab.fidelity import HARDEST, fidelity_while_training, gradient_fidelity, ways
 from sce_lab.figures import fidelity_spec
 from sce_lab.figures.fidelity import write_page
+from sce_lab.files import repository
 from sce_lab.losses import LOSSES
+from sce_lab.reproduce.refereed import read_fidelity
 from sce_lab.training import Trainer, TrainingConfig
 
 
@@ -157,6 +161,25 @@ def test_while_training_the_model_is_another_each_time(trainer, batch, followed)
 def test_an_epoch_that_training_does_not_reach_is_named(trainer, batch):
     with pytest.raises(ValueError, match="training ended before epoch 7"):
         list(fidelity_while_training(trainer, ways(["cce"]), batch, epochs=[7], draws=2))
+
+
+def test_the_notebook_says_of_bytes_what_the_record_says():
+    table = read_fidelity(repository() / "benchmarks/results/fidelity/amazon_beauty-cce.json")
+    held = table.query("epoch == 15 and of == 'items'").set_index("kind")["workspace"] / 2**20
+    exact, others = held["cce"], held.drop(["ce", "cce"])
+    less = others[others < exact]
+    said = (
+        f"holds {exact:.1f} MiB on this catalog where its logits are never held: {len(less)} of the "
+        f"{len(others)} others hold less, {less.min():.1f} to {less.max():.1f} MiB, "
+        f"and {len(others) - len(less)} hold more."
+    )
+    notebook = json.loads((repository() / "notebooks/04_sce_step_by_step.ipynb").read_text())
+    assert any(said in " ".join("".join(cell["source"]).split()) for cell in notebook["cells"])
+
+
+def test_a_record_names_no_path_of_a_machine():
+    for path in (repository() / "benchmarks/results").rglob("*.json"):
+        assert "/tmp/" not in path.read_text(), path
 
 
 def test_the_figure_shows_each_loss_once_a_panel(followed, tmp_path):

@@ -29,6 +29,12 @@ def test_it_counts_the_steps_and_evaluations_that_the_run_makes(cycle_split):
     assert found.seconds == found.step * found.n_steps + found.evaluation * found.n_evaluations
 
 
+def test_epochs_that_are_cut_short_have_fewer_steps(cycle_split):
+    whole = predict_time(CONFIG, cycle_split)
+    cut = predict_time(dataclasses.replace(CONFIG, batch_size=2, steps_per_epoch=3), cycle_split)
+    assert (cut.n_steps, cut.n_evaluations) == (3 * CONFIG.max_epochs, whole.n_evaluations)
+
+
 def test_a_probe_changes_no_random_number_of_the_process_or_of_a_run(cycle_split):
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -88,7 +94,11 @@ def test_sentences():
     quick, slow = Duration(0.05, 0.5, 100, 2, True), Duration(2.0, 0.0, 1000, 11, False)
     assert expected({"CE": quick}) == "Expected: 50 ms a step, 6 s a run at most."
     assert expected({"CE": quick, "SCE": slow}) == (
-        "Expected: CE 50 ms a step, 6 s a run; SCE at least 2 s a step, 33 min a run. 33 min in all at most."
+        "Expected: CE 50 ms a step, 6 s a run; SCE at least 2 s a step, 33 min a run. At least 33 min in all."
+    )
+    assert expected({"SCE": slow}) == "Expected: at least 2 s a step, 33 min a run."
+    assert expected({"CE": quick, "RECE": quick}) == (
+        "Expected: CE 50 ms a step, 6 s a run; RECE 50 ms a step, 6 s a run. 12 s in all at most."
     )
     assert too_long(600, 10) == ""
     assert too_long(1800, 30) == "that is 30 min; 10 of its 30 epochs would take 10 min"

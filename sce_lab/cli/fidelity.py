@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,11 +107,18 @@ def fidelity(
         write_page(html, divided.name, tables)
         say(f"Figures in {html}")
     if record is not None:
-        repeat = f"sce-lab fidelity --dataset {dataset} --losses {losses} --train-with {train_with} --epochs {epochs}"
-        repeat += f" --positions {positions} --draws {draws} --dropout {dropout} --seed {seed}"
-        made = {"n_positions": batch.n_positions, "draws": draws, "repeat": repeat}
+        made = {"n_positions": batch.n_positions, "draws": draws, "repeat": _repeat(options)}
         write_fidelity(record, fidelity_record(tables, config, divided, **made))
         say(f"Recorded in {record}")
+
+
+def _repeat(options: dict[str, Any]) -> str:
+    """The command that finds the same numbers: all that was asked for, but not where to write it."""
+    words = ["sce-lab", "fidelity"]
+    for name, value in options.items():
+        if name not in ("csv", "html", "record") and value is not None and value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words)
 
 
 def _for_people(table: pd.DataFrame) -> pd.DataFrame:

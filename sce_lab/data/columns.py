@@ -40,6 +40,8 @@ def ids(column: pa.ChunkedArray, name: str) -> pd.Series:
     elif not (_is_number(kind) or types.is_boolean(kind) or types.is_large_binary(kind) or types.is_null(kind)):
         raise ValueError(f"column {name!r} holds {kind}, which says neither who nor what; ids are numbers or text")
     _refuse_missing(column, name, "id")
+    if types.is_floating(kind):
+        _refuse_rounded(column.to_numpy(), name)
     return column.to_pandas()
 
 
@@ -126,6 +128,18 @@ def _without_blanks(text: pa.ChunkedArray) -> pa.ChunkedArray:
     if not any(pc.any(pc.equal(pc.utf8_trim_whitespace(chunk), "")).as_py() for chunk in text.chunks):
         return text
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, text.type), text)
+
+
+def _refuse_rounded(ids: np.ndarray, name: str) -> None:
+    """Refuse floats so large that different ids may have become one of them."""
+    bits = np.finfo(ids.dtype).nmant + 1
+    if (large := np.abs(ids) >= 2.0**bits).any():
+        row = large.argmax()
+        raise ValueError(
+            f"column {name!r} holds numbers of {bits} bits, and {count(large.sum(), 'id')} from 2^{bits} on, where "
+            f"different ids become one, the first in row {row + 1}: {ids[row].item()!r}; write ids as whole numbers or "
+            f"as text"
+        )
 
 
 def _refuse_missing(column: pa.ChunkedArray, name: str, what: str) -> None:

@@ -14,7 +14,18 @@ import pandas as pd
 COLUMNS = ("user", "item", "timestamp")
 
 _SECONDS = (631_152_000, 4_102_444_800)  # 1990 and 2100 in Unix seconds
-_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+
+
+def unix_unit(times: np.ndarray) -> str | None:
+    """In which of the :data:`UNITS` all of these numbers are Unix times of 1990 to 2100; None if in none."""
+    if not len(times):
+        return None
+    first, last = times.min().item(), times.max().item()
+    inside = (
+        u for u, per_second in UNITS.items() if _SECONDS[0] <= first / per_second and last / per_second < _SECONDS[1]
+    )
+    return next(inside, None)
 
 
 def check_interactions(interactions: pd.DataFrame, names: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -86,7 +97,7 @@ def _check_times(times: pd.Series, name: str) -> None:
             f"first is {values[bad.argmax()]} in row {bad.argmax() + 1}; correct or drop such rows"
         )
     rows = {}
-    for unit, per_second in _UNITS.items():
+    for unit, per_second in UNITS.items():
         inside = (values >= _SECONDS[0] * per_second) & (values < _SECONDS[1] * per_second)
         if inside.any():
             rows[unit] = inside.argmax()
@@ -107,7 +118,7 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
     """Describe a data set by one column of numbers, ``value``; the index says of what.
 
     Density is the share of all (user, item) pairs that occur. The span is in days if the timestamps look like Unix
-    seconds (1990 to 2100), otherwise in the data's own steps.
+    times (1990 to 2100, in seconds, milliseconds, microseconds or nanoseconds), otherwise in the data's own steps.
     """
     interactions = check_interactions(interactions)
     n = len(interactions)
@@ -116,7 +127,7 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
     n_pairs = n - int(interactions.duplicated(["user", "item"]).sum())
     times = interactions["timestamp"].to_numpy()
     first, last = times.min().item(), times.max().item()
-    in_seconds = first >= _SECONDS[0] and last < _SECONDS[1]
+    unit = unix_unit(times)
     numbers = {
         "users": len(per_user),
         "items": len(per_item),
@@ -131,6 +142,6 @@ def summarize(interactions: pd.DataFrame) -> pd.DataFrame:
         "share of the most popular 1 % of items": float(per_item[-max(1, len(per_item) // 100) :].sum() / n),
         "repeated (user, item) pairs": n - n_pairs,
         "density": n_pairs / (len(per_user) * len(per_item)),
-        "span (days)" if in_seconds else "span (steps)": float((last - first) / (86_400 if in_seconds else 1)),
+        "span (days)" if unit else "span (steps)": float((last - first) / (86_400 * UNITS[unit] if unit else 1)),
     }
     return pd.DataFrame({"value": pd.Series(numbers, dtype=object)})  # object: counts stay whole numbers

@@ -7,6 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from sce_lab.data.interactions import unix_unit
+
 ORDER = ""
 """In place of a column of times: the rows stand in the order of time."""
 
@@ -24,10 +28,12 @@ USUAL = {key: words.split() for key, words in re.findall(r"^(\w+):([^:]*)$", _WO
 """Names that say who, what and when, in any case and with or without the marks between words."""
 
 LIKE_A_TIME = re.compile(r'"?[-+]?\d[-+.:\dTZ ]*"?')
-_SURELY_A_TIME = re.compile(r"\d{9,19}(\.\d+)?|\d{4}-\d\d-\d\d.*")
+_DATE = re.compile(r"\d{4}-(0\d|1[0-2])-[0-3]\d([T ].*)?")
+_NUMBER = re.compile(r"[1-9]\d*(\.\d+)?")
+_CLOCK = re.compile(r"\d?\d:\d\d(:\d\d(\.\d+)?)?")
 _OPTION = {"user": "--user", "item": "--item", "timestamp": "--time"}
 _SAYS = {"user": "who", "item": "what", "timestamp": "when"}
-_HINTS = {"user": ("user",), "item": ("item",), "timestamp": ("time", "date")}
+_HINTS = {"user": ("user",), "item": ("item",), "timestamp": ("time", "date", r"\bday\b")}
 
 
 @dataclass(frozen=True)
@@ -63,24 +69,43 @@ class Columns:
         return text + "."
 
 
-def choose(file: str, found: Sequence[str], asked: Mapping[str, str | None], rows: Sequence[Sequence[str]]) -> Columns:
+def choose(
+    file: str,
+    found: Sequence[str],
+    asked: Mapping[str, str | None],
+    rows: Sequence[Sequence[str]],
+    named: bool = False,
+) -> Columns:
     """The columns that were asked for; those that were not, by their usual names.
 
     Args:
         file: its name, for messages.
         found: the names of all columns, in their order; of a file without a header the fields of its first row.
         asked: for "user", "item" and "timestamp" the name of a column, None to choose one, and ORDER for no time.
-        rows: some rows, the first being what may be the header; empty if ``found`` surely are names.
+        rows: some rows as text, "" where a value is missing; they tell a time by what it looks like.
+        named: whether ``found`` surely are names; if not, it is the first of ``rows``, too.
 
     Raises:
         ValueError: a column is missing or there twice, several could be meant, or one is meant for two things.
     """
     _check_different(asked.values())
-    if rows and _no_header(found, asked):
-        return _by_place(file, len(found), asked, rows)
-    columns = {key: _one(file, found, asked, key) for key in USUAL}
+    if not named:
+        if _no_header(found, asked):
+            return _by_place(file, len(found), asked, rows)
+        rows = rows[1:]
+    columns = {}
+    for key in USUAL:
+        columns[key] = _one(file, found, {**asked, **columns}, key, rows)
     _check_different(columns.values())
     return Columns(**columns, guessed=any(asked.get(key) is None and columns[key] != key for key in columns))
+
+
+def surely_times(values: Sequence[str]) -> bool:
+    """Whether all of these that say anything are ISO dates, or all Unix times of 1990 to 2100 of one unit."""
+    said = [value.strip() for value in values if value.strip()]
+    if said and all(map(_NUMBER.fullmatch, said)):
+        return unix_unit(np.array(said, dtype=np.float64)) is not None
+    return bool(said) and all(map(_DATE.fullmatch, said))
 
 
 def plain(name: str) -> str:
@@ -88,7 +113,9 @@ def plain(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name.lower())
 
 
-def _one(file: str, found: Sequence[str], asked: Mapping[str, str | None], key: str) -> str:
+def _one(
+    file: str, found: Sequence[str], asked: Mapping[str, str | None], key: str, rows: Sequence[Sequence[str]]
+) -> str:
     """The column that says ``key``."""
     name = asked.get(key)
     if name == ORDER:
@@ -103,7 +130,7 @@ def _one(file: str, found: Sequence[str], asked: Mapping[str, str | None], key: 
         own = [column for column in fitting if column == key] or [c for c in fitting if plain(c) == key]
         fitting = own if len(own) == 1 else fitting
         if not fitting:
-            return _nothing(file, found, taken, key)
+            return _nothing(file, found, taken, key, rows)
         if len(fitting) > 1:
             raise ValueError(f"{file} has several columns that could say the {key}: {_which(key, fitting)}")
         (name,) = fitting
@@ -117,16 +144,38 @@ def _one(file: str, found: Sequence[str], asked: Mapping[str, str | None], key: 
     return name
 
 
-def _nothing(file: str, found: Sequence[str], taken: Sequence[str], key: str) -> str:
+def _nothing(file: str, found: Sequence[str], taken: Sequence[str], key: str, rows: Sequence[Sequence[str]]) -> str:
     """What to do where no column has a usual name: for times, the order of the rows if none comes near one."""
-    alike = [name for name in found if name not in taken and any(hint in name.lower() for hint in _HINTS[key])]
-    if key == "timestamp" and not alike:
-        return ORDER
+    free = {name: _values(rows, at, len(found)) for at, name in enumerate(found) if name not in taken}
+    alike = [name for name in free if any(re.search(hint, name.lower().replace("_", " ")) for hint in _HINTS[key])]
+    clocks = []
+    if key == "timestamp":
+        clocks = [name for name in alike if _of_the_day(free[name])]
+        alike = [name for name, values in free.items() if surely_times(values)] or alike
+        alike = [name for name in alike if name not in clocks]
+        if not alike and not clocks:
+            return ORDER
     advice = f"is it {_which(key, alike)}" if alike else _how(key, "NAME")
+    if clocks and not alike:
+        advice = f"{_listed(clocks)} looks like a time of the day, which alone does not say when; {advice}"
     raise ValueError(
         f"{file} has no column with a usual name for the {key} ({', '.join(USUAL[key][:4])}, ...), it has "
         f"{_listed(found)}; {advice}"
     )
+
+
+def _values(rows: Sequence[Sequence[str]], at: int, n: int) -> list[str]:
+    """What some rows have in a column; rows of another length, which are refused later, say nothing."""
+    return [row[at] for row in rows if len(row) == n]
+
+
+def _of_the_day(values: Sequence[str]) -> bool:
+    """Whether these are written as 16:31, or as 1631."""
+    said = [value.strip() for value in values if value.strip()]
+    if said and all(re.fullmatch(r"\d{1,4}", value) for value in said):
+        numbers = [int(value) for value in said]
+        return max(numbers) >= 100 and all(number < 2400 and number % 100 < 60 for number in numbers)
+    return bool(said) and all(map(_CLOCK.fullmatch, said))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -145,15 +194,22 @@ def _no_header(found: Sequence[str], asked: Mapping[str, str | None]) -> bool:
 
 
 def _by_place(file: str, n: int, asked: Mapping[str, str | None], rows: Sequence[Sequence[str]]) -> Columns:
-    """Columns of a file without a header: user, item and, if one column of the others is surely that, the time."""
+    """Columns of a file without a header: user, item and, if one column of the others is surely that, the time.
+
+    A file whose first or second column is surely a time has another order, and nothing is guessed.
+    """
     columns = {"user": asked.get("user") or "1", "item": asked.get("item") or "2", "timestamp": asked.get("timestamp")}
     head = ",".join(rows[0])
+    sure = [str(c + 1) for c in range(n) if surely_times(_values(rows, c, n))]
+    if early := [columns[key] for key in ("user", "item") if asked.get(key) is None and columns[key] in sure]:
+        raise ValueError(
+            f"{file} has no line that names its columns, it begins with {head!r}, and column {early[0]} holds times, "
+            f"so that which column says who and which says what cannot be seen; type --user, --item and --time with "
+            f"their numbers, counted from 1, in Python user='1' and so on, or add a first line such as "
+            f"user,timestamp,item"
+        )
     if columns["timestamp"] is None:
-        times = [
-            str(c + 1)
-            for c in range(2, n)
-            if all(len(row) > c and _SURELY_A_TIME.fullmatch(row[c].strip()) for row in rows)
-        ]
+        times = [number for number in sure if number not in columns.values()]
         if n > 2 and len(times) != 1:
             raise ValueError(
                 f"{file} has no line that names its columns, it begins with {head!r}, and which column says when "

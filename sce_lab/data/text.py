@@ -74,12 +74,22 @@ def look(name: str, opened: Opener, asked: Mapping[str, str | None]) -> Head:
     typed = [_TYPED.fullmatch(field) for field in found]
     if all(typed):
         found = [match[1] for match in typed]
-    rows = [found, *(line.split(separator) for line in _more_lines(content[len(first) :]))]
+    rows = [found, *_split(_more_lines(content[len(first) :]), separator)]
     columns = choose(name, found, asked, rows)
     if columns.header and not re.compile(rb"[^\r\n]").search(content, len(first)):
         raise ValueError(f"{name} has column names but no rows: there is nothing to learn from")
     names = found if columns.header else [str(c + 1) for c in range(len(found))]
     return Head(names, separator, columns, before + (len(first) if columns.header else 0), rows[columns.header :])
+
+
+def _split(lines: list[str], separator: str) -> list[list[str]]:
+    """The fields of some lines; what is wrong with them is found when they are read."""
+    if len(separator) > 1:
+        return [line.split(separator) for line in lines]
+    try:
+        return list(csv.reader(lines, delimiter=separator))
+    except csv.Error:
+        return [line.split(separator) for line in lines]
 
 
 def _more_lines(content: bytes) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
+from sce_lab.data.interactions import UNITS, unix_unit
 from sce_lab.figures.style import GREY, INK, Spec, label, look, nice_ceiling, panel_title
 
 _MARGIN = {"l": 12, "r": 12, "t": 34, "b": 48}
@@ -22,14 +23,15 @@ def data_spec(counts: np.ndarray, times: np.ndarray, dated: bool) -> Spec:
     Args:
         counts: of each item.
         times: of each interaction.
-        dated: whether times are Unix seconds.
+        dated: whether times are Unix times, of any unit.
     """
     falling = np.sort(counts[counts > 0])[::-1]
     at = np.unique(np.geomspace(1, max(len(falling), 1), _POINTS).astype(int))[: len(falling)]
     often = falling[at - 1] if len(falling) else np.zeros(0)
     bars, edges = np.histogram(times.astype(float), 40) if len(times) else (np.zeros(0), np.zeros(1))
     middles = (edges[:-1] + edges[1:]) / 2
-    x = [datetime.fromtimestamp(t, UTC).isoformat() for t in middles] if dated else middles
+    per_second = UNITS[unix_unit(times) or "seconds"]
+    x = [datetime.fromtimestamp(t / per_second, UTC).isoformat() for t in middles] if dated else middles
     line = {"color": GREY, "width": 2.4}
     data: list[Spec] = [
         {"type": "scatter", "mode": "lines", "x": at, "y": often, "xaxis": "x", "yaxis": "y", "line": line}

@@ -78,12 +78,7 @@ class Recommender:
         if not settings:
             raise ValueError(f"{run.folder} is no run folder: it has no config.json (see `sce-lab runs`)")
         if not run.checkpoint.exists():
-            kept = settings.get("checkpoint", True)
-            raise ValueError(
-                f"{run.folder} has no weights: "
-                + ("it has not come to its first evaluation" if kept else "it was recorded without checkpoints")
-                + f"; {'go on with it' if kept else 'train again'}, with `sce-lab train{' --resume' if kept else ''}`"
-            )
+            raise ValueError(_no_weights(run))
         saved = Checkpoint.read(run.checkpoint, "cpu", "best.")
         if not saved.counters.get("best_epoch"):
             raise ValueError(f"{run.folder} has not been evaluated yet: its weights are those it began with")
@@ -245,6 +240,25 @@ def _model_of(config: TrainingConfig, weights: Mapping[str, Tensor], catalog_siz
     check_tensors("the model", weights, model.state_dict(), "the weights are not of this configuration and catalog")
     model.load_state_dict(dict(weights), assign=True)
     return model.eval().requires_grad_(False)
+
+
+def _no_weights(run: Run) -> str:
+    """Why a run has no checkpoint that could be read here, and what to do."""
+    if (run.folder / "checkpoint").is_dir():  # see sce_lab.distributed.trainer
+        return (
+            f"{run.folder} was trained with --shard-items, and its checkpoint is in parts, which cannot be exported; "
+            f"train again without it, with `sce-lab train`"
+        )
+    if not run.settings.get("checkpoint", True):
+        reason = "it was recorded without checkpoints"
+    elif run.summary:
+        reason = "it has ended and they were not kept"
+    else:
+        return (
+            f"{run.folder} has no weights: it has not come to its first evaluation; go on with it, "
+            f"with `sce-lab train --resume`"
+        )
+    return f"{run.folder} has no weights: {reason}; train again, with `sce-lab train`"
 
 
 def _labels_of(run: Run, settings: Mapping[str, Any]) -> np.ndarray:

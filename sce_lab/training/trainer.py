@@ -59,6 +59,12 @@ class _UnderWay:
     result: StepResult
 
 
+def steps_per_epoch(config: TrainingConfig, split: Split) -> int:
+    """Steps of an epoch: a pass over the training sequences, unless ``config.steps_per_epoch`` cuts it short."""
+    passing = n_batches(split.train, config.batch_size)
+    return min(passing, config.steps_per_epoch or passing)
+
+
 class Trainer:
     """The state of a run between two events: model, loss, optimizer, counters, and the best weights so far.
 
@@ -213,8 +219,7 @@ class Trainer:
 
     @property
     def _n_per_epoch(self) -> int:
-        passing = n_batches(self.split.train, self.config.batch_size)
-        return min(passing, self.config.steps_per_epoch or passing)
+        return steps_per_epoch(self.config, self.split)
 
     def _reason_to_end(self) -> str | None:
         if self.epoch >= self.config.max_epochs:

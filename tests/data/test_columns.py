@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import sce_lab.data.tables as tables
 import sce_lab.data.text as text
 from sce_lab.data import columns_of, open_split, read_interactions
 from sce_lab.data.naming import USUAL
@@ -169,6 +170,70 @@ def test_what_cannot_be_told_is_asked(tmp_path, kind):
         assert sentence in str(error.value)
 
 
+YOOCHOOSE = [[11, f"2014-04-07T10:5{n}:09.277Z", 214536502 + n, 0] for n in range(3)]
+
+
+@pytest.mark.parametrize("rows", [YOOCHOOSE, [[t, u, i] for u, i, t in ROWS]], ids=["second", "first"])
+def test_nothing_is_guessed_where_a_time_comes_first(tmp_path, rows):
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines(rows=rows))
+    place = 2 if rows is YOOCHOOSE else 1
+    with pytest.raises(ValueError, match=f"column {place} holds times, so that .* type --user, --item and --time"):
+        read_interactions(path)
+    asked = {"user": "1", "item": "3", "timestamp": "2"} if place == 2 else {"user": "2", "item": "3", "timestamp": "1"}
+    assert len(read_interactions(path, **asked)) == 3
+
+
+def test_a_number_that_is_no_unix_time_is_no_time(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines(rows=[[1, 2, 214536502], [1, 3, 214536503]]))
+    with pytest.raises(ValueError, match="which column says when cannot be seen"):
+        read_interactions(path)
+
+
+def written(folder, kind, names, rows):
+    path = folder / f"a.{kind}"
+    if kind == "parquet":
+        pd.DataFrame(rows, columns=names).to_parquet(path)
+    else:
+        path.write_bytes(lines(*names, rows=rows) if kind == "csv" else as_json(names, rows))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["viewed_at", "t", "created"])
+@pytest.mark.parametrize("time", ["2024-05-01T10:00:00Z", 1_700_000_000, 1_433_221_332_117, 1_700_000_000.5])
+def test_times_under_another_name_are_not_passed_over(tmp_path, kind, name, time):
+    path = written(tmp_path, kind, ("user_id", "item_id", name), [[1, 2, time], [1, 3, time]])
+    for look in (columns_of, read_interactions):
+        with pytest.raises(ValueError, match=f"is it {name}[?] type --time {name}, in Python timestamp='{name}'"):
+            look(path)
+    assert len(read_interactions(path, timestamp=name)) == len(read_interactions(path, timestamp="")) == 2
+
+
+def test_dates_of_parquet_and_fields_with_separators_are_seen(tmp_path):
+    table = {"user": [1, 1], "item": [1, 2], "seen": pd.to_datetime(["2024-05-01", "2024-05-02"], utc=True)}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"is it seen\?"):
+        columns_of(tmp_path / "a.parquet")
+    path = tmp_path / "a.csv"
+    path.write_text('user,item,title,seen\n1,1,"a, b","2024-05-01"\n1,2,"c, d","2024-05-02"\n')
+    with pytest.raises(ValueError, match=r"is it seen\?"):
+        columns_of(path)
+
+
+def test_a_time_of_the_day_is_not_advised(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [[1, 1, 7, 1631], [1, 1, 8, 1642], [1, 2, 7, 905]]
+    path.write_bytes(lines("household_key", "DAY", "PRODUCT_ID", "TRANS_TIME", rows=rows))
+    with pytest.raises(ValueError, match="type --time DAY") as error:
+        columns_of(path)
+    assert "--time TRANS_TIME" not in str(error.value)
+    path.write_bytes(lines("household_key", "n", "PRODUCT_ID", "TRANS_TIME", rows=rows))
+    with pytest.raises(ValueError, match=r"'TRANS_TIME' looks like a time of the day, .* type --time NAME"):
+        columns_of(path)
+
+
 def test_one_answer_settles_what_is_ambiguous(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(lines("user_id", "asin", "parent_asin", "ts", rows=[[u, "x", i, t] for u, i, t in ROWS]))
@@ -305,6 +370,58 @@ def test_json_lines_that_are_none(tmp_path, kind):
     with pytest.raises(ValueError) as error:  # noqa: PT011 (what it says is compared below)
         read_interactions(tmp_path / "a.json")
     assert sentence in str(error.value)
+
+
+def json_lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_json_ids_of_more_than_53_bits_stay_two(tmp_path):
+    first, second = 18446744073709551615, 18446744073709551614
+    rows = [{"user": u, "item": i, "timestamp": t} for t, (u, i) in enumerate([(first, 1), (second, 2)] * 2)]
+    read = read_interactions(json_lines(tmp_path / "a.jsonl", *rows))
+    assert read["user"].tolist() == [str(first), str(second)] * 2
+    assert read["timestamp"].tolist() == [0, 1, 2, 3]
+    assert read["item"].dtype == read["timestamp"].dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_floating_ids_that_may_have_become_one_are_refused(tmp_path, kind):
+    large = 2.0 ** (np.finfo(kind).nmant + 1)
+    for user, fine in ((large - 1, True), (large, False)):
+        table = pa.table({"user": np.array([1, user, 1], kind), "item": [1, 2, 3], "ts": [1, 2, 3]})
+        pq.write_table(table, tmp_path / "a.parquet")
+        if fine:
+            assert len(read_interactions(tmp_path / "a.parquet")) == 3
+        else:
+            with pytest.raises(ValueError, match=r"'user' holds numbers of \d+ bits, and 1 id from .* in row 2"):
+                read_interactions(tmp_path / "a.parquet")
+    rows = [{"user": user, "item": 1, "timestamp": 1} for user in (1.5, 2e30, 1.5)]
+    with pytest.raises(ValueError, match="write ids as whole numbers or as text"):
+        read_interactions(json_lines(tmp_path / "a.jsonl", *rows))
+
+
+def test_json_ids_that_look_like_dates_are_text(tmp_path):
+    rows = [{"user": 1, "item": f"2024-05-0{n}", "timestamp": n} for n in (1, 2)]
+    assert read_interactions(json_lines(tmp_path / "a.jsonl", *rows))["item"].tolist() == ["2024-05-01", "2024-05-02"]
+
+
+def test_json_numbers_that_are_whole_at_first_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK", 256)
+    times = [*range(1_700_000_000, 1_700_000_050), 1_700_000_050.5]
+    rows = [{"user": n % 3, "item": n, "timestamp": t, "price": 1.5 if n > 40 else 1} for n, t in enumerate(times)]
+    read = read_interactions(json_lines(tmp_path / "a.jsonl", *rows))
+    assert read["timestamp"].tolist() == times
+    assert read["user"].tolist() == [n % 3 for n in range(51)]
+
+
+def test_json_names_are_those_of_all_lines(tmp_path):
+    rows = [{"user": 1, "item": 1}, {"user": 1, "item": 2, "timestamp": 5}]
+    path = json_lines(tmp_path / "a.jsonl", *rows)
+    assert columns_of(path)[0].timestamp == "timestamp"
+    with pytest.raises(ValueError, match="column 'timestamp' has 1 missing time, the first in row 1"):
+        read_interactions(path)
 
 
 @pytest.mark.parametrize("name", ["a.csv.zip", "a.csv.zst", "a.csv.gz", "a.jsonl.gz"])

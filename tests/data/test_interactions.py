@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from sce_lab.data import read_interactions, summarize
+from sce_lab.describing import describe
 
 
 @pytest.fixture
@@ -183,8 +184,11 @@ def test_summary():
     }
 
 
-def test_span_is_in_days_for_unix_seconds():
-    rows = [(0, 0, 1714521600), (0, 1, 1714521600 + 36 * 3600)]
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_span_is_in_days_for_unix_times_of_any_unit(per_second):
+    rows = [(0, 0, 1714521600 * per_second), (0, 1, (1714521600 + 36 * 3600) * per_second)]
     summary = summarize(pd.DataFrame(rows, columns=["user", "item", "timestamp"]))
     assert summary["value"]["span (days)"] == 1.5
     assert "span (steps)" not in summary.index
+    described = describe(pd.DataFrame(rows, columns=["user", "item", "timestamp"])).numbers["value"]
+    assert (described["first day"], described["last day"]) == ("2024-05-01", "2024-05-02")

@@ -107,7 +107,7 @@ class OwnData:
     def facts(self) -> dict[str, str]:
         """What the data are, for people."""
         value = self.summary["value"]
-        span = f"{value['span (days)']:,.0f} days" if self.dated else "the order is known, the time is not"
+        span = f"{value['span (days)']:,.0f} days" if self.dated else "numbers that are no Unix times"
         reach = [f"{self.baselines[name]['HR@10']:.4f}" for name in ("popularity", "transitions")]
         return {
             "users": f"{value['users']:,}",
