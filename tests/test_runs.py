@@ -124,6 +124,24 @@ def test_a_run_that_is_stopped_before_its_first_step_is_recorded_too(tmp_path, c
     assert not run.checkpoint.exists()
 
 
+@pytest.mark.parametrize(
+    ("of_other", "name", "how"),
+    [
+        ("checkpoint", "checkpoint.safetensors", "under torchrun with --shard-items"),
+        ("checkpoint.safetensors", "checkpoint", "without --shard-items"),
+    ],
+)
+def test_a_run_that_went_on_in_the_other_way_is_kept(cycle_split, tmp_path, of_other, name, how):
+    list(record(Trainer(SMALL, cycle_split), tmp_path))
+    (tmp_path / "checkpoint.safetensors").rename(tmp_path / of_other)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    trainer = Trainer(SMALL, cycle_split)
+    trainer.checkpoint_name = name
+    with pytest.raises(ValueError, match=f"has the checkpoint '{of_other}', of a run that goes on {how}"):
+        list(record(trainer, tmp_path))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_two_at_once_do_not_write_into_one_folder(cycle_split, tmp_path):
     first = record(Trainer(SMALL, cycle_split), tmp_path)
     next(first)

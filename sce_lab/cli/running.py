@@ -135,6 +135,9 @@ def train_with_bar(
     raise AssertionError("a run ends with Finished")
 
 
-def resume_hint(folder: Path) -> str:
-    """How to go on with a stopped run."""
-    return f"Continue it with: sce-lab train --resume {folder}"
+def resume_hint(folder: Path, n_processes: int | None = None) -> str:
+    """How to go on with a stopped run, of one process or of several with sharded items."""
+    command = "sce-lab train"
+    if n_processes is not None:
+        command = f"torchrun --standalone --nproc-per-node {n_processes} -m sce_lab.cli train --shard-items"
+    return f"Continue it with: {command} --resume {folder}"

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def on_ranks(device: str, timeout: float) -> Iterator[DeviceMesh]:
+def on_ranks(device: str, timeout: float, out: Path | None) -> Iterator[DeviceMesh]:
     """Inside, this process is a rank of those that torchrun started; all but the first are silent."""
+    if _attempt() == 0 and os.environ.get("RANK") == "0":
+        forget_folder(out)  # of a launch of the same name that did not come to its end
     device = sce_lab.training.choose_device(device)
     with contextlib.ExitStack() as stack:
         mesh = stack.enter_context(sce_lab.distributed.launched(device, timeout=timeout, complain=complain))
@@ -43,7 +45,7 @@ def common_folder(mesh: DeviceMesh, folder: Path | None, out: Path | None, label
     told: list[Any] = [folder]
     if mesh.get_local_rank() == 0 and folder is None:
         root, note = Path(out or sce_lab.runs.runs_root()), _note(out)
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and note.exists():
+        if _attempt() > 0 and note.exists():
             told = [root / note.read_text(encoding="utf-8")]
         else:
             told = [sce_lab.runs.new_run_folder(out, label)]
@@ -53,8 +55,13 @@ def common_folder(mesh: DeviceMesh, folder: Path | None, out: Path | None, label
 
 
 def forget_folder(out: Path | None) -> None:
-    """The launch has ended: nobody will go on in its folder."""
+    """Nobody will go on in the folder of this launch, or of one before it with the same name."""
     _note(out).unlink(missing_ok=True)
+
+
+def _attempt() -> int:
+    """How often torchrun has begun all ranks again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _note(out: Path | None) -> Path:

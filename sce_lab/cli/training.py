@@ -183,7 +183,7 @@ def train(
     if shard_items:
         from sce_lab.cli.sharding import on_ranks
 
-        with on_ranks(device, timeout) as mesh:
+        with on_ranks(device, timeout, out) as mesh:
             _train(context, options, mesh)
     else:
         _train(context, options)
@@ -221,7 +221,7 @@ def _train(context: typer.Context, options: dict[str, Any], mesh: DeviceMesh | N
         say(sentence)
     say(f"Recorded in {folder}")
     if finished.reason == "stopped":
-        say(resume_hint(folder))
+        say(resume_hint(folder, None if mesh is None else mesh.size()))
 
 
 def _epochs_done(folder: Path | None) -> int:

@@ -63,8 +63,6 @@ def predict_rank(
     """
     if not isinstance(n_devices, int) or n_devices < 1:
         raise ValueError(f"n_devices must be a whole number of at least 1, got {n_devices!r}")
-    if dist.is_initialized():
-        raise ValueError("a prediction for several devices needs a process that is not one of several itself")
     config, *sizes = arguments_of(dataclasses.replace(config, device="cpu"), catalog_size, n_sequences, length)
     return _predict(json.dumps(dataclasses.asdict(config)), n_devices, *sizes)
 
@@ -97,7 +95,12 @@ def _first_rank(
 
 @contextmanager
 def _no_ranks(n: int) -> Iterator[DeviceMesh]:
-    """A mesh of ``n`` ranks of which only the first is here, and whose collectives do nothing."""
+    """A mesh of ``n`` ranks of which only the first is here, and whose collectives do nothing.
+
+    PyTorch knows one group of all ranks: only who has :data:`one_at_a_time` may ask whether there is one.
+    """
+    if dist.is_initialized():
+        raise ValueError("a prediction for several devices needs a process that is not one of several itself")
     from torch.testing._internal.distributed.fake_pg import FakeStore  # where PyTorch keeps it
 
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=n)

@@ -74,16 +74,17 @@ def loss_traffic(config: TrainingConfig, catalog_size: int, n_positions: int, n_
     R, n, D, s = n_ranks, n_positions, config.hidden_size, torch.finfo(getattr(torch, config.dtype)).bits // 8
     slots, search = _SLOTS[config.loss](config, catalog_size, n, R)
     every, part = R - 1, (R - 1) / R
-    draws = config.loss not in ("ce", "cce")
+    n_checks = {"ce": 0, "cce": 0}.get(config.loss, 1) + _with_negatives(config)
     terms = (
         (f"{2 * s} n D (R-1)", "outputs, gathered in the forward and in the backward pass", 2.0 * s * n * D * every),
         ("4 n D (R-1)", "gradients of the outputs, summed where the positions are", 4.0 * n * D * every),
         ("16 S (R-1)/R", "sums of exponentials of S slots: the largest, then the sum", 16.0 * slots * part),
         ("20 n (R-1)", "targets, their logits, and gradients of the losses", (8 + 8 + 4.0) * n * every),
         *search,
-        ("8 (R-1) ...", "sizes, states of generators, the mean", 8.0 * every * (1 + draws) + 2 * (4 + 8) * part),
+        ("8 (R-1) ...", "sizes, checksums of draws, the mean", 8.0 * every * (1 + n_checks) + 2 * (4 + 8) * part),
     )
-    return Formula(tuple(term for term in terms if term[2]), "R ranks; S = R n, with SCE n_b b_x.")
+    note = "R ranks; S = R n, with SCE n_b b_x, and ceil(R n / b_x) b_x more if it has negatives."
+    return Formula(tuple(term for term in terms if term[2]), note)
 
 
 def step_traffic(config: TrainingConfig, catalog_size: int, n_positions: int, n_ranks: int) -> Formula:
@@ -109,6 +110,11 @@ def _padded_parameters(config: TrainingConfig, n_ranks: int) -> int:
     return sum(-(-shape[0] // n_ranks) * n_ranks * shape[1:].numel() for shape in shapes)
 
 
+def _with_negatives(config: TrainingConfig) -> bool:
+    """Whether SCE draws negatives, too."""
+    return config.loss == "sce" and make_loss("sce", **config.loss_settings).n_negatives > 0
+
+
 def _all_positions(config: TrainingConfig, C: int, n: int, R: int) -> tuple[int, tuple]:
     return R * n, ()
 
@@ -124,7 +130,8 @@ def _buckets(config: TrainingConfig, C: int, n: int, R: int) -> tuple[int, tuple
     centers = 4.0 * n_b * config.hidden_size * 2 * (R - 1) / R
     if moves := int(loss.mix_x) + loss.kmeans_steps + (loss.items_near == "positions"):
         more.append(("8 n_b D (R-1)/R a move", "sums of centres", moves * centers))
-    return n_b * b_x, tuple(more)
+    n_blocks = n_b + (-(-R * n // b_x) if _with_negatives(config) else 0)
+    return n_blocks * b_x, tuple(more)
 
 
 _SLOTS = {

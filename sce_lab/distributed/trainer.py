@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -101,10 +102,10 @@ class ShardedTrainer(Trainer):
     def _write(self, checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
         """Every rank writes its part, into a folder that takes the place of the last one when it is whole."""
         path = Path(path)
-        whole = path.with_name(f"{path.name}-{checkpoint.counters['step']}")
-        if self._ranks.rank == 0:
-            shutil.rmtree(whole, ignore_errors=True)
-        dist.barrier(self._ranks.group)
+        # A name of its own for every save: the last one may be of the same step.
+        name = [f"{path.name}-{checkpoint.counters['step']}-{secrets.token_hex(4)}"]
+        dist.broadcast_object_list(name, group=self._ranks.group, group_src=0)
+        whole = path.with_name(name[0])
         try:
             dcp.save(self._as_tables(checkpoint.tensors), checkpoint_id=whole, process_group=self._ranks.group)
         except CheckpointException as error:

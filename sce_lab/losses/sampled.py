@@ -20,7 +20,7 @@ from .proposals import Negatives, Proposal, check_size
 from .reduction import block_losses, reduce_losses, reduced_softmax
 from .samplings import make_proposal
 from .sequences import Pieces, cut_sequences
-from .sharded import Everyone, check_same_draws
+from .sharded import check_same
 
 
 def sampled_softmax(
@@ -128,7 +128,7 @@ def sampled_softmax(
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **sharded)
     everyone = inputs.everyone
     if everyone is not None:
-        _check_sharded(everyone, shared_negatives, negatives, generator, input.device)
+        _check_sharded(shared_negatives, negatives)
     proposal, catalog_size = make_proposal(sampling, item_counts, exponent, uniform_share), len(linear_weight)
     if shared_negatives is not True:
         proposal.check_own()
@@ -150,6 +150,9 @@ def sampled_softmax(
         special = by_sequence or inputs.bias is not None or drawn.log_expected.requires_grad or everyone is not None
         backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
         blocks = _blocks(drawn, logq_correction, dtype, pieces, backend)
+        if everyone is not None:
+            _check_bias(blocks.bias)
+            check_same(everyone, "negatives", blocks.items, blocks.bias)
         how = How(workspace_or_default(workspace_bytes, input, backend), sparse_grad, deterministic, backend)
         if positive_in_denominator:
             return reduced_softmax(inputs, linear_weight, blocks, how, target.shape, reduction)
@@ -173,20 +176,22 @@ def _blocks(drawn: Negatives, logq_correction: bool, dtype: torch.dtype, pieces:
     return Blocks(pieces.rows, items[pieces.sequence], bias[pieces.sequence])
 
 
-def _check_sharded(
-    everyone: Everyone,
-    shared_negatives: bool | str,
-    negatives: Tensor | None,
-    generator: torch.Generator | None,
-    device: torch.device,
-) -> None:
-    """A ValueError unless all ranks can know all draws, and draw the same."""
+def _check_sharded(shared_negatives: bool | str, negatives: Tensor | None) -> None:
+    """A ValueError unless all ranks can know all draws."""
     if shared_negatives == "sequence" or (negatives is not None and negatives.dim() > 1):
         raise ValueError(
             "a sharded item table goes with negatives shared by the whole batch, or drawn for each position, got "
             f"shared_negatives={shared_negatives!r}" + ("" if negatives is None else " and negatives of one's own")
         )
-    check_same_draws(everyone, generator, device)
+
+
+def _check_bias(bias: Tensor) -> None:
+    """A ValueError if it has a gradient: over a sharded table nothing would send it to the sampler."""
+    if bias.requires_grad:
+        raise ValueError(
+            "a sharded item table goes with samplers without a gradient, but log_probability of this one has one: "
+            "detach() it, give logq_correction=False, or call full_tensor()"
+        )
 
 
 def check_sharing(shared_negatives: bool | str) -> None:

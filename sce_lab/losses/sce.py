@@ -11,7 +11,7 @@ from .engine import Combine, How, blocks_for, resolved, without_autocast, worksp
 from .inputs import check_reduction, check_scale, check_sparse_grad, flatten_inputs
 from .module import LossModule
 from .reduction import block_losses, reduce_slots
-from .sharded import check_same_draws
+from .sharded import check_same
 
 DEFAULT_WORKSPACE_BYTES = {"cpu": 32 * 2**20, "triton": 48 * 2**20}
 TILE_SHARE = 4  # bucket tiles get this part of the workspace: they are quickest while they stay in cache
@@ -128,8 +128,6 @@ def scalable_cross_entropy(
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)
     sharded = {"may_be_sharded": True, "sparse_grad": sparse_grad}
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **sharded)
-    if inputs.everyone is not None:
-        check_same_draws(inputs.everyone, generator, input.device)
     with_drawn = n_negatives > 0 or negatives is not None
     special = with_drawn or combine != "max" or inputs.bias is not None or inputs.everyone is not None
     backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
@@ -142,6 +140,8 @@ def scalable_cross_entropy(
         blocks = blocks_for(backend, *buckets)
         if with_drawn:
             drawn = draw_negatives(n_negatives, negatives, linear_weight, generator)
+            if inputs.everyone is not None:
+                check_same(inputs.everyone, "negatives", drawn)
             blocks = with_negatives(buckets, drawn, inputs, linear_weight, negatives_for == "all")
         losses, slot = block_losses(inputs, linear_weight, blocks, how, combine)
         return reduce_slots(losses, slot, how, reduction, inputs, target.shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .buckets import BucketSizes, checked_centers, draw_centers, mean_rows, moved_centers
 from .draws import draw
 from .engine.torch_search import scored_topk
-from .sharded import Everyone, Ranks
+from .sharded import Everyone, Ranks, check_same, checksum
 
 
 def topk_of_all(
@@ -68,11 +68,15 @@ def fill_from_all(
     n_positions = everyone.n_positions
     asked = BucketSizes.asked(*sizes, n_positions, catalog_size).clamped(n_positions, catalog_size)
     if centers is not None:
-        centers = checked_centers(centers, asked.n_buckets, outputs, dtype)
+        centers = decide = checked_centers(centers, asked.n_buckets, outputs, dtype)
     elif mix_x:
-        centers = _mixed(outputs, everyone, asked.n_buckets, generator, dtype)
+        centers, decide = _mixed(outputs, everyone, asked.n_buckets, generator, dtype)
     else:
-        centers = draw_centers(outputs, valid, asked.n_buckets, False, generator, dtype)
+        centers = decide = draw_centers(outputs, valid, asked.n_buckets, False, generator, dtype)
+    settings = [asked.n_buckets, asked.bucket_size_x, asked.bucket_size_y, kmeans_steps, items_near == "positions"]
+    check_same(everyone, "centres of buckets", decide, torch.tensor(settings))
+    if decide is not centers:
+        ranks.added(centers)
     if kmeans_steps > 0:
         centers = moved_centers(centers, outputs, valid, kmeans_steps, add_up=ranks.added)
 
@@ -90,16 +94,21 @@ def fill_from_all(
 
 def _mixed(
     outputs: Tensor, everyone: Everyone, n_buckets: int, generator: torch.Generator | None, dtype: torch.dtype
-) -> Tensor:
-    """``Omega X`` over the positions of all ranks: each draws all of it, a slice at a time, and adds its part."""
+) -> tuple[Tensor, Tensor]:
+    """The part of ``Omega X`` that this rank's positions give, and a checksum of Omega ``()``.
+
+    Each rank draws all of Omega, a slice at a time.
+    """
     mine, valid = everyone.mine, everyone.valid[everyone.mine]
     centers = outputs.new_zeros(n_buckets, outputs.shape[1], dtype=dtype)
+    drawn = torch.zeros((), dtype=torch.int64, device=outputs.device)
     for start in range(0, everyone.n_positions, 4096):
         stop = min(start + 4096, everyone.n_positions)
         omega = draw(torch.randn, n_buckets, stop - start, device=outputs.device, generator=generator, dtype=dtype)
+        drawn += checksum(omega)
         first, last = max(start, mine.start), min(stop, mine.stop)
         if first < last:
             part = slice(first - mine.start, last - mine.start)
             x = outputs[part].to(dtype).masked_fill(~valid[part, None], 0.0)
             centers += omega[:, first - start : last - start] @ x
-    return everyone.ranks.added(centers)
+    return centers, drawn

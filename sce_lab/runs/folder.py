@@ -20,6 +20,13 @@ from sce_lab.runs.ranks import Ranks
 from sce_lab.training import TrainingConfig
 
 
+#: Names of a run's checkpoint, and how a run goes on that has it.
+CHECKPOINTS = {
+    "checkpoint.safetensors": "without --shard-items",
+    "checkpoint": "under torchrun with --shard-items",
+}
+
+
 def runs_root() -> Path:
     """Where runs are kept: ``SCE_LAB_RUNS``, or ``runs`` in the working directory."""
     return Path(os.environ.get("SCE_LAB_RUNS", "runs"))

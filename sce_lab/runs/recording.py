@@ -17,7 +17,7 @@ import pandas as pd
 from sce_lab.data.labels import write_labels
 from sce_lab.files import remove_partial, replacing, write_text
 from sce_lab.runs.environment import environment
-from sce_lab.runs.folder import Run
+from sce_lab.runs.folder import CHECKPOINTS, Run
 from sce_lab.runs.history import history_row, summarize_history, thinned
 from sce_lab.runs.ranks import Ranks
 from sce_lab.training import Evaluated, Event, Finished, Started, Trainer
@@ -113,6 +113,12 @@ def is_recorded_now(folder: str | os.PathLike[str]) -> bool:
 def _go_on(run: Run, trainer: Trainer, checkpoint: Path) -> list[dict[str, Any]]:
     """Put the trainer where the run's checkpoint is, if there is one; returns the history up to there."""
     history = run.history
+    for name, how in CHECKPOINTS.items():
+        if name != checkpoint.name and os.path.lexists(run.folder / name):
+            raise ValueError(
+                f"{run.folder} has the checkpoint {name!r}, of a run that goes on {how}: resume it so, or take "
+                "another folder"
+            )
     if checkpoint.exists():
         trainer.load(checkpoint)
         known = 0 if history.empty else int(history["step"].max())

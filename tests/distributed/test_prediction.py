@@ -1,24 +1,53 @@
 """What a rank takes, predicted without a rank."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
+from sce_lab.distributed import predict
 from sce_lab.distributed.machines import MACHINES, which_machine
 from sce_lab.distributed.predict import predict_rank
 from sce_lab.distributed.traffic import loss_traffic, step_traffic
 from sce_lab.memory import predict_memory
+from sce_lab.memory.predict import one_at_a_time
 from sce_lab.training import TrainingConfig
 
 CONFIG = TrainingConfig(batch_size=64, max_length=16, hidden_size=16, n_blocks=1)
 
 
-@pytest.mark.parametrize("loss", ["cce", "sampled", "sce"])
-def test_bytes_sent_are_those_of_the_formula(loss):
-    config = dataclasses.replace(CONFIG, loss=loss)
+@pytest.mark.parametrize(
+    ("loss", "settings"),
+    [
+        ("cce", {}),
+        ("sampled", {}),
+        ("sampled", {"n_negatives": 5, "shared_negatives": False}),
+        ("sce", {}),
+        ("sce", {"n_negatives": 7}),
+        ("sce", {"n_negatives": 7, "negatives_for": "all", "combine": "union", "bucket_size_x": 30}),
+        ("sce", {"mix_x": True, "kmeans_steps": 2, "items_near": "positions"}),
+    ],
+)
+def test_bytes_sent_are_those_of_the_formula(loss, settings):
+    config = dataclasses.replace(CONFIG, loss=loss, loss_settings=settings)
     for n, catalog_size in ((4, 100_003), (64, 10**9)):
         sent = predict_rank(config, catalog_size, n).sent
         assert sent == pytest.approx(step_traffic(config, catalog_size, 64 * 16 // n, n).bytes, rel=1e-3)
+
+
+def test_all_chunks_of_a_large_batch_are_sent():
+    config = TrainingConfig(loss="cce", batch_size=4096, max_length=50, hidden_size=256, n_blocks=1)  # 4 chunks
+    sent = predict_rank(config, 1000, 2).sent
+    assert sent == pytest.approx(step_traffic(config, 1000, 4096 * 50 // 2, 2).bytes, rel=1e-3)
+
+
+def test_predictions_at_the_same_time_wait_for_each_other():
+    with ThreadPoolExecutor(1) as pool:
+        with one_at_a_time, predict._no_ranks(2):
+            asked = pool.submit(predict_rank, CONFIG, 1001, 2)
+            wait([asked], timeout=0.5)
+            assert not asked.done()  # neither refused nor between the other's processes
+        assert asked.result().sent > 0
 
 
 def test_a_formula_shows_what_grows_with_ranks_and_that_items_do_not():

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import training_cases
 from launching import free_port, on_ranks
 
+from sce_lab.cli import sharding
+from sce_lab.cli.running import resume_hint
 from sce_lab.runs import Run, list_runs
 
 HERE = Path(__file__).parent
@@ -36,6 +39,7 @@ def test_a_rank_is_killed_and_the_command_goes_on_from_the_last_checkpoint(sce_l
     )
     assert done.returncode == 0, done.stderr
     assert "rank 1 is killed" in done.stderr
+    assert "begins again" not in done.stderr  # it had a checkpoint
     assert done.stdout.count("Recorded in") == 1  # one rank speaks
     (run,) = list_runs(tmp_path / "sharded")
     assert not list((tmp_path / "sharded").glob(".launch*"))
@@ -47,6 +51,12 @@ def test_a_rank_is_killed_and_the_command_goes_on_from_the_last_checkpoint(sce_l
     assert run.summary["test"] == plain.summary["test"]
     assert json.loads((run.folder / "checkpoint" / "run.json").read_text())["counters"]["epoch"] == 2
     assert Run(run.folder).config.dropout == 0
+    before = run.history
+    status, _, error = sce_lab("train", "--resume", str(run.folder))  # as if it were not sharded
+    assert status == 2
+    assert "goes on under torchrun with --shard-items" in error
+    assert run.history.equals(before)
+    assert run.summary["test"] == plain.summary["test"]
 
 
 def test_the_script_of_the_documentation_learns(tmp_path):
@@ -81,6 +91,25 @@ def _ranks(script, *arguments):
         subprocess.Popen(command, env={**os.environ, **where, "RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in "01"
     ]
+
+
+def test_a_launch_does_not_go_on_where_another_was_lost(tmp_path, monkeypatch):
+    note = sharding._note(tmp_path)
+    monkeypatch.setenv("RANK", "0")
+    for attempt, stays in (("1", True), ("0", False)):
+        note.write_text("run-of-another-launch")
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
+        with pytest.raises(ValueError, match="this one is alone"), sharding.on_ranks("cpu", 1.0, tmp_path):
+            pass
+        assert note.exists() == stays
+
+
+def test_the_hint_says_how_to_start_all_processes_again():
+    assert resume_hint(Path("runs/one")) == "Continue it with: sce-lab train --resume runs/one"
+    assert resume_hint(Path("runs/one"), 4) == (
+        "Continue it with: torchrun --standalone --nproc-per-node 4 -m sce_lab.cli train --shard-items "
+        "--resume runs/one"
+    )
 
 
 def test_without_torchrun_a_sentence_says_how_to_start(sce_lab):

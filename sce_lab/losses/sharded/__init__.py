@@ -5,7 +5,7 @@ Each file knows those before it: ``ranks`` (how tensors are exchanged), ``shard`
 every rank has its value, the gradient of its own outputs, and that of its own rows.
 """
 
-from .everyone import Everyone, check_same_draws, meet
+from .everyone import Everyone, check_same, checksum, meet
 from .ranks import Ranks
 from .shard import Shard, bounds, is_sharded, rows_of, shard_of
 from .softmax import sharded_losses
@@ -15,7 +15,8 @@ __all__ = [
     "Ranks",
     "Shard",
     "bounds",
-    "check_same_draws",
+    "check_same",
+    "checksum",
     "is_sharded",
     "meet",
     "rows_of",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 import torch
@@ -66,23 +65,36 @@ def meet(labels: Tensor, valid: Tensor, shard: Shard) -> Everyone:
     return Everyone(shard, sizes, labels.clamp(min=0), labels >= 0, padded)
 
 
-def check_same_draws(everyone: Everyone, generator: torch.Generator | None, device: torch.device) -> None:
-    """Refuse generators that would draw something else on another rank.
+def check_same(everyone: Everyone, what: str, *tensors: Tensor) -> None:
+    """Refuse what decides the blocks, such as drawn negatives, if it is not the same on all ranks; 8 bytes a rank.
 
     Raises:
         ValueError: on every rank; the message names those that differ from rank 0.
     """
     if is_fake(everyone.labels):
         return
-    if generator is not None:
-        state = generator.get_state()
-    else:
-        state = torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
-    mine = torch.tensor([zlib.crc32(state.cpu().numpy().tobytes())], device=everyone.labels.device)
-    states = everyone.ranks.gathered(mine).flatten()
-    if bool((others := (states != states[0]).nonzero().flatten()).numel()):
+    mine = torch.stack([checksum(tensor.to(everyone.labels.device)) for tensor in tensors])
+    sums = everyone.ranks.gathered(checksum(mine)[None]).flatten()
+    if bool((others := (sums != sums[0]).nonzero().flatten()).numel()):
         raise ValueError(
-            f"every rank must draw the same negatives or centres, but the generator of rank "
-            f"{', '.join(map(str, others.tolist()))} is not in the state of that of rank 0: give generator="
-            "torch.Generator().manual_seed(...) with one seed for all ranks"
+            f"every rank must have the same {what}, but those of rank {', '.join(map(str, others.tolist()))} are not "
+            "those of rank 0: give all ranks the same settings and tensors, and generator="
+            "torch.Generator().manual_seed(...) with one seed"
         )
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def checksum(tensor: Tensor) -> Tensor:
+    """An int64 ``()`` that another value, or another order of the same ones, would most surely change."""
+    values = tensor.detach().flatten().view(_INTEGERS[tensor.element_size()])
+    total = torch.tensor(len(values), device=tensor.device)
+    for start in range(0, len(values), 2**16):  # a part at a time: nothing as large as the tensor
+        part = values[start : start + 2**16].long()
+        place = torch.arange(start + 1, start + 1 + len(part), device=tensor.device)
+        mixed = part + place * 0x1E3779B97F4A7C15  # as SplitMix64 mixes
+        mixed = (mixed ^ (mixed >> 30)) * 0x3F58476D1CE4E5B9
+        mixed = (mixed ^ (mixed >> 27)) * 0x14D049BB133111EB
+        total += mixed.sum()
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class DeviceSlider:
             self.controls[name] = StepSlider(values, values[0], description=title, tooltip=name.replace("_", " "))
             self.controls[name].value = getattr(first, name)
         self._table = text("")
-        self._latest: Latest[Spread] = Latest(self._show)
+        self._latest: Latest[Spread] = Latest(self._show_or_say)
         for control in self.controls.values():
             control.observe(lambda _: self._latest.submit(self.settings), "value")
         self.view = stage(*self.controls.values(), self._table)
@@ -73,6 +74,15 @@ class DeviceSlider:
         return asdict(self.settings) | {
             loss: use.memory.as_dict() | {"sent": round(use.sent)} for loss, use in uses.items()
         }
+
+    def _show_or_say(self, spread: Spread) -> None:
+        """What an earlier place of the sliders took does not stay under the new one."""
+        try:
+            self._show(spread)
+        except Exception as error:
+            said = html.escape(str(error) or type(error).__name__)
+            self._table.value = f'<div class="sce-problem">The prediction failed: {said}</div>'
+            raise
 
     def _show(self, spread: Spread) -> None:
         rows = []
