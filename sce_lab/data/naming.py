@@ -63,6 +63,23 @@ class Columns:
         return text + "."
 
 
+class ColumnsError(ValueError):
+    """Which columns are meant cannot be told.
+
+    names: what a person can choose among: the names of all columns; numbers from 1 where the file has no header.
+    header: whether the file names its columns.
+    """
+
+    def __init__(self, problem: str, names: Sequence[str], header: bool) -> None:
+        super().__init__(problem)
+        self.names, self.header = list(names), header
+
+
+def called(found: Sequence[str], header: bool) -> list[str]:
+    """What the columns of a file are called; ``found`` as in :func:`choose`."""
+    return list(found) if header else [str(number + 1) for number in range(len(found))]
+
+
 def choose(file: str, found: Sequence[str], asked: Mapping[str, str | None], rows: Sequence[Sequence[str]]) -> Columns:
     """The columns that were asked for; those that were not, by their usual names.
 
@@ -73,13 +90,17 @@ def choose(file: str, found: Sequence[str], asked: Mapping[str, str | None], row
         rows: some rows, the first being what may be the header; empty if ``found`` surely are names.
 
     Raises:
-        ValueError: a column is missing or there twice, several could be meant, or one is meant for two things.
+        ColumnsError: a column is missing or there twice, several could be meant, or one is meant for two things.
     """
-    _check_different(asked.values())
-    if rows and _no_header(found, asked):
-        return _by_place(file, len(found), asked, rows)
-    columns = {key: _one(file, found, asked, key) for key in USUAL}
-    _check_different(columns.values())
+    header = not (rows and _no_header(found, asked))
+    try:
+        _check_different(asked.values())
+        if not header:
+            return _by_place(file, len(found), asked, rows)
+        columns = {key: _one(file, found, asked, key) for key in USUAL}
+        _check_different(columns.values())
+    except ValueError as error:
+        raise ColumnsError(str(error), called(found, header), header) from None
     return Columns(**columns, guessed=any(asked.get(key) is None and columns[key] != key for key in columns))
 
 
