@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sce_lab.data import open_split
+from sce_lab.data import open_split, written
 from sce_lab.data.splits import Split
-from sce_lab.memory import check_fits, explaining_out_of_memory, measuring, typical_length
+from sce_lab.memory import DoesNotFitError, check_fits, explaining_out_of_memory, measuring, typical_length
 from sce_lab.runs import CURVES, Run, curve_of, record, runs_root
 from sce_lab.training import Event, StepFunction, Trainer, TrainingConfig, looking_inside, training_step
 
@@ -55,8 +55,7 @@ class Trial:
         if not config["steps_per_epoch"]:  # there are folders of trials from before it could be set
             del config["steps_per_epoch"]
         decides = [config, dict(self.source), self.variant]
-        if (file := Path(str(self.source["source"]))).is_file():  # a person's own, which may be another tomorrow
-            decides += [file.stat().st_size, file.stat().st_mtime_ns]
+        decides += written(str(self.source["source"]))  # a person's own file may be another tomorrow
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
         return f"{self.variant or self.config.loss}-{digest[:12]}"
 
@@ -173,9 +172,9 @@ class Sweep:
 
         Raises:
             ValueError: a trial is being trained by another page, or what is recorded of it is damaged.
-            DoesNotFitError: a trial would not fit into memory.
+            DoesNotFitError: trials would not fit into memory; said when the others are trained.
         """
-        source, split = None, None
+        source, split, refused = None, None, []
         for trial in self.trials:
             if stop():
                 return
@@ -183,8 +182,13 @@ class Sweep:
                 continue
             if split is None or trial.source != source:
                 source, split = trial.source, open_split(**trial.source)[0]
-            for event in self._train(trial, split, stop):
-                yield trial, event
+            try:
+                for event in self._train(trial, split, stop):
+                    yield trial, event
+            except DoesNotFitError as error:
+                refused.append(str(error))
+        if refused:
+            raise DoesNotFitError("; ".join(dict.fromkeys(refused)))
 
     def _train(self, trial: Trial, split: Split, stop: Callable[[], bool]) -> Iterator[Event]:
         length = typical_length(trial.config, split)

@@ -3,9 +3,10 @@
 from sce_lab.data.batches import Batch, Packed, training_batches
 from sce_lab.data.datasets import DATASETS, Dataset, load_dataset
 from sce_lab.data.interactions import summarize
+from sce_lab.data.naming import ColumnsError
 from sce_lab.data.reading import columns_of, read_interactions
 from sce_lab.data.sequences import Holdout, Sequences, Split
-from sce_lab.data.sources import SYNTHETIC, open_interactions, open_split
+from sce_lab.data.sources import SYNTHETIC, open_interactions, open_split, written
 from sce_lab.data.splits import SPLITS, leave_one_out, temporal_split
 from sce_lab.data.synthetic import SyntheticProcess
 
@@ -14,6 +15,7 @@ __all__ = [
     "SPLITS",
     "SYNTHETIC",
     "Batch",
+    "ColumnsError",
     "Dataset",
     "Holdout",
     "Packed",
@@ -29,4 +31,5 @@ __all__ = [
     "summarize",
     "temporal_split",
     "training_batches",
+    "written",
 ]

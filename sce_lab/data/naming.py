@@ -69,6 +69,23 @@ class Columns:
         return text + "."
 
 
+class ColumnsError(ValueError):
+    """Which columns are meant cannot be told.
+
+    names: what a person can choose among: the names of all columns; numbers from 1 where the file has no header.
+    header: whether the file names its columns.
+    """
+
+    def __init__(self, problem: str, names: Sequence[str], header: bool) -> None:
+        super().__init__(problem)
+        self.names, self.header = list(names), header
+
+
+def called(found: Sequence[str], header: bool) -> list[str]:
+    """What the columns of a file are called; ``found`` as in :func:`choose`."""
+    return list(found) if header else [str(number + 1) for number in range(len(found))]
+
+
 def choose(
     file: str,
     found: Sequence[str],
@@ -86,17 +103,21 @@ def choose(
         named: whether ``found`` surely are names; if not, it is the first of ``rows``, too.
 
     Raises:
-        ValueError: a column is missing or there twice, several could be meant, or one is meant for two things.
+        ColumnsError: a column is missing or there twice, several could be meant, or one is meant for two things.
     """
-    _check_different(asked.values())
-    if not named:
-        if _no_header(found, asked):
+    header = named or not _no_header(found, asked)
+    try:
+        _check_different(asked.values())
+        if not header:
             return _by_place(file, len(found), asked, rows)
-        rows = rows[1:]
-    columns = {}
-    for key in USUAL:
-        columns[key] = _one(file, found, {**asked, **columns}, key, rows)
-    _check_different(columns.values())
+        if not named:
+            rows = rows[1:]
+        columns: dict[str, str] = {}
+        for key in USUAL:
+            columns[key] = _one(file, found, {**asked, **columns}, key, rows)
+        _check_different(columns.values())
+    except ValueError as error:
+        raise ColumnsError(str(error), called(found, header), header) from None
     return Columns(**columns, guessed=any(asked.get(key) is None and columns[key] != key for key in columns))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sce_lab.data.columns import ids, times
 from sce_lab.data.interactions import check_interactions
 from sce_lab.data.naming import Columns
-from sce_lab.data.tables import look_at, read_columns
+from sce_lab.data.tables import READABLE, look_at, read_columns
 
 
 def read_interactions(
@@ -99,6 +99,7 @@ def columns_of(
 
     Raises:
         FileNotFoundError: there is no such file.
+        ColumnsError: the columns cannot be told; it has the names of all.
         ValueError: as :func:`read_interactions`.
     """
     return look_at(existing(path), {"user": user, "item": item, "timestamp": timestamp})
@@ -117,7 +118,8 @@ def existing(path: str | Path) -> Path:
         FileNotFoundError: it is not, or is a folder with a name of a file.
     """
     path = Path(os.path.expanduser(path))
-    if os.path.isfile(path) or (str(path) != "." and os.path.isdir(path) and path.suffix in ("", ".parquet")):
+    of_a_file = str(path) == "." or path.name.lower().endswith(tuple(set(READABLE) - {".parquet"}))
+    if os.path.isfile(path) or (os.path.isdir(path) and not of_a_file):
         return path
     raise FileNotFoundError(f"there is no file {path} (searched from {Path.cwd()})")
 

@@ -9,12 +9,30 @@ from pathlib import Path
 import pandas as pd
 
 from sce_lab.data.datasets import DATASETS, load_dataset
-from sce_lab.data.reading import read_interactions, without_repeats
+from sce_lab.data.reading import existing, read_interactions, without_repeats
 from sce_lab.data.sequences import Split
 from sce_lab.data.splits import SPLITS, drop_rare, leave_one_out
 from sce_lab.data.synthetic import SyntheticProcess
+from sce_lab.data.tables import parts
 
 SYNTHETIC = "synthetic"
+
+
+def written(source: str) -> list:
+    """Another value whenever a person's own file was written, or a part of a folder; for all other sources empty.
+
+    Of a file its size and when it was written, of a folder its parts with both.
+    """
+    try:
+        path = None if source in DATASETS or source == SYNTHETIC else existing(source)
+        if path is None:
+            return []
+        found = [(part, part.stat()) for part in parts(path)]
+    except OSError:  # opening it will say what is wrong
+        return []
+    if path.is_dir():
+        return [[str(part.relative_to(path)), stat.st_size, stat.st_mtime_ns] for part, stat in found]
+    return [found[0][1].st_size, found[0][1].st_mtime_ns]
 
 
 def open_interactions(

@@ -29,12 +29,22 @@ LINES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXT, *LINES, ".parquet")
 """Suffixes of files that can be read; text and lines may be packed."""
 
+READABLE = (*SUFFIXES, *(suffix + packed for suffix in (*TEXT, *LINES) for packed in PACKED))
+"""All of them, packed ones too."""
+
 _BLOCK = 2**22  # bytes; a longer line is refused
 _SAMPLE = 20  # rows of parquet that are looked at
 _ROWS = 1000  # of JSON lines, likewise
 
 Asked = Mapping[str, str | None]
 T = TypeVar("T")
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that are read: the file itself, or the parquet files of a folder, in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    return sorted(part for part in path.rglob("*.parquet") if part.is_file() and not part.name.startswith((".", "_")))
 
 
 def look_at(path: Path, asked: Asked) -> tuple[Columns, list[str]]:
@@ -142,20 +152,16 @@ def _as_text(value: object) -> str:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """The parquet files of a folder, in the order of their names."""
-    parts = sorted(
-        part for part in folder.rglob("*.parquet") if part.is_file() and not part.name.startswith((".", "_"))
-    )
-    if not parts:
+    if not (found := parts(folder)):
         raise ValueError(f"the folder {folder.name} has no parquet files: name a file in it, or another folder")
-    return parts
+    return found
 
 
 def _from_parquet(path: Path, columns: Columns, progress: bool) -> dict[str, pa.ChunkedArray]:
-    parts = _parts(path) if path.is_dir() else [path]
+    files = _parts(path) if path.is_dir() else [path]
     tables = []
-    with bar(path, sum(part.stat().st_size for part in parts), progress) as shown:
-        for part in parts:
+    with bar(path, sum(part.stat().st_size for part in files), progress) as shown:
+        for part in files:
             with parquet.ParquetFile(part) as file:
                 if missing := [name for name in columns.names.values() if name not in file.schema_arrow.names]:
                     raise ValueError(f"{part.name} in {path.name} has no column {missing[0]!r}, which others have")
@@ -163,7 +169,7 @@ def _from_parquet(path: Path, columns: Columns, progress: bool) -> dict[str, pa.
             table.validate(full=True)  # damaged text would be found much later
             if tables and table.schema.types != tables[0].schema.types:
                 raise ValueError(
-                    f"{part.name} in {path.name} has columns of other kinds ({_kinds(table)}) than {parts[0].name} "
+                    f"{part.name} in {path.name} has columns of other kinds ({_kinds(table)}) than {files[0].name} "
                     f"({_kinds(tables[0])}): write all in one way"
                 )
             tables.append(table)

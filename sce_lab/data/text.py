@@ -19,7 +19,7 @@ import pyarrow.csv as arrow_csv
 
 from sce_lab.data.columns import as_times, as_whole_numbers
 from sce_lab.data.interactions import count
-from sce_lab.data.naming import LIKE_A_TIME, Columns, choose
+from sce_lab.data.naming import LIKE_A_TIME, Columns, called, choose
 
 SEPARATORS = {"::": "double colon", ",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
 
@@ -78,7 +78,7 @@ def look(name: str, opened: Opener, asked: Mapping[str, str | None]) -> Head:
     columns = choose(name, found, asked, rows)
     if columns.header and not re.compile(rb"[^\r\n]").search(content, len(first)):
         raise ValueError(f"{name} has column names but no rows: there is nothing to learn from")
-    names = found if columns.header else [str(c + 1) for c in range(len(found))]
+    names = called(found, columns.header)
     return Head(names, separator, columns, before + (len(first) if columns.header else 0), rows[columns.header :])
 
 

@@ -33,7 +33,8 @@ class Curves:
 
     @classmethod
     def mean(cls, runs: Sequence[Curves]) -> Curves:
-        """Of runs that differ in their seeds: the training loss of the last, means of the metrics, and their ranges.
+        """Of runs that differ in their seeds: the training loss of the last, means of the metrics and of the
+        seconds, and the ranges of the metrics.
 
         Where a run is not as far as another, the mean is of those that are.
         """
@@ -42,12 +43,11 @@ class Curves:
             return last
         metrics, ranges = {}, {}
         for name in most.metrics:
-            rows = np.full((len(runs), len(most.scored)), np.nan)
-            for row, run in zip(rows, runs):
-                values = run.metrics.get(name, _nothing())[: len(row)]
-                row[: len(values)] = values
+            rows = _side_by_side([run.metrics.get(name, _nothing()) for run in runs], len(most.scored))
             metrics[name], ranges[name] = np.nanmean(rows, 0), (np.nanmin(rows, 0), np.nanmax(rows, 0))
-        return cls(last.epochs, last.loss, most.scored, metrics, most.seconds, ranges)
+        known = [run.seconds for run in runs if len(run.seconds)]
+        seconds = np.nanmean(_side_by_side(known, len(most.seconds)), 0) if len(most.seconds) else _nothing()
+        return cls(last.epochs, last.loss, most.scored, metrics, seconds, ranges)
 
     @classmethod
     def of(cls, history: pd.DataFrame) -> Curves:
@@ -80,6 +80,14 @@ class Curves:
             return _nothing(), _nothing()
         low, high = self.ranges[name]
         return np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]])
+
+
+def _side_by_side(columns: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """A row each, of ``n`` values, NaN where a column has no more."""
+    rows = np.full((len(columns), n), np.nan)
+    for row, values in zip(rows, columns):
+        row[: min(n, len(values))] = values[:n]
+    return rows
 
 
 def _spent(history: pd.DataFrame) -> np.ndarray:

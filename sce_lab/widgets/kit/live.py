@@ -269,6 +269,11 @@ def stop_all() -> None:
         run.stop()
 
 
+def anything_trained() -> bool:
+    """Is a run of this process under way (or paused)? What is measured or tried beside it would be wrong."""
+    return any(run.active for run in list(_LIVE))
+
+
 @atexit.register
 def _end_all() -> None:
     """A daemon thread inside torch while the interpreter is taken apart can crash it: let every run end its step."""
@@ -280,4 +285,4 @@ def _end_all() -> None:
             thread.join(5.0)
 
 
-__all__ = ["Events", "LiveRun", "Snapshot", "stop_all"]
+__all__ = ["Events", "LiveRun", "Snapshot", "anything_trained", "stop_all"]

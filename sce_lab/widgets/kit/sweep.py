@@ -50,6 +50,7 @@ class SweepBoard:
         self.sweep, self.live = sweep, LiveRun()
         self._figures, self._guess = figures, guess
         self._nothing = Sweep(sweep.trials, sweep.root / "nothing")
+        self._ended_before: list[Callable[[], None]] = []
         self._here, self._length, self._began, self._first = 0.0, 1, 0.0, 0.0
         self._stale = False
         self._canvases = [Canvas(make(self._visible)) for make in figures]
@@ -102,6 +103,10 @@ class SweepBoard:
         """Wait for the end; see :meth:`sce_lab.widgets.LiveRun.wait`."""
         self.live.wait(timeout)
 
+    def when_ended(self, do: Callable[[], None]) -> None:
+        """Call ``do`` in the worker whenever training has ended, however it did."""
+        self._ended_before.append(do)
+
     def results(self) -> dict[str, Any]:
         """How far it is, and the table, as plain data."""
         table = self.sweep.table()
@@ -126,6 +131,9 @@ class SweepBoard:
             self._stale = False
             self._refresh()
         self._show_state(shot)
+        if not shot.active:
+            for do in self._ended_before:
+                do()
 
     def _refresh(self) -> None:
         for make, canvas in zip(self._figures, self._canvases):

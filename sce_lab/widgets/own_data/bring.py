@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import os
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
-from sce_lab.data import columns_of
+from sce_lab.data import ColumnsError, columns_of
 from sce_lab.data.naming import ORDER
+from sce_lab.data.tables import READABLE
 from sce_lab.figures import data_spec
+from sce_lab.files import replacing
 from sce_lab.runs import runs_root
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, table, text
 from sce_lab.widgets.kit.words import capitalised
-from sce_lab.widgets.own_data.file import READABLE, RULES, OwnData, bring, files_near, names_of
+from sce_lab.widgets.own_data.file import RULES, OwnData, bring, files_near
 
 _ROLES = {"user": "Who", "item": "What", "timestamp": "When"}
 _IN_ORDER = "(no column: the rows stand in order)"
@@ -43,7 +48,9 @@ class BringFile:
         self.problem = ""
         self._own = OwnMoves()
         self._read_before: list[Callable[[], None]] = []
-        self._latest: Latest[tuple[str, dict[str, str | None], str]] = Latest(self._read)
+        self._latest: Latest[_Asked] = Latest(self._read)
+        self._asked: _Asked | None = None  # the newest; None once something is wrong
+        self._lock = threading.RLock()  # what is read and what a person does meanwhile do not mix
         self.path = widgets.Text(placeholder="interactions.csv", continuous_update=False, description="Path")
         near = [(str(each), str(each)) for each in files_near(folder)]
         self.near = widgets.Dropdown(options=[("choose a file ...", ""), *near], value="", description="Near here")
@@ -51,13 +58,15 @@ class BringFile:
         self.roles = {role: widgets.Dropdown(description=title, options=[]) for role, title in _ROLES.items()}
         rules = [(says, name) for name, says in RULES.items()]
         self.rule = widgets.Dropdown(options=rules, description="The test is")
+        self.date_format = widgets.Text(placeholder="%d/%m/%Y", continuous_update=False, description="Date format")
+        self.drop_repeats = widgets.Checkbox(description="Drop repeats", indent=False)
         self._said, self._facts = Status(), text("")
         self._canvas = Canvas(data_spec(*_nothing()))
         self.view = self._laid_out()
-        self.path.observe(lambda change: self.open(change.new), "value")
+        self.path.observe(lambda change: self._own or self.open(change.new), "value")
         self.near.observe(lambda change: change.new and self.open(change.new), "value")
         self.upload.observe(lambda _: self._uploaded(), "value")
-        for choice in (*self.roles.values(), self.rule):
+        for choice in (*self.roles.values(), self.rule, self.date_format, self.drop_repeats):
             choice.observe(lambda _: self._own or self._submit(), "value")
         self._say("Choose a file with one row for each time that somebody had something.")
         if path:
@@ -66,15 +75,18 @@ class BringFile:
     def _laid_out(self) -> widgets.VBox:
         for each in (self.path, self.near, *self.roles.values(), self.rule):
             each.tooltip = each.description
+        self.date_format.tooltip = "How dates are written, as strftime has it; empty: numbers, or as 2024-05-01"
+        self.drop_repeats.tooltip = "Of a user's interactions with one item keep the first"
         where = widgets.HBox([self.path, self.near, self.upload]).add_class("sce-own")
-        how = widgets.HBox([*self.roles.values(), self.rule]).add_class("sce-own")
+        rest = (self.rule, self.date_format, self.drop_repeats)
+        how = widgets.HBox([*self.roles.values(), *rest]).add_class("sce-own")
         return stage(where, how, widgets.HBox(self._said.widgets), self._facts, self._canvas.widget)
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
         return self.view._repr_mimebundle_(**keywords)
 
     def when_read(self, do: Callable[[], None]) -> None:
-        """Call ``do`` whenever other data are there, and now if some are."""
+        """Call ``do`` whenever other data are there or none are any more, and now if some are."""
         self._read_before.append(do)
         if self.data is not None:
             do()
@@ -86,12 +98,10 @@ class BringFile:
             return
         problem, chosen = "", dict.fromkeys(_ROLES) | columns
         try:
-            try:
-                found, names = columns_of(path, **columns)
-                names = names if found.header else [str(number + 1) for number in range(len(names))]
-                chosen = {role: getattr(found, role) for role in _ROLES}
-            except ValueError as error:  # a person may know better
-                names, problem = names_of(path), str(error)
+            found, names = columns_of(path, **columns)
+            chosen = {role: getattr(found, role) for role in _ROLES}
+        except ColumnsError as error:  # a person may know better
+            names, problem = error.names, str(error)
         except (OSError, ValueError) as error:
             self._fail(str(error))
             return
@@ -127,29 +137,48 @@ class BringFile:
         }
 
     def _uploaded(self) -> None:
+        """What was sent is kept by its content: another file of the same name does not take its place."""
         for each in self.upload.value:
-            path = runs_root() / "own_data" / Path(each["name"]).name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(each["content"]))
+            content = bytes(each["content"])
+            digest = hashlib.sha256(content).hexdigest()[:12]
+            path = runs_root() / "own_data" / "sent" / digest / Path(each["name"]).name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    with replacing(path) as partial:
+                        partial.write_bytes(content)
+            except OSError as error:
+                self._fail(str(error))
+                return
             self.open(path)
 
     def _submit(self) -> None:
-        path, columns = self.path.value, {role: choice.value for role, choice in self.roles.items()}
+        columns = {role: choice.value for role, choice in self.roles.items()}
         if missing := next((role for role in _ROLES if columns[role] is None), None):
             self._fail(f"Choose the column that says {_ROLES[missing].lower()}.")
             return
-        self._say(f"Reading {path} ...")
-        self._latest.submit((path, columns, self.rule.value))
+        asked = _Asked(
+            self.path.value, columns, self.rule.value, self.date_format.value.strip(), self.drop_repeats.value
+        )
+        with self._lock:
+            self._asked = asked
+            self._say(f"Reading {asked.path} ...")
+        self._latest.submit(asked)
 
     # ---------------------------------------------------------------------------------------------- in the background
 
-    def _read(self, asked: tuple[str, dict[str, str | None], str]) -> None:
+    def _read(self, asked: _Asked) -> None:
         try:
-            self.data = bring(*asked)
-        except (ValueError, OSError) as error:
-            self._fail(str(error))
+            data = bring(asked.path, asked.columns, asked.rule, asked.date_format, asked.drop_repeats)
+        except Exception as error:  # whatever it is, somebody waits for a word
+            self._fail(str(error) or type(error).__name__, asked)
             return
-        data, self.problem = self.data, ""
+        with self._lock:
+            if self._asked is asked:
+                self._take(data)
+
+    def _take(self, data: OwnData) -> None:
+        self.data, self.problem = data, ""
         said = ", ".join(
             f"<b>{html.escape(str(name or 'their order'))}</b> says {_ROLES[role].lower()}"
             for role, name in data.columns.items()
@@ -162,14 +191,31 @@ class BringFile:
         for do in self._read_before:
             do()
 
-    def _fail(self, problem: str) -> None:
-        self.data, self.problem = None, problem
-        self._facts.value = ""
-        self._said.say(html.escape(capitalised(problem)), "sce-problem")
-        self._canvas.show(data_spec(*_nothing()))
+    def _fail(self, problem: str, asked: _Asked | None = None) -> None:
+        """There are no data; of a request that is no longer the newest nobody wants to know."""
+        with self._lock:
+            if asked is not None and asked is not self._asked:
+                return
+            self.data, self.problem, self._asked = None, problem, None
+            self._facts.value = ""
+            self._said.say(html.escape(capitalised(problem)), "sce-problem")
+            self._canvas.show(data_spec(*_nothing()))
+            for do in self._read_before:
+                do()
 
     def _say(self, sentence: str) -> None:
         self._said.say(html.escape(sentence))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A request: which file, and how it is read."""
+
+    path: str
+    columns: dict[str, str | None]
+    rule: str
+    date_format: str
+    drop_repeats: bool
 
 
 def _nothing() -> tuple[np.ndarray, np.ndarray, bool]:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as parquet
 
 from sce_lab.data import SPLITS, Split, SyntheticProcess, read_interactions, summarize
 from sce_lab.data.fetching import DATA_VARIABLE
-from sce_lab.data.opening import PACKED, content_name, unpacked
 from sce_lab.data.reading import existing
-from sce_lab.data.tables import SUFFIXES
+from sce_lab.data.tables import READABLE
 from sce_lab.describing import popularity_ranks
 from sce_lab.files import write_text
 from sce_lab.metrics import BASELINES, ranking_metrics
+from sce_lab.runs import runs_root
 
-#: Endings of files that can be read.
-READABLE = (*SUFFIXES, *(suffix + packed for suffix in SUFFIXES for packed in PACKED))
+#: Endings of files that are listed.
+LISTED = tuple(suffix for suffix in READABLE if suffix != ".json")
 #: So many files are listed at most.
 NEAR = 200
 #: Users that baselines are judged on at most: they are for comparison at a glance.
@@ -33,38 +32,26 @@ RULES = {"leave_one_out": "each user's last item", "temporal": "one moment for a
 
 
 def files_near(folder: str | os.PathLike[str] = ".") -> list[Path]:
-    """Files that may hold interactions, in ``folder``, in that of SCE_LAB_DATA, and at most two folders below."""
-    roots = [Path(folder), *map(Path, filter(None, [os.environ.get(DATA_VARIABLE)]))]
-    found = [
-        path
-        for root in roots
-        for pattern in ("*", "*/*", "*/*/*")
-        for path in sorted(root.glob(pattern))
-        if path.name.lower().endswith(READABLE)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.parts)
-    ]
-    return list(dict.fromkeys(found))[:NEAR]
+    """Files that may hold interactions, in ``folder``, in that of SCE_LAB_DATA, and at most two folders below.
 
-
-def names_of(path: str | os.PathLike[str]) -> list[str]:
-    """What the columns of a file are called, for a person who has to say which is which.
-
-    Raises:
-        OSError, ValueError: it cannot be read, or is empty.
+    What the lab keeps itself is left out, and so are ``.json`` files, of which nearly all are something else.
     """
-    path = existing(path)
-    if content_name(path).endswith(".parquet") or path.is_dir():
-        part = next(iter(sorted(path.rglob("*.parquet"))), path) if path.is_dir() else path
-        return list(parquet.read_schema(part).names)
-    with unpacked(path) as file:
-        first = file.readline(2**16).decode("utf-8-sig", errors="replace").strip()
-    if not first:
-        raise ValueError(f"{path.name} is empty: there is nothing in it to learn from")
-    if first.startswith("{"):
-        return list(json.loads(first))
-    separator = max((",", "\t", ";", "|", "::"), key=first.count)
-    return [name.strip().strip('"') for name in first.split(separator)]
+    roots = [Path(folder), *map(Path, filter(None, [os.environ.get(DATA_VARIABLE)]))]
+    found = (path for root in roots for path in _below(root, 2) if path.name.lower().endswith(LISTED))
+    return list(islice(dict.fromkeys(islice(found, 2 * NEAR)), NEAR))
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """Files in ``folder``, then those in its folders, as they are found; nothing hidden, and not the lab's runs."""
+    try:
+        entries = sorted((each for each in os.scandir(folder) if each.name[0] != "."), key=lambda each: each.name)
+    except OSError:
+        return
+    yield from (Path(each.path) for each in entries if each.is_file())
+    if depth:
+        for each in entries:
+            if each.is_dir() and Path(each.path).resolve() != runs_root().resolve():
+                yield from _below(Path(each.path), depth - 1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +63,7 @@ class OwnData:
         path: where it is.
         rule: by which they are divided, a key of :data:`sce_lab.data.SPLITS`.
         columns: which column of the file said what; "" for the time: the order of the rows.
+        reading: what else was said of the file: ``date_format`` and ``drop_repeats``, if they were.
         summary: as of :func:`sce_lab.data.summarize`.
         times, counts: of all interactions, and of each item how many there are.
         baselines: by name, metrics of what needs no model, on validation.
@@ -86,6 +74,7 @@ class OwnData:
     path: Path
     rule: str
     columns: Mapping[str, str]
+    reading: Mapping[str, Any]
     split: Split
     summary: pd.DataFrame
     times: np.ndarray = field(repr=False)
@@ -96,7 +85,7 @@ class OwnData:
     @property
     def source(self) -> dict[str, Any]:
         """What :func:`sce_lab.data.open_split` takes."""
-        return {"source": str(self.path), "split": self.rule, **self.columns}
+        return {"source": str(self.path), "split": self.rule, **self.columns, **self.reading}
 
     @property
     def dated(self) -> bool:
@@ -121,19 +110,28 @@ class OwnData:
         }
 
 
-def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule: str = "leave_one_out") -> OwnData:
+def bring(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, str | None],
+    rule: str = "leave_one_out",
+    date_format: str = "",
+    drop_repeats: bool = False,
+) -> OwnData:
     """Read a file, divide its interactions, and find out what they are.
 
     Args:
         path: the file.
         columns: by "user", "item" and "timestamp" the name of the column; "" for the last: rows stand in order.
         rule: how they are divided, a key of :data:`RULES`.
+        date_format, drop_repeats: see :func:`sce_lab.data.read_interactions`; "" is ISO 8601.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`sce_lab.data.read_interactions` and the rule say them.
     """
     path = existing(path).absolute()
-    interactions = read_interactions(path, **columns)
+    said = {"date_format": date_format, "drop_repeats": drop_repeats}
+    reading = {name: value for name, value in said.items() if value}
+    interactions = read_interactions(path, **columns, **reading)
     split = SPLITS[rule](interactions, name=path.name)
     users = len(split.validation)
     n = min(users, max(200, min(ASKED, 2 * 10**8 // split.catalog_size)))
@@ -147,6 +145,7 @@ def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule:
         path=path,
         rule=rule,
         columns=dict(columns),
+        reading=reading,
         split=split,
         summary=summarize(interactions),
         times=interactions["timestamp"].to_numpy(),
@@ -156,8 +155,14 @@ def bring(path: str | os.PathLike[str], columns: Mapping[str, str | None], rule:
     )
 
 
-def example_file(folder: str | os.PathLike[str] = ".", *, n_users: int = 800) -> Path:
-    """Write a small shop's purchases, made up, into ``folder``: for a page that has no file yet."""
+def example_file(*, n_users: int = 800) -> Path:
+    """A small shop's purchases, made up, among what the lab keeps: for a page that has no file yet.
+
+    A file that is there already is taken as it is, whatever is in it.
+    """
+    path = runs_root() / "own_data" / "example" / f"purchases_of_{n_users}.csv"
+    if path.exists():
+        return path
     world = SyntheticProcess(catalog_size=200, n_users=n_users, mean_length=12, seed=1)
     made = world.interactions()
     table = pd.DataFrame(
@@ -167,8 +172,6 @@ def example_file(folder: str | os.PathLike[str] = ".", *, n_users: int = 800) ->
             "date": pd.to_datetime(made["timestamp"], unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
-    content = table.sample(frac=1, random_state=0).to_csv(index=False)
-    path = Path(folder) / "purchases.csv"
-    if not path.exists() or path.read_text(encoding="utf-8") != content:  # a file that was touched is another one
-        write_text(path, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, table.sample(frac=1, random_state=0).to_csv(index=False))
     return path

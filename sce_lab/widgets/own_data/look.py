@@ -9,8 +9,10 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
+from sce_lab.data import Split
 from sce_lab.figures import label
 from sce_lab.recommending import Recommender, export
+from sce_lab.runs import Run
 from sce_lab.widgets.kit.stage import stage, table, text
 from sce_lab.widgets.kit.words import capitalised
 from sce_lab.widgets.own_data.training import Training
@@ -32,7 +34,8 @@ class Look:
 
     def __init__(self, training: Training) -> None:
         self.training, self.recommender = training, None
-        self._run = None
+        self._run: Run | None = None
+        self._split: Split | None = None  # that of the run
         self.user = widgets.BoundedIntText(1, min=1, max=1, description="Test user")
         self.user.tooltip = "Number of a test user"
         self.another = widgets.Button(description="Another user", icon="random", tooltip="A test user by chance")
@@ -66,17 +69,24 @@ class Look:
         }
 
     def _show_nothing(self) -> None:
+        self._run = self._split = self.recommender = None
+        self._user_said.value = self._item_said.value = ""
+        self.item.options = ()
         self._which.value = '<div class="sce-empty">When a model is trained, it recommends here.</div>'
 
     def _renew(self) -> None:
-        run, data = self.training.best, self.training.plan.data.data
-        if run is None or data is None or (self._run is not None and run.folder == self._run.folder):
+        run, own = self.training.best, self.training.own
+        if run is None or own is None:
+            self._show_nothing()
             return
-        self._run, self.recommender = run, Recommender.from_run(run)
-        split = data.split
+        if self._run is not None and run.folder == self._run.folder:
+            return
+        recommender, split = Recommender.from_run(run), own.split
+        self._show_nothing()  # what is shown below is of this run and its data, at every moment
+        self.user.max = len(split.test)
+        self._run, self._split, self.recommender = run, split, recommender
         loss, seed = label(run.config.loss), run.config.seed
         self._which.value = f"<div>The model: <b>{html.escape(loss)}</b>, seed {seed}, the best on validation.</div>"
-        self.user.max = len(split.test)
         popular = np.argsort(-split.item_counts, kind="stable")[:LISTED]
         self.item.options = tuple(str(split.item_labels[row]) for row in popular)
         self.item.value = self.item.options[0]
@@ -84,13 +94,12 @@ class Look:
         self._show_item()
 
     def _pick(self) -> None:
-        data = self.training.plan.data.data
-        if data is not None:
-            self.user.value = int(self._chance.integers(1, len(data.split.test) + 1))
+        if self._split is not None:
+            self.user.value = int(self._chance.integers(1, len(self._split.test) + 1))
 
     def _of(self, user: int) -> tuple[np.ndarray, Any]:
         """The history of a test user, and what came next, as the file calls them."""
-        split = self.training.plan.data.data.split
+        split = self._split
         return split.item_labels[split.test.histories[user - 1]], split.item_labels[split.test.targets[user - 1]]
 
     def _recommended(self, history: np.ndarray) -> Any:
@@ -182,11 +191,12 @@ class TakeHome:
         return path
 
     def _renew(self) -> None:
-        run, data = self.training.best, self.training.plan.data.data
+        run, own = self.training.best, self.training.own
         self.button.disabled = run is None
-        if run is None or data is None:
+        if run is None or own is None:
+            self._code.value = ""
             return
-        first = data.split.item_labels[0]
+        first = own.split.item_labels[0]
         first = first.item() if isinstance(first, np.generic) else first
         code = (
             f"# in a shell: sce-lab export {run.folder} {self.folder.value}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from sce_lab.figures import LOOKS, brief_label, label
 from sce_lab.losses import LOSSES
 from sce_lab.memory import (
     DEVICES,
+    DoesNotFitError,
+    check_fits,
     format_bytes,
     format_seconds,
     free_memory,
@@ -28,11 +31,13 @@ from sce_lab.training import AUTO, TrainingConfig, choose_device
 from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.legend import swatch
+from sce_lab.widgets.kit.live import anything_trained
 from sce_lab.widgets.kit.slider import StepSlider
 from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import stage, table, text
-from sce_lab.widgets.kit.words import counted
+from sce_lab.widgets.kit.words import capitalised, counted
 from sce_lab.widgets.own_data.bring import BringFile
+from sce_lab.widgets.own_data.file import OwnData
 
 #: Lengths that a history may have in the model.
 LENGTHS = (10, 20, 50, 100, 200)
@@ -83,7 +88,9 @@ class Plan:
         changes: settings that are changed in all configurations, such as ``{"hidden_size": 16}``.
 
     Attributes:
+        own: the data that it is for; None while there are none.
         configs: what would be trained; empty while there are no data.
+        refused: by loss, why it does not fit here; those are left out.
         durations: by loss, how long a run will take, as far as that is known.
     """
 
@@ -98,7 +105,10 @@ class Plan:
         changes: dict[str, Any] | None = None,
     ) -> None:
         self.data, self.device, self._changes = data, choose_device(device), changes or {}
+        self.own: OwnData | None = None
         self.configs: list[TrainingConfig] = []
+        self.refused: dict[str, str] = {}
+        self._lock = threading.RLock()  # a file that was read and a training that ended come in threads of their own
         self.durations: dict[str, Duration] = {}
         self._made_before: list[Callable[[], None]] = []
         self._latest: Latest[list[TrainingConfig]] = Latest(self._time)
@@ -115,28 +125,29 @@ class Plan:
         self.seeds = StepSlider([1, 2, 3, 4, 5], seeds, description="Seeds", tooltip="Seeds")
         self._table, self._said = text(""), Status()
         for each in (*self.losses.values(), self.budget, self.epochs, self.seeds):
-            each.observe(lambda _: self._make(), "value")
+            each.observe(lambda _: self.renew(), "value")
         toggles = widgets.HBox(list(self.losses.values())).add_class("sce-losses").add_class("sce-own")
         row = widgets.HBox([self.budget, self.epochs, self.seeds]).add_class("sce-own")
         self.view = stage(toggles, row, self._table, widgets.HBox(self._said.widgets))
         self._show()
-        data.when_read(self._make)
+        data.when_read(self.renew)
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
         return self.view._repr_mimebundle_(**keywords)
 
     @property
     def trials(self) -> list[Trial]:
-        """A training for each loss and seed."""
-        if self.data.data is None:
+        """A training for each seed of each loss that fits here."""
+        if self.own is None:
             return []
-        source = self.data.data.source
-        return [trial for config in self.configs for trial in grid(config, source, seed=range(self.seeds.value))]
+        fitting = [config for config in self.configs if config.loss not in self.refused]
+        source, seeds = self.own.source, range(self.seeds.value)
+        return [trial for config in fitting for trial in grid(config, source, seed=seeds)]
 
     @property
     def seconds(self) -> float:
         """How long all of them will take, as far as that is known."""
-        return self.seeds.value * sum(each.seconds for each in self.durations.values())
+        return self.seeds.value * sum(took.seconds for loss, took in self.durations.items() if loss not in self.refused)
 
     def when_made(self, do: Callable[[], None]) -> None:
         """Call ``do`` whenever there is another plan, and now if there is one."""
@@ -158,38 +169,59 @@ class Plan:
         }
 
     def _use(self, config: TrainingConfig) -> Any:
-        split = self.data.data.split
+        split = self.own.split
         return predict_memory(config, split.catalog_size, length=typical_length(config, split))
 
-    def _make(self) -> None:
-        data, chosen = self.data.data, [loss for loss, toggle in self.losses.items() if toggle.value]
-        self.durations, self.configs = {}, []
-        if data is not None and chosen:
-            made = suggested(data.split, chosen, self.budget.value, self.device)
-            last = {"max_epochs": self.epochs.value, "patience": self.epochs.value} | self._changes
-            self.configs = [vary(config, **last) for config in made]
+    def _refusal(self, config: TrainingConfig) -> str:
+        split = self.own.split
+        try:
+            check_fits(config, split.catalog_size, typical_length(config, split), n_users=len(split.validation.targets))
+        except DoesNotFitError as error:
+            return str(error)
+        return ""
+
+    def renew(self) -> None:
+        """Follow the data, the controls and what is free here; what is known of the same configurations stays."""
+        with self._lock:
+            own, chosen = self.data.data, [loss for loss, toggle in self.losses.items() if toggle.value]
+            known = self.configs if own is self.own else []
+            self.own, self.configs, self.refused = own, [], {}
+            if own is not None and chosen:
+                made = suggested(own.split, chosen, self.budget.value, self.device)
+                last = {"max_epochs": self.epochs.value, "patience": self.epochs.value} | self._changes
+                self.configs = [vary(config, **last) for config in made]
+                refusals = {config.loss: self._refusal(config) for config in self.configs}
+                self.refused = {loss: why for loss, why in refusals.items() if why}
+            same = {config.loss for config in self.configs if config in known}
+            self.durations = {loss: took for loss, took in self.durations.items() if loss in same}
             self._latest.submit(self.configs)
-        self._show()
-        for do in self._made_before:
-            do()
+            self._show()
+            for do in self._made_before:
+                do()
 
     def _time(self, configs: list[TrainingConfig]) -> None:
-        """In the background."""
+        """In the background. Beside a training nothing is tried: its end renews the plan."""
         with one_core_left():
             for config in configs:
-                data = self.data.data
-                if self.configs is not configs or data is None:
+                own = self.own
+                if self.configs is not configs or own is None or anything_trained():
                     return
-                found = predict_time(config, data.split)
-                self.durations = self.durations | {config.loss: found}
-                self._show()
+                if config.loss in self.durations:
+                    continue
+                found = predict_time(config, own.split)
+                with self._lock:
+                    if self.configs is not configs:
+                        return
+                    self.durations = self.durations | {config.loss: found}
+                    self._show()
 
     def _show(self) -> None:
         rows = []
         for config in self.configs:
             use, took = self._use(config), self.durations.get(config.loss)
             over = use.needed > self.budget.value
-            sign = ' <span class="sce-problem">✗ over the budget</span>' if over else ""
+            wrong = "does not fit here: left out" if config.loss in self.refused else "over the budget" if over else ""
+            sign = f' <span class="sce-problem">✗ {wrong}</span>' if wrong else ""
             rows.append(
                 {
                     "loss": f"{swatch(config.loss)}{label(config.loss)}",
@@ -203,17 +235,25 @@ class Plan:
         self._said.say(self._sentence())
 
     def _sentence(self) -> str:
-        if self.data.data is None:
+        if self.own is None:
             return "Bring a file first: the settings follow from its numbers."
         if not self.configs:
             return "Choose at least one loss."
-        one, runs = self.configs[0], len(self.configs) * self.seeds.value
+        out = "".join(
+            f' <span class="sce-warning">⚠ {html.escape(capitalised(why))}: left out.</span>'
+            for why in self.refused.values()
+        )
+        one, runs = self.configs[0], (len(self.configs) - len(self.refused)) * self.seeds.value
+        if not runs:
+            return f"Nothing of it fits here.{out}"
         known = len(self.durations) == len(self.configs)
-        took = f"about <b>{format_seconds(self.seconds)}</b> in all" if known else "how long they take is being tried"
+        tried = "how long they take is tried when the training has ended"
+        tried = tried if anything_trained() else "how long they take is being tried"
+        took = f"about <b>{format_seconds(self.seconds)}</b> in all" if known else tried
         long = too_long(self.seconds, one.max_epochs) if known else ""
         warned = f' <span class="sce-warning">⚠ {long[:1].upper()}{long[1:]}.</span>' if long else ""
         same = f"batches of {one.batch_size} users, histories up to {one.max_length}, D = {one.hidden_size}"
-        return f"{counted(runs, 'training')} with {same}: {took}.{warned}"
+        return f"{counted(runs, 'training')} with {same}: {took}.{warned}{out}"
 
 
 def _words(config: TrainingConfig) -> str:

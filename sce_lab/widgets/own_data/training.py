@@ -22,6 +22,7 @@ from sce_lab.widgets.kit.legend import losses_key, swatch
 from sce_lab.widgets.kit.live import stop_all
 from sce_lab.widgets.kit.stage import stage, table, text
 from sce_lab.widgets.kit.sweep import SweepBoard
+from sce_lab.widgets.own_data.file import OwnData
 from sce_lab.widgets.own_data.plan import Plan
 
 
@@ -59,10 +60,15 @@ class Training:
         self._show()
 
     def when_ended(self, do: Callable[[], None]) -> None:
-        """Call ``do`` whenever a training has ended, and now if one has."""
+        """Call ``do`` whenever a training has ended or other ones are planned, and now if one has ended."""
         self._ended_before.append(do)
         if self.done:
             do()
+
+    @property
+    def own(self) -> OwnData | None:
+        """The data that are trained on, whatever has been brought meanwhile."""
+        return None if self.board is None else self.board.own
 
     @property
     def done(self) -> dict[str, list[Run]]:
@@ -85,7 +91,7 @@ class Training:
 
     def told(self, metric: str = "NDCG@10") -> list[dict[str, Any]]:
         """Every two losses, and each beside popularity: which is ahead, how far, and whether they are told apart."""
-        data = self.plan.data.data
+        data = self.own
         tables = {loss: np.concatenate([run.ranks.gains(metric) for run in runs]) for loss, runs in self.done.items()}
         if data is None or not tables:
             return []
@@ -114,30 +120,31 @@ class Training:
     # ------------------------------------------------------------------------------------------------- what follows
 
     def _renew(self) -> None:
-        trials = self.plan.trials
-        if self.board is not None and self.board.live.active:
-            return  # what is trained is trained to its end
-        if not trials:
+        trials, own = self.plan.trials, self.plan.own
+        if self.board is not None:
+            same = [trial.name for trial in trials] == [trial.name for trial in self.board.sweep.trials]
+            if same or self.board.live.active:
+                return  # what is trained is trained to its end, which renews the plan
+        if not trials or own is None:
             self.board = None
         else:
             sweep = Sweep(trials, runs_root() / "own_data" / "trained", tested=True)
             losses = list(dict.fromkeys(trial.config.loss for trial in trials))
             key = losses_key(losses, "Bar: 95 % interval over test users and seeds. Dotted: popularity.")
-            self.board = _Board(sweep, lambda of: self._figure(of, losses), key, self._show)
+            self.board = _Board(sweep, own, lambda of: _figure(of, losses, own), key, self._show)
+            self.board.when_ended(self.plan.renew)
         self._place.children = () if self.board is None else (self.board.view,)
         self._show()
-
-    def _figure(self, sweep: Sweep, losses: Sequence[str]) -> Spec:
-        data = self.plan.data.data
-        reach = dict.fromkeys(METRICS, 0.0)
-        if data is not None:
-            reach = {name: float(_gained(data.popularity, name).mean()) for name in METRICS}
-        return intervals_spec(_intervals(_done(sweep)), losses, reach)
 
     def _show(self) -> None:
         if self.board is None:
             self._read.value = '<div class="sce-empty">Nothing is planned yet: bring a file and choose losses.</div>'
-            return
+        else:
+            self._show_results()
+        for do in self._ended_before:
+            do()
+
+    def _show_results(self) -> None:
         rows = []
         found = self.intervals().set_index(["loss", "metric"])
         for loss, runs in self.done.items():
@@ -152,20 +159,25 @@ class Training:
             rows.append(row)
         said = "".join(f"<span>{html.escape(_sentence(each))}</span>" for each in self.told())
         self._read.value = table(rows, left=("loss",)) + f'<div class="sce-caption sce-told-apart">{said}</div>'
-        for do in self._ended_before:
-            do()
 
 
 class _Board(SweepBoard):
-    """Trainings that say when there is news."""
+    """Trainings on ``own``, that say when there is news."""
 
-    def __init__(self, sweep: Sweep, figure: Callable[[Sweep], Spec], key: str, news: Callable[[], None]) -> None:
-        self._news = news
+    def __init__(
+        self, sweep: Sweep, own: OwnData, figure: Callable[[Sweep], Spec], key: str, news: Callable[[], None]
+    ) -> None:
+        self.own, self._news = own, news
         super().__init__(sweep, [figure], key=key, busy=lambda: "")
 
     def _refresh(self) -> None:
         super()._refresh()
         self._news()
+
+
+def _figure(sweep: Sweep, losses: Sequence[str], own: OwnData) -> Spec:
+    reach = {name: float(_gained(own.popularity, name).mean()) for name in METRICS}
+    return intervals_spec(_intervals(_done(sweep)), losses, reach)
 
 
 def _gained(ranks: np.ndarray, metric: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, open_split
+from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, columns_of, open_split, written
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, format_count, predict_memory, tables
@@ -21,20 +21,31 @@ from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
 
 
 @functools.lru_cache(maxsize=2)
-def _open(source: str, catalog_size: int | None, changed: float) -> tuple[Split, SyntheticProcess | None]:
+def _open(source: str, catalog_size: int | None, version: str) -> tuple[Split, SyntheticProcess | None]:
     return open_split(source, catalog_size=catalog_size, seed=WORLD_SEED, progress=False)
 
 
 def open_data(source: str, catalog_size: int | None) -> tuple[Split, SyntheticProcess | None]:
-    """:func:`sce_lab.data.open_split`, remembering the last two; a file that was written to is read again.
+    """:func:`sce_lab.data.open_split`, remembering the last two; what was written to is read again.
 
     Raises:
         ValueError, OSError: the data cannot be had; the message says why.
     """
-    if source in DATASETS or source == SYNTHETIC:
-        return _open(source, catalog_size, 0.0)
-    path = os.path.expanduser(source)
-    return _open(path, catalog_size, Path(path).stat().st_mtime if Path(path).is_file() else 0.0)
+    return _open(os.path.expanduser(source), catalog_size, str(written(source)))
+
+
+@functools.lru_cache(maxsize=2)
+def _taken(source: str, version: str) -> str:
+    return columns_of(source)[0].sentence
+
+
+def _data_note(settings: Settings, facts: Facts) -> str:
+    """How many there are; of a person's file also which columns were taken for what."""
+    counts = f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"
+    if settings.dataset != OWN_FILE:
+        return counts
+    source, _ = settings.source
+    return f"{counts}. {_taken(source, str(written(source)))}"
 
 
 #: Of what a training needs, why it is more than the peak of a step that the bars show.
@@ -166,7 +177,7 @@ def assess(settings: Settings, free: int) -> Assessment:
     if refused and not problem:
         left_out = f"{' and '.join(refused)} ({WITH_THE_COPY}), {format_bytes(free)} are free: left out."
     notes = {
-        "data": Note(f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"),
+        "data": Note(_data_note(settings, facts)),
         "loss": _loss_note(settings, facts, positions, scores),
         "sce": _sce_note(settings, facts, positions),
         "model": _model_note(settings, facts),
@@ -197,6 +208,10 @@ def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+#: What this page cannot be told about a file; what a message says to type is for a shell and for Python.
+_HERE = "This page takes columns with usual names and usual dates only: page 07 lets you choose them."
+
+
 def _sentence(error: BaseException, settings: Settings) -> str:
     if isinstance(error, ConnectionError):  # its own message is long and for a shell
         file = DATASETS[settings.dataset].path
@@ -207,6 +222,8 @@ def _sentence(error: BaseException, settings: Settings) -> str:
             f"It cannot be downloaded as it is; it is from {dataset.source}. Put {dataset.path} into a folder and set "
             f"SCE_LAB_DATA to that folder."
         )
+    if isinstance(error, ValueError) and settings.dataset == OWN_FILE:
+        return f"{capitalised(str(error))}. {_HERE}"
     return capitalised(str(error) or type(error).__name__)
 
 

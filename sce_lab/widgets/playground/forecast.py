@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -45,6 +46,7 @@ class Forecast:
     ) -> None:
         self._training, self._neighbours = training, neighbours
         self._reading, self._show = reading, show
+        self._lock = threading.Lock()  # two threads put another assessment in the place of this one
         self._place, self.free = first.place, free_memory(first.place)
         self.assessment: Assessment = assess(first, self.free)
         self.before: pd.DataFrame | None = None
@@ -77,7 +79,8 @@ class Forecast:
         return None if settings is None or time.monotonic() - since < SETTLED else settings
 
     def _take(self, assessment: Assessment) -> None:
-        self.assessment = assessment
+        with self._lock:
+            self.assessment = assessment
         self._steady = (np.inf, None) if assessment.problem else (time.monotonic(), assessment.settings)
         self._show()
         self.time()
@@ -86,8 +89,11 @@ class Forecast:
         """Find out how long a run with the present settings would take, when there is time for that."""
         self._pace.ask(self.assessment)
 
-    def _timed(self, assessment: Assessment) -> None:
-        self.assessment = assessment
+    def _timed(self, assessment: Assessment, timed: Assessment) -> None:
+        with self._lock:
+            if self.assessment is not assessment:
+                return
+            self.assessment = timed
         self._show()
 
     def _predict(self, settings: Settings) -> None:

@@ -21,11 +21,15 @@ class Pace:
     Args:
         busy: is something trained? Then nothing is tried beside it.
         current: the assessment as it is now.
-        show: is given the assessment with its durations, if it is still the current one.
+        show: is given an assessment, and the same with its durations, to be put in its place if it is still the current
+            one.
     """
 
     def __init__(
-        self, busy: Callable[[], bool], current: Callable[[], Assessment], show: Callable[[Assessment], None]
+        self,
+        busy: Callable[[], bool],
+        current: Callable[[], Assessment],
+        show: Callable[[Assessment, Assessment], None],
     ) -> None:
         self._busy, self._current, self._show = busy, current, show
         self._latest: Latest[Assessment] = Latest(self._find)
@@ -47,5 +51,4 @@ class Pace:
                 if self._busy() or self._current() is not assessment:
                     return
                 found[loss] = predict_time(settings.config(loss), typical_split(settings))
-        if self._current() is assessment:
-            self._show(replace(assessment, durations=found))
+        self._show(assessment, replace(assessment, durations=found))

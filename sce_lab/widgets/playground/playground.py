@@ -14,7 +14,7 @@ import numpy as np
 import traitlets
 from IPython.display import display
 
-from sce_lab.widgets.kit.live import stop_all
+from sce_lab.widgets.kit.live import anything_trained, stop_all
 from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.playground.assessment import Assessment
 from sce_lab.widgets.playground.dials import Dials, Undo
@@ -78,7 +78,7 @@ class Playground:
         self.session = Session(self._undo, lambda: self._forecast.settled, self._show_run, self._runs_changed)
         self._forecast = Forecast(
             first,
-            training=lambda: self.active,
+            training=anything_trained,
             neighbours=self._dials.neighbours,
             reading=lambda settings: self._show_status(f"Reading {html.escape(data_title(settings))} ..."),
             show=self._show_assessment,
@@ -87,6 +87,7 @@ class Playground:
         self.view = View(
             self, self.controls, {name: getattr(self, name) for name in actions}, lambda: self._forecast.free
         )
+        self.view.sweep.when_ended(self._forecast.time)
         self.view.compare.say(self.session.passed_over)
         self._show_runs()
         self._show_assessment()
