@@ -14,6 +14,7 @@ from sce_lab.figures import (
     TAUGHT,
     Curves,
     comparison_page,
+    data_spec,
     insight_spec,
     label,
     look,
@@ -399,3 +400,11 @@ def test_several_seeds_are_a_mean_and_a_band():
     alone = run(0.1)
     assert Curves.mean([alone]) is alone
     assert not len(alone.band("HR@10")[0])
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**9])
+def test_interactions_over_time_are_drawn_at_their_days_in_any_unit(per_second):
+    times = np.array([1_714_521_600, 1_714_608_000]) * per_second
+    bars = data_spec(np.ones(2, int), times, True)["data"][1]["x"]
+    assert (bars[0][:10], bars[-1][:10]) == ("2024-05-01", "2024-05-01")
+    assert bars[0] < bars[-1]

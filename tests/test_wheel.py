@@ -111,6 +111,9 @@ def test_an_empty_folder_is_taken_and_a_half_one_never_left(tmp_path, monkeypatc
     with pytest.raises(OSError, match="no space"):
         course.copy_course(tmp_path / "half")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    (tmp_path / "taken").touch()
+    with pytest.raises(ValueError, match="taken is a file: name a folder that is new"):
+        course.copy_course(tmp_path / "taken")
 
 
 @pytest.mark.notebook
