@@ -19,7 +19,6 @@ from sce_lab.data.labels import read_labels
 from sce_lab.runs.ranks import Ranks
 from sce_lab.training import TrainingConfig
 
-
 #: Names of a run's checkpoint, and how a run goes on that has it.
 CHECKPOINTS = {
     "checkpoint.safetensors": "without --shard-items",
