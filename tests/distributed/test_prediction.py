@@ -33,7 +33,7 @@ def test_bytes_sent_are_those_of_the_formula(loss, settings):
     config = dataclasses.replace(CONFIG, loss=loss, loss_settings=settings)
     for n, catalog_size in ((4, 100_003), (64, 10**9)):
         sent = predict_rank(config, catalog_size, n).sent
-        assert sent == pytest.approx(step_traffic(config, catalog_size, 64 * 16 // n, n).bytes, rel=1e-3)
+        assert sent == pytest.approx(step_traffic(config, catalog_size, 64 * 16 // n, n).bytes, rel=1e-6)
 
 
 def test_all_chunks_of_a_large_batch_are_sent():
