@@ -95,15 +95,14 @@ def test_a_larger_machine_has_room_and_a_link_takes_time():
 
 
 def test_the_table_of_the_documentation_is_what_the_command_says():
-    """All its machines and losses, and the numbers of two machines."""
+    """All its machines and losses, and the numbers of the last machine."""
     page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "≥" in line]
     names = {"cce": "cross-entropy", "sampled": "sampled softmax", "sce": "SCE"}
     assert [row[:2] for row in rows] == [[machine.title, name] for machine in MACHINES for name in names.values()]
     configs = [TrainingConfig(loss=loss, batch_size=1024) for loss in names]
-    for machine in (MACHINES[0], MACHINES[-1]):
-        found = which_machine(configs, 10**8, [machine]).drop(columns=["machine", "loss"])
-        assert [row[2:] for row in rows if row[0] == machine.title] == found.to_numpy().tolist()
+    found = which_machine(configs, 10**8, MACHINES[-1:]).drop(columns=["machine", "loss"])
+    assert [row[2:] for row in rows[-3:]] == found.to_numpy().tolist()
     least = {row[0]: row[5].removeprefix("≥ ") for row in rows if row[1] == "cross-entropy" and row[4] == "yes"}
     first, last = least["64 H100, 400 Gb/s InfiniBand each"], least["one H200"]
     assert f"from {first} (64 H100) to {last} (one H200)" in page.replace("\n", " ")
