@@ -30,8 +30,8 @@ CONFIGS = {
     "sampled": dataclasses.replace(CONFIG, loss="sampled", loss_settings={"n_negatives": 9}, sparse_gradients=True),
 }
 MORE = {
-    "sce negatives": {"n_negatives": 7, "bucket_size_x": 9},
-    "sce moved": {"mix_x": True, "kmeans_steps": 2, "items_near": "positions"},
+    "sce negatives": {"n_negatives": 7, "n_buckets": 3, "bucket_size_x": 100, "bucket_size_y": 5},  # two blocks more
+    "sce moved": CONFIGS["sce"].loss_settings | {"mix_x": True, "kmeans_steps": 2, "items_near": "positions"},
 }
 """Settings whose traffic is looked at, too."""
 
