@@ -1,6 +1,6 @@
 """Memory, traffic and time of a training step whose items are sharded, by loss and number of ranks.
 
-    python benchmarks/distributed.py                        # 1, 2 and 4 gloo processes on this machine
+    python benchmarks/distributed.py --device cpu           # 1, 2 and 4 gloo processes on this machine
     torchrun --nproc-per-node 8 benchmarks/distributed.py   # as one rank of a launch: on GPUs, see scaling.sh
 
 Strong scaling has the same batch and catalog on any number of ranks, weak scaling the same of both on each rank. Time
@@ -30,6 +30,7 @@ from sce_lab.data.batches import Batch, Packed
 from sce_lab.distributed import launched, make_sharded_model, make_sharded_optimizer, sharded_step
 from sce_lab.distributed.predict import predict_rank
 from sce_lab.distributed.traffic import Sent
+from sce_lab.memory import format_bytes
 from sce_lab.memory.measure import measured_step
 from sce_lab.training import TrainingConfig, make_training_loss
 
@@ -38,6 +39,8 @@ LOSSES = {
     "sampled": {"n_negatives": 256},
     "sce": {"bucket_size_y": 256},
 }
+LABELS = {"cce": "cross-entropy", "sampled": "sampled softmax", "sce": "SCE"}
+HERE = Path(__file__).parent
 
 
 def measure(config: TrainingConfig, catalog_size: int, mesh: DeviceMesh, repeats: int) -> dict:
@@ -107,6 +110,35 @@ def launch(n: int, arguments: list[str]) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+def table(record: dict) -> str:
+    """What a record says, for the page on measurements."""
+    where = record["where"]
+    lines = [
+        f"Measured on {where['cores']} cores ({where['machine']}), PyTorch {record['torch']}; bytes of the first rank.",
+        "",
+        "| scaling | loss | ranks | items | sequences | peak | predicted | sent | predicted | ms |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in record["rows"]:
+        nbytes = (row["memory"]["peak"], row["predicted"]["memory"]["peak"], row["sent"], row["predicted"]["sent"])
+        cells = [row["scaling"], LABELS[row["loss"]], row["ranks"], f"{row['items']:,}", row["sequences"]]
+        lines.append("| " + " | ".join(map(str, [*cells, *map(format_bytes, nbytes), f"{row['ms']:.0f}"])) + " |")
+    return "\n".join(lines)
+
+
+def with_table(text: str, record: dict) -> str:
+    """``text`` with the table between its marks.
+
+    Raises:
+        ValueError: there are no marks.
+    """
+    begin, end = "<!-- measured -->\n", "\n<!-- end of measured -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the page needs one {begin.strip()} and one {end.strip()}, each on a line of its own")
+    head, _, rest = text.partition(begin)
+    return head + begin + table(record) + end + rest.partition(end)[2]
+
+
 def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,7 +148,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing after so many, in each launch")
     parser.add_argument("--device", help="cpu or cuda; default: cuda if it is there")
-    parser.add_argument("--out", type=Path, help="write a record here")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write a record here; default on a CPU: results/distributed-cpu.json, and the table of README.md",
+    )
     arguments = parser.parse_args()
     if "WORLD_SIZE" in os.environ:
         as_rank(arguments)
@@ -140,12 +176,17 @@ def main() -> None:
             f"table, gradient, state {' '.join(f'{share:.4f}' for share in of_first)} of the first; "
             f"peak {peak:,.0f} MiB (predicted {predicted:,.0f}), sent {row['sent'] / 2**20:.1f} MiB, {row['ms']:.0f} ms"
         )
-    if arguments.out:
+    on_cpu = arguments.device == "cpu" or not (arguments.device or torch.cuda.is_available())
+    if arguments.out or on_cpu:
         where = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        if torch.cuda.is_available():
+        if not on_cpu:
             where["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         record = {"where": where, "torch": torch.__version__, "command": " ".join(sys.argv), "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        out = arguments.out or HERE / "results" / "distributed-cpu.json"
+        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if not arguments.out:
+            page = HERE / "README.md"
+            page.write_text(with_table(page.read_text(encoding="utf-8"), record), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -33,11 +33,12 @@ class Lookup(NamedTuple):
         """For ``items (N,)`` of a catalog of which each rank has ``per_rank`` and this one those from ``first``."""
         owner = items.div(per_rank, rounding_mode="floor")
         order = owner.argsort(stable=True)
+        ones = [1] * ranks.n
         if is_fake(items):  # as if all ranks were asked for as many
+            ranks.exchanged(items.new_empty(ranks.n), ones, ones)
             wanted = asked = [len(items) // ranks.n + (i < len(items) % ranks.n) for i in range(ranks.n)]
         else:
             counts = torch.bincount(owner, minlength=ranks.n)
-            ones = [1] * ranks.n
             asked, wanted = torch.stack([counts, ranks.exchanged(counts, ones, ones)]).tolist()
         rows = ranks.exchanged(items[order], wanted, asked) - first
         return cls(ranks, order, asked, wanted, rows)

@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-import sce_lab
+from sce_lab import __version__
 from sce_lab.data.labels import write_labels
 from sce_lab.files import new_folder
+from sce_lab.losses import LOSSES
 from sce_lab.recommending.program import encoder_program, save_program
 from sce_lab.recommending.recommender import ABOUT, LABELS, WEIGHTS, Recommender
 from sce_lab.runs import Run
@@ -62,7 +63,7 @@ def export(source: Recommender | Run | str | os.PathLike[str], folder: str | os.
             raise OSError(str(error)) from error
         write_labels(partial / LABELS, recommender.item_labels, always_list=True)
         about = recommender.about | {"config": dataclasses.asdict(recommender.config)}
-        about |= {"versions": {"sce-lab": sce_lab.__version__, "torch": torch.__version__}}
+        about |= {"versions": {"sce-lab": __version__, "torch": torch.__version__}}
         about = {"dataset": "", "epoch": 0} | about
         (partial / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
         save_program(encoder_program(recommender.config, recommender.model), partial / "encoder.pt2")
@@ -77,7 +78,7 @@ def _readme(recommender: Recommender, about: dict) -> str:
     quality = f": {known} on {'test' if about.get('test') else 'validation'} users" if known else ""
     config = recommender.config
     return _README.format(
-        loss=sce_lab.LOSSES[config.loss].label,
+        loss=LOSSES[config.loss].label,
         dataset=about["dataset"] or "own data",
         count=len(recommender),
         epoch=about["epoch"],

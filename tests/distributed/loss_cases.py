@@ -101,7 +101,7 @@ def equal_to_whole(rank, n_ranks):
             checked += _all_losses(mesh, rank, n, SIZES[n], catalog_size, dtype, chunked)
         if n == 2:
             checked += _all_losses(mesh, rank, n, [0, 0], *CASES[0])
-    assert checked >= 50
+    assert checked >= 46  # those of four ranks, which all take part in
 
 
 def _all_losses(mesh, rank, n, sizes, catalog_size, dtype, chunked):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_bytes_sent_are_those_of_the_formula(loss, settings):
     config = dataclasses.replace(CONFIG, loss=loss, loss_settings=settings)
     for n, catalog_size in ((4, 100_003), (64, 10**9)):
         sent = predict_rank(config, catalog_size, n).sent
-        assert sent == pytest.approx(step_traffic(config, catalog_size, 64 * 16 // n, n).bytes, rel=1e-3)
+        assert sent == pytest.approx(step_traffic(config, catalog_size, 64 * 16 // n, n).bytes, rel=1e-6)
 
 
 def test_all_chunks_of_a_large_batch_are_sent():
@@ -91,6 +92,20 @@ def test_a_larger_machine_has_room_and_a_link_takes_time():
     assert table.loc["eight H100, NVLink", "fits"] == "yes"
     assert table.loc["one H200", "sending"] == ""
     assert table.loc["eight RTX 4090 in one server", "sending"].startswith("≥ ")
+
+
+def test_the_table_of_the_documentation_is_what_the_command_says():
+    """All its machines and losses, and the numbers of the last machine."""
+    page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "≥" in line]
+    names = {"cce": "cross-entropy", "sampled": "sampled softmax", "sce": "SCE"}
+    assert [row[:2] for row in rows] == [[machine.title, name] for machine in MACHINES for name in names.values()]
+    configs = [TrainingConfig(loss=loss, batch_size=1024) for loss in names]
+    found = which_machine(configs, 10**8, MACHINES[-1:]).drop(columns=["machine", "loss"])
+    assert [row[2:] for row in rows[-3:]] == found.to_numpy().tolist()
+    least = {row[0]: row[5].removeprefix("≥ ") for row in rows if row[1] == "cross-entropy" and row[4] == "yes"}
+    first, last = least["64 H100, 400 Gb/s InfiniBand each"], least["one H200"]
+    assert f"from {first} (64 H100) to {last} (one H200)" in page.replace("\n", " ")
 
 
 def test_the_command_says_what_each_device_takes(sce_lab):

@@ -1,5 +1,6 @@
 """The script for several GPUs, rehearsed with processes on the CPU."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -31,6 +32,33 @@ def test_it_measures_both_kinds_of_scaling_beside_the_prediction(tmp_path):
         assert row["sent"] == pytest.approx(row["predicted"]["sent"], rel=0.05)
         assert row["ms"] > 0
         assert f"{row['ranks']} ranks" in done.stdout
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("distributed_benchmark", SCRIPT.with_name("distributed.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_the_table_of_the_record():
+    """Written between marks, whatever stood there, as often as one likes."""
+    benchmark, text = script(), SCRIPT.with_name("README.md").read_text(encoding="utf-8")
+    use = {"memory": {"peak": 2**20}, "sent": 2048.0}
+    row = {"scaling": "weak", "loss": "sce", "ranks": 2, "items": 6000, "sequences": 8, "ms": 12.3, "predicted": use}
+    record = {"where": {"machine": "x86_64", "cores": 2}, "torch": "2.0", "rows": [row | use]}
+    once = benchmark.with_table(text, record)
+    assert "| weak | SCE | 2 | 6,000 | 8 | 1 MiB | 1 MiB | 2 KiB | 2 KiB | 12 |" in once
+    assert "Not measured yet" not in once
+    assert benchmark.with_table(once, record) == once
+    assert [once[:500], once[-500:]] == [text[:500], text[-500:]]
+    with pytest.raises(ValueError, match="needs one <!-- measured -->"):
+        benchmark.with_table("no marks", record)
+    recorded = SCRIPT.parent / "results" / "distributed-cpu.json"
+    if recorded.exists():
+        assert benchmark.with_table(text, json.loads(recorded.read_text(encoding="utf-8"))) == text
+    else:
+        assert "Not measured yet." in text
 
 
 def test_without_a_gpu_a_sentence_says_how_to_rehearse(tmp_path):

@@ -30,8 +30,8 @@ CONFIGS = {
     "sampled": dataclasses.replace(CONFIG, loss="sampled", loss_settings={"n_negatives": 9}, sparse_gradients=True),
 }
 MORE = {
-    "sce negatives": {"n_negatives": 7, "bucket_size_x": 9},
-    "sce moved": {"mix_x": True, "kmeans_steps": 2, "items_near": "positions"},
+    "sce negatives": {"n_negatives": 7, "n_buckets": 3, "bucket_size_x": 100, "bucket_size_y": 5},  # two blocks more
+    "sce moved": CONFIGS["sce"].loss_settings | {"mix_x": True, "kmeans_steps": 2, "items_near": "positions"},
 }
 """Settings whose traffic is looked at, too."""
 
@@ -181,21 +181,21 @@ def _draws_that_differ(outputs, rows, targets, other):
 
     sce = partial(scalable_cross_entropy, n_buckets=2, bucket_size_x=3, bucket_size_y=3)
     generator, alike = torch.Generator().manual_seed(other), torch.Generator().manual_seed(0)
-    given, counts = torch.tensor([1, 5, other]), 1 + other * torch.arange(13.0)
-    centers = torch.eye(2, 8) + other
+    same, counts = torch.tensor([1, 5, 0]), 1 + other * torch.arange(13.0)
+    centers = torch.eye(2, 8)
     popular = {"sampling": "popularity", "item_counts": counts}
     refused(sampled_softmax, "negatives", generator=generator)
-    refused(sampled_softmax, "negatives", negatives=given)
-    refused(sampled_softmax, "negatives", negatives=given - other, **popular)
+    refused(sampled_softmax, "negatives", negatives=same + other)
+    refused(sampled_softmax, "negatives", negatives=same, **popular)
     refused(sampled_softmax, "negatives", negatives=torch.tensor([0, 3] if other else [2, 2]))
     refused(sce, "centres of buckets", generator=generator)
     refused(sce, "centres of buckets", generator=generator, mix_x=True)
-    refused(sce, "centres of buckets", centers=centers)
-    refused(sce, "centres of buckets", centers=centers - other, bucket_size_y=3 + other)
-    refused(sce, "negatives", negatives=given, generator=alike)
+    refused(sce, "centres of buckets", centers=centers + other)
+    refused(sce, "centres of buckets", centers=centers, bucket_size_y=3 + other)
+    refused(sce, "negatives", negatives=same + other, generator=alike)
     torch.manual_seed(other)  # of which nothing is drawn
-    assert sampled_softmax(outputs, rows, targets, negatives=given - other) > 0
-    assert sce(outputs, rows, targets, centers=centers - other) > 0
+    assert sampled_softmax(outputs, rows, targets, negatives=same) > 0
+    assert sce(outputs, rows, targets, centers=centers) > 0
 
 
 class Learned(Uniform):

@@ -53,10 +53,8 @@ class Everyone(NamedTuple):
 def meet(labels: Tensor, valid: Tensor, shard: Shard) -> Everyone:
     """Tell everyone about one's positions; 8 bytes a rank and 8 a position."""
     ranks = shard.ranks
-    if is_fake(labels):
-        sizes = [len(labels)] * ranks.n
-    else:
-        sizes = ranks.gathered(torch.tensor([len(labels)], device=labels.device)).flatten().tolist()
+    told = ranks.gathered(torch.tensor([len(labels)], device=labels.device)).flatten()
+    sizes = [len(labels)] * ranks.n if is_fake(labels) else told.tolist()
     mine = labels.new_full((max(sizes),), -1)
     mine[: len(labels)] = labels.masked_fill(~valid, -1)
     padded = ranks.gathered(mine) if len(mine) else mine.new_empty(ranks.n, 0)
@@ -72,6 +70,7 @@ def check_same(everyone: Everyone, what: str, *tensors: Tensor) -> None:
         ValueError: on every rank; the message names those that differ from rank 0.
     """
     if is_fake(everyone.labels):
+        everyone.ranks.gathered(everyone.labels.new_empty(1))
         return
     mine = torch.stack([checksum(tensor.to(everyone.labels.device)) for tensor in tensors])
     sums = everyone.ranks.gathered(checksum(mine)[None]).flatten()
