@@ -24,7 +24,7 @@ def found(settings, busy=False, moved=False):
     shown = []
     assessment = assess(settings, FREE)
     current = Assessment(settings, None, assessment.memory) if moved else assessment
-    pace = Pace(lambda: busy, lambda: current, shown.append)
+    pace = Pace(lambda: busy, lambda: current, lambda _, timed: shown.append(timed))
     pace.ask(assessment)
     pace._latest.settle(60)
     return shown
