@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from sce_lab.data import open_split
