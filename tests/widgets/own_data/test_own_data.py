@@ -394,6 +394,20 @@ def test_what_changes_while_it_trains_waits_for_the_end(brought, planned, tmp_pa
     assert look.results()["target"] in set(map(str, brought.data.split.item_labels))
 
 
+def test_a_file_that_was_written_to_is_read_again_before_it_is_trained_on(brought, planned, file):
+    training = Training(planned)
+    before = brought.data
+    with file.open("a") as more:
+        more.write("C99999,P0001,2024-01-01T00:00:00Z\nC99999,P0002,2024-01-02T00:00:00Z\nC99999,P0003,2024-01-03\n")
+    assert not training.start()
+    brought.settle()
+    assert training.own is brought.data is not before
+    assert len(training.own.split.test) == 151
+    assert training.start()
+    training.wait(120)
+    assert training.told()
+
+
 def test_a_loss_that_does_not_fit_is_left_out(brought, monkeypatch):
     monkeypatch.setattr("sce_lab.timing.PROBE", 0.0)
 
