@@ -387,11 +387,14 @@ def test_seconds_of_a_history_count_steps_that_were_not_kept():
 
 
 def test_several_seeds_are_a_mean_and_a_band():
-    def run(*values):
-        return Curves(scored=np.arange(1.0, 1 + len(values)), metrics={"HR@10": np.array(values)})
+    def run(*values, pace=1.0):
+        epochs = np.arange(1.0, 1 + len(values))
+        return Curves(scored=epochs, metrics={"HR@10": np.array(values)}, seconds=pace * epochs)
 
     mean = Curves.mean([run(0.1, 0.2, 0.3), run(0.3, 0.6)])
     assert list(mean.metrics["HR@10"]) == pytest.approx([0.2, 0.4, 0.3])  # of those that are as far
+    paced = Curves.mean([run(0.1, 0.2, 0.3), run(0.3, 0.6, pace=3.0)])
+    assert list(paced.seconds) == [2.0, 4.0, 5.0]
     x, y = mean.band("HR@10")
     assert list(x) == [1, 2, 3, 3, 2, 1]
     assert list(y) == [0.3, 0.6, 0.3, 0.3, 0.2, 0.1]

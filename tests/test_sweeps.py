@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sce_lab.memory import DoesNotFitError, check_fits
 from sce_lab.runs import Run, curve_of
 from sce_lab.sweeps import (
     BEGUN,
@@ -220,3 +221,32 @@ def test_the_folder_of_a_trial_is_a_run_like_any_other(tmp_path):
     (folder,) = tmp_path.iterdir()
     assert Run(folder).config == sweep.trials[0].config
     assert Run(folder).settings["source"] == WORLD
+
+
+def test_a_trial_on_changed_data_is_another_whatever_the_path_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "clicks").mkdir()
+    rows = pd.DataFrame({"user": [1], "item": [2]})
+    rows.to_parquet(tmp_path / "clicks" / "a.parquet")
+    rows.to_csv(tmp_path / "clicks.csv")
+    sources = [str(tmp_path / "clicks"), str(tmp_path / "clicks.csv"), "~/clicks", "~/clicks.csv"]
+    names = lambda: [Trial(TINY, {"source": source}).name for source in sources]  # noqa: E731
+    before = names()
+    assert names() == before
+    rows.to_parquet(tmp_path / "clicks" / "b.parquet")
+    with (tmp_path / "clicks.csv").open("a") as file:
+        file.write("1,3\n")
+    assert not set(names()) & set(before)
+
+
+def test_a_trial_that_does_not_fit_is_said_when_the_others_are_trained(tmp_path, monkeypatch):
+    def check(config, *rest, **named):
+        if config.seed == 0:
+            raise DoesNotFitError("seed 0 is too large")
+        return check_fits(config, *rest, **named)
+
+    monkeypatch.setattr("sce_lab.sweeps.check_fits", check)
+    sweep = Sweep(grid(TINY, WORLD, seed=range(2)), tmp_path)
+    with pytest.raises(DoesNotFitError, match="seed 0 is too large"):
+        list(sweep.events())
+    assert [sweep.state(trial) for trial in sweep.trials] == [WAITING, DONE]

@@ -46,7 +46,8 @@ class Curves:
             rows = _side_by_side([run.metrics.get(name, _nothing()) for run in runs], len(most.scored))
             metrics[name], ranges[name] = np.nanmean(rows, 0), (np.nanmin(rows, 0), np.nanmax(rows, 0))
         known = [run.seconds for run in runs if len(run.seconds)]
-        seconds = np.nanmean(_side_by_side(known, len(most.seconds)), 0) if len(most.seconds) else _nothing()
+        took = _side_by_side([np.diff(seconds, prepend=0.0) for seconds in known], len(most.seconds))
+        seconds = np.cumsum(np.nanmean(took, 0)) if known else _nothing()  # time goes on where a run has ended, too
         return cls(last.epochs, last.loss, most.scored, metrics, seconds, ranges)
 
     @classmethod

@@ -13,7 +13,7 @@ import pytest
 
 import sce_lab.data.tables as tables
 import sce_lab.data.text as text
-from sce_lab.data import columns_of, open_split, read_interactions
+from sce_lab.data import ColumnsError, columns_of, open_split, read_interactions
 from sce_lab.data.naming import USUAL
 
 ROWS = [["u", "i", 1_700_000_000], ["u", "j", 1_700_000_001], ["v", "i", 1_700_000_002]]
@@ -477,3 +477,22 @@ def test_a_progress_bar_goes_to_the_end_if_it_is_wanted(tmp_path, monkeypatch, c
     assert f"{name}: " in capfd.readouterr().err
     read_interactions(path)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "names", "header"), [("who,what", ["who", "what"], True), ("2,1,5", ["1", "2", "3"], False)]
+)
+def test_what_cannot_be_told_comes_with_what_can_be_chosen(tmp_path, first, names, header):
+    (tmp_path / "a.csv").write_text(f"{first}\n1,2,3\n")
+    with pytest.raises(ColumnsError) as error:
+        columns_of(tmp_path / "a.csv")
+    assert (error.value.names, error.value.header) == (names, header)
+
+
+def test_a_folder_may_have_a_point_in_its_name(tmp_path):
+    for name in ("events.2024", "events.csv"):
+        (tmp_path / name).mkdir()
+        pd.DataFrame({"user": [1, 1], "item": [2, 3]}).to_parquet(tmp_path / name / "a.parquet")
+    assert len(read_interactions(tmp_path / "events.2024")) == 2
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_interactions(tmp_path / "events.csv")

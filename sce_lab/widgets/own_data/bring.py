@@ -117,6 +117,10 @@ class BringFile:
         else:
             self._submit()
 
+    def read_again(self) -> None:
+        """Read the file as it is now, in the same way. Returns at once."""
+        self._submit()
+
     def settle(self, timeout: float = 60.0) -> None:
         """Wait until the file is read.
 

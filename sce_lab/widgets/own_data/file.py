@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sce_lab.data import SPLITS, Split, SyntheticProcess, read_interactions, summarize
+from sce_lab.data import SPLITS, Split, SyntheticProcess, read_interactions, summarize, written
 from sce_lab.data.fetching import DATA_VARIABLE
 from sce_lab.data.reading import existing
 from sce_lab.data.tables import READABLE
@@ -61,6 +61,7 @@ class OwnData:
     Attributes:
         name: of the file.
         path: where it is.
+        version: of the file when it was read, see :func:`sce_lab.data.written`.
         rule: by which they are divided, a key of :data:`sce_lab.data.SPLITS`.
         columns: which column of the file said what; "" for the time: the order of the rows.
         reading: what else was said of the file: ``date_format`` and ``drop_repeats``, if they were.
@@ -72,6 +73,7 @@ class OwnData:
 
     name: str
     path: Path
+    version: list
     rule: str
     columns: Mapping[str, str]
     reading: Mapping[str, Any]
@@ -129,6 +131,7 @@ def bring(
         FileNotFoundError, ValueError: as :func:`sce_lab.data.read_interactions` and the rule say them.
     """
     path = existing(path).absolute()
+    version = written(str(path))  # what is written while it is read is news
     said = {"date_format": date_format, "drop_repeats": drop_repeats}
     reading = {name: value for name, value in said.items() if value}
     interactions = read_interactions(path, **columns, **reading)
@@ -143,6 +146,7 @@ def bring(
     return OwnData(
         name=path.name,
         path=path,
+        version=version,
         rule=rule,
         columns=dict(columns),
         reading=reading,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sce_lab.data import written
 from sce_lab.figures import METRICS, Spec, intervals_spec, label
 from sce_lab.memory import format_bytes, format_seconds
 from sce_lab.metrics import difference, gains, interval
@@ -123,6 +124,7 @@ class Training:
         trials, own = self.plan.trials, self.plan.own
         if self.board is not None:
             same = [trial.name for trial in trials] == [trial.name for trial in self.board.sweep.trials]
+            same = same and own is not None and own.version == self.board.own.version
             if same or self.board.live.active:
                 return  # what is trained is trained to its end, which renews the plan
         if not trials or own is None:
@@ -131,10 +133,18 @@ class Training:
             sweep = Sweep(trials, runs_root() / "own_data" / "trained", tested=True)
             losses = list(dict.fromkeys(trial.config.loss for trial in trials))
             key = losses_key(losses, "Bar: 95 % interval over test users and seeds. Dotted: popularity.")
-            self.board = _Board(sweep, own, lambda of: _figure(of, losses, own), key, self._show)
+            busy = lambda: self._read_if_written(own)  # noqa: E731
+            self.board = _Board(sweep, own, lambda of: _figure(of, losses, own), key, busy, self._show)
             self.board.when_ended(self.plan.renew)
         self._place.children = () if self.board is None else (self.board.view,)
         self._show()
+
+    def _read_if_written(self, own: OwnData) -> str:
+        """Why nothing is trained now: what is trained and what it is compared with must be of the same file."""
+        if written(str(own.path)) == own.version:
+            return ""
+        self.plan.data.read_again()
+        return f"{own.name} was written to since it was read. It is read again: press Start then."
 
     def _show(self) -> None:
         if self.board is None:
@@ -165,10 +175,16 @@ class _Board(SweepBoard):
     """Trainings on ``own``, that say when there is news."""
 
     def __init__(
-        self, sweep: Sweep, own: OwnData, figure: Callable[[Sweep], Spec], key: str, news: Callable[[], None]
+        self,
+        sweep: Sweep,
+        own: OwnData,
+        figure: Callable[[Sweep], Spec],
+        key: str,
+        busy: Callable[[], str],
+        news: Callable[[], None],
     ) -> None:
         self.own, self._news = own, news
-        super().__init__(sweep, [figure], key=key, busy=lambda: "")
+        super().__init__(sweep, [figure], key=key, busy=busy)
 
     def _refresh(self) -> None:
         super()._refresh()

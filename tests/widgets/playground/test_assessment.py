@@ -127,12 +127,28 @@ def test_a_file_of_ones_own_is_read_and_read_again_when_it_changes(tmp_path):
     assert assess(own_file(path), PLENTY).facts.catalog_size == 30
 
 
+def test_a_folder_is_read_again_when_a_part_comes_to_it_and_its_columns_are_said(tmp_path):
+    folder = tmp_path / "events.2024"
+    folder.mkdir()
+
+    def write(part, n_items):
+        rows = [(u, (u + i) % n_items, i) for u in range(40) for i in range(8)]
+        pd.DataFrame(rows, columns=["user_id", "sku", "ts"]).to_parquet(folder / part)
+
+    write("a.parquet", 20)
+    answer = assess(own_file(folder), PLENTY)
+    assert answer.facts.catalog_size == 20
+    assert "'user_id' says who, 'sku' says what, 'ts' says when" in answer.notes["data"].text
+    write("b.parquet", 30)
+    assert assess(own_file(folder), PLENTY).facts.catalog_size == 30
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (None, "There is no file "),
         ("", "is empty"),
-        ("user,thing,timestamp\n1,2,3\n", "item"),
+        ("user,thing,timestamp\n1,2,3\n", "page 07 lets you choose them"),
         ("user,item,timestamp\n1,2,3\n", "."),
     ],
 )

@@ -98,3 +98,24 @@ def test_one_training_at_a_time(page, monkeypatch):
     monkeypatch.setattr(SettingsSweep, "active", property(lambda board: True))
     assert not page.start()
     assert "A sweep is being trained below" in page.view.transport.status.value
+
+
+def test_nothing_is_tried_beside_a_sweep_and_its_end_asks_again(page, monkeypatch):
+    sweep, pace, asked = page.view.sweep, page._forecast._pace, []
+    page.wait(60)
+    monkeypatch.setattr(pace, "ask", asked.append)
+    busy = []
+    events = sweep._events
+
+    def watched(stop):
+        for each in events(stop):
+            busy.append(pace._busy())
+            yield each
+
+    monkeypatch.setattr(sweep, "_events", watched)
+    assert sweep.start()
+    sweep.wait(60)
+    assert busy
+    assert all(busy)
+    assert not pace._busy()
+    assert asked

@@ -1,5 +1,7 @@
 """How long Start would take, how long is left, and several seeds of one setting."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from sce_lab.widgets import Playground
 from sce_lab.widgets.kit.progress import RUNNING, Snapshot
 from sce_lab.widgets.playground.assessment import Assessment, assess, needed_together
 from sce_lab.widgets.playground.charts import Charts
+from sce_lab.widgets.playground.forecast import Forecast
 from sce_lab.widgets.playground.pace import Pace
 from sce_lab.widgets.playground.records import RunRecord, seeds_of
 from sce_lab.widgets.playground.settings import Settings
@@ -24,7 +27,7 @@ def found(settings, busy=False, moved=False):
     shown = []
     assessment = assess(settings, FREE)
     current = Assessment(settings, None, assessment.memory) if moved else assessment
-    pace = Pace(lambda: busy, lambda: current, shown.append)
+    pace = Pace(lambda: busy, lambda: current, lambda _, timed: shown.append(timed))
     pace.ask(assessment)
     pace._latest.settle(60)
     return shown
@@ -50,6 +53,15 @@ def test_what_start_would_take_is_tried_and_said():
 def test_a_large_synthetic_catalog_is_tried_with_its_own_number_of_items():
     [timed] = found(Settings(**TINY | {"catalog_size": 5_000}, losses=("sampled",)))
     assert timed.durations["sampled"].measured
+
+
+def test_what_was_tried_does_not_take_the_place_of_what_came_meanwhile():
+    nothing = lambda *_: []  # noqa: E731
+    forecast = Forecast(Settings(**TINY), lambda: True, nothing, nothing, nothing)
+    old, newer = forecast.assessment, assess(Settings(**TINY | {"epochs": 3}), FREE)
+    forecast._take(newer)
+    forecast._timed(old, replace(old, durations={}))
+    assert forecast.assessment is newer
 
 
 def test_nothing_is_tried_beside_a_training_or_of_what_was_moved_on_from(monkeypatch):
