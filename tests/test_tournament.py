@@ -39,7 +39,7 @@ def folders(tmp_path):
 
 
 def play(split, folders, name="sampled-time", match=TINY, seconds=1.0, stop_after=None, steps=None):
-    """All records of one entry, an epoch (3 steps) of which takes so many seconds; ``steps`` notes (rate, seed, step)."""
+    """All records of one entry, an epoch (3 steps) of which takes these seconds; ``steps`` notes (rate, seed, step)."""
     steps = [] if steps is None else steps
     plan = plan_of(match, entries_of(match, split)[name], seconds / 3, 3)
 
@@ -119,9 +119,7 @@ def test_a_record_keeps_its_rules_and_refuses_others(cycle_split, folders, monke
     text = tournament_markdown([kept], folder=folders["results"])
     assert "2 trials and 2 seeds of 6 s each" in text
     assert "9 s" not in text
-    with pytest.raises(
-        ValueError, match=r"cycle-sampled-time.json was made with seconds=6.0, but .* now says 9.0: move"
-    ):
+    with pytest.raises(ValueError, match=r"sampled-time.json was made with seconds=6.0, but .* now says 9.0: move"):
         play(cycle_split, folders, match=longer)
     more = Contender({}, "n_negatives", 5, (2, 4, 8))
     with pytest.raises(ValueError, match="loss_settings"):

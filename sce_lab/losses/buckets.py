@@ -151,7 +151,7 @@ def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: tor
 
 @dataclass(frozen=True)
 class SCEStatistics:
-    """What one evaluation of SCE looked at, as tensors, so that asking does not stall a GPU; all but ``covered`` are 0-d.
+    """What one evaluation of SCE looked at: tensors, so that asking does not stall a GPU, all but ``covered`` 0-d.
 
     Attributes:
         coverage: share of the positions with a target that sit in at least one bucket; only these are trained.

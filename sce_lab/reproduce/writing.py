@@ -119,16 +119,12 @@ def _unequal_search(evidence: Evidence, dataset: str, ours: pd.DataFrame) -> lis
     searched = by_loss[ours["recipe"].str.endswith("-searched")]
     if set(searched) == set(by_loss):
         return []
-    tried = [
-        record["config"]["loss"] for record in evidence.records if record["dataset"] == dataset and is_trial(record)
-    ]
-    counts = Counter("ce" if loss == "cce" else loss for loss in tried)
-    listed = ", ".join(
-        f"{LOSSES[loss].label} {counts[loss]}" for loss in sorted(set(by_loss), key=lambda x: -counts[x])
-    )
+    trials = [record for record in evidence.records if record["dataset"] == dataset and is_trial(record)]
+    counts = dict.fromkeys(by_loss, 0) | Counter(record["config"]["loss"].replace("cce", "ce") for record in trials)
+    listed = ", ".join(f"{LOSSES[loss].label} {counts[loss]}" for loss in sorted(counts, key=lambda x: -counts[x]))
     return [
-        f"The losses were not searched alike: of trials with other settings {listed} are recorded. A loss with fewer of "
-        f"them may be better than its row."
+        f"The losses were not searched alike: of trials with other settings {listed} are recorded. A loss with fewer "
+        f"of them may be better than its row."
     ]
 
 
