@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,16 +121,26 @@ def test_a_loss_that_counts_nothing_has_no_bias(split, monkeypatch):
 def test_a_record_stays_until_the_last_row_is_there(split, tmp_path, monkeypatch):
     monkeypatch.setattr(variants, "OPTIONS", FEW)
     path = tmp_path / "kept.json"
-    path.write_text("old")
+    old = json.dumps({"rows": [{"by seed": [0.1, 0.2]}]})
+    path.write_text(old)
 
     def stops(config, run):
         if config.loss == "cce":
             list(record(Trainer(config, split, when_to_test="never"), run))
 
-    more = {"seeds": 1, "repeat": "r", "config": SMALL, "runs": tmp_path / "runs", "path": path}
-    told = list(variants.measure_variants("synthetic", split, stops, **more))
+    more = {"repeat": "r", "config": SMALL, "runs": tmp_path / "runs", "path": path}
+    with pytest.raises(ValueError, match="kept.json has 2 seeds, and 1 would take their place"):
+        list(variants.measure_variants("synthetic", split, stops, seeds=1, **more))
+    told = list(variants.measure_variants("synthetic", split, stops, seeds=2, **more))
     assert [row["name"] for row in told] == ["cce"]
-    assert path.read_text() == "old"
+    assert path.read_text() == old
+
+
+def test_a_model_is_asked_on_the_cpu_whatever_it_was_trained_on(split, tmp_path, monkeypatch):
+    """No GPU is needed to see that the model is moved; that a GPU's weights come over is torch's affair."""
+    monkeypatch.setattr(variants, "best_model", lambda *_: SimpleNamespace(cpu=lambda: "moved"))
+    recipe = variants.recipes("synthetic", SMALL)["sce"]
+    assert variants._trained_model(recipe, 0, split, tmp_path) == "moved"
 
 
 def test_every_data_set_is_shown(tmp_path):

@@ -126,6 +126,8 @@ def _play(match: Match, entry: Entry, split: Split, stop: object, force: bool, o
         return
     if not force:
         check_fits(plan.config_of(entry.name), split)
+    used = f"{plan.took['seconds']:.1f} of {match.seconds:g} s"
+    say(f"{entry.name}: {plan.took['steps']:,} steps a training, {used} of a quiet machine")
 
     def train_run(config: TrainingConfig, run: Path) -> None:
         say(f"to epoch {config.max_epochs} in {run}")

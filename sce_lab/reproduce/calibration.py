@@ -94,7 +94,7 @@ def pace_of(match: Match, entry: Entry, results: Path) -> tuple[float, int]:
     if known.get("config") != _asked(match.config) or measured.get("settings") != entry.settings:
         raise ValueError(
             f"it is not known how long a step of each loss on {match.name} takes: on a machine that does nothing else, "
-            f"call sce-lab tournament {match.name} --calibrate with the same --results"
+            f"call sce-lab tournament {match.name} --calibrate (with the same --results, if any)"
         )
     return measured["seconds"], measured["steps_per_epoch"]
 

@@ -26,7 +26,7 @@ from sce_lab.losses import LossModule, cross_entropy, make_loss
 from sce_lab.metrics import calibration_error
 from sce_lab.model import SASRec
 from sce_lab.reproduce.recipes import Recipe
-from sce_lab.reproduce.records import TrainRun, best_model, reproduce, run_folder
+from sce_lab.reproduce.records import TrainRun, best_model, read_record, reproduce, run_folder
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig
 
@@ -81,7 +81,16 @@ def measure_variants(
 
     What is trained is not trained again, and what was interrupted goes on: until the last row is there, an earlier
     record stays as it is.
+
+    Raises:
+        ValueError: the record has more seeds.
     """
+    recorded = len(read_record(path)["rows"][0]["by seed"]) if path.exists() else 0
+    if recorded > seeds:
+        raise ValueError(
+            f"{path} has {recorded} seeds, and {seeds} would take their place: ask for {recorded} or more, or choose "
+            f"another folder with --results"
+        )
     rows: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes(dataset, config).items():
         kept = {"runs": runs, "results": runs / "records"}
