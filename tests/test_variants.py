@@ -129,7 +129,7 @@ def test_a_record_stays_until_the_last_row_is_there(split, tmp_path, monkeypatch
             list(record(Trainer(config, split, when_to_test="never"), run))
 
     more = {"repeat": "r", "config": SMALL, "runs": tmp_path / "runs", "path": path}
-    with pytest.raises(ValueError, match="kept.json has 2 seeds, and 1 would take their place"):
+    with pytest.raises(ValueError, match=r"kept\.json has 2 seeds, and 1 would take their place"):
         list(variants.measure_variants("synthetic", split, stops, seeds=1, **more))
     told = list(variants.measure_variants("synthetic", split, stops, seeds=2, **more))
     assert [row["name"] for row in told] == ["cce"]
