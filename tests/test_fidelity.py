@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from sce_lab.figures.fidelity import write_page
 from sce_lab.files import repository
 from sce_lab.losses import LOSSES
 from sce_lab.reproduce.refereed import read_fidelity
+from sce_lab.reproduce.studies import fidelity_markdown
 from sce_lab.training import Trainer, TrainingConfig
 
 
@@ -195,3 +197,16 @@ def test_the_figure_shows_each_loss_once_a_panel(followed, tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert "after 2 epochs" in text
     assert "SCE, 256" in text
+
+
+def test_what_is_said_of_the_referee_follows_from_its_numbers(followed):
+    """Other numbers, other sentences; and nothing on how well a model ranks, of which the record knows nothing."""
+    table = pd.concat(followed, ignore_index=True).assign(trained="cce", dataset="synthetic")
+    drawn = table[table["kind"] == "sce"].assign(kind="sampled", loss="Sampled softmax")
+    table = pd.concat([table[table["kind"] == "sce"], drawn])
+    by_chance = fidelity_markdown([table.assign(bias=0.01, error=1.0)])
+    by_side = fidelity_markdown([table.assign(bias=0.9, error=1.0)])
+    assert "squared error 0% is the same in every draw, of that draw's 0%: it errs by chance." in by_chance
+    assert "squared error 81% is the same" in by_side
+    for text in (by_chance, by_side):
+        assert text.splitlines()[-1].endswith((": it errs by chance.", "a noisy copy of cross-entropy."))

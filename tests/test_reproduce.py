@@ -27,6 +27,7 @@ from sce_lab.reproduce import (
     judge_baselines,
     model_name,
     open_test,
+    own_results,
     parse_setting,
     read_baselines,
     read_records,
@@ -280,8 +281,14 @@ def test_a_folder_of_other_settings_is_not_overwritten(cycle_split, folders):
 def test_where_records_are(monkeypatch, tmp_path):
     monkeypatch.setenv("SCE_LAB_RESULTS", str(tmp_path))
     assert results_folder() == tmp_path
+    assert results_folder("tournament") == tmp_path / "tournament"
+    assert results_folder("tournament", tmp_path / "x") == own_results(tmp_path / "x", "tournament")
+    assert results_folder("tournament", tmp_path / "x") == tmp_path / "x" / "tournament"
     monkeypatch.delenv("SCE_LAB_RESULTS")
     assert results_folder().parts[-3:] == ("benchmarks", "results", "reproduce")
+    for kind in ("tournament", "variants", "fidelity", "speedrun"):
+        assert results_folder(kind).parts[-3:] == ("benchmarks", "results", kind)
+        assert results_folder(kind, results_folder()) == results_folder(kind)  # the default, named
 
 
 @pytest.mark.parametrize(
@@ -439,6 +446,24 @@ def test_readers_get_units_and_blanks(records):
     assert " ± " in ours["COV@10"]
     assert ours["peak memory"].endswith("B")
     assert ours["epochs (best)"].startswith("2 (")
+
+
+def searched_too(record):
+    return record | {"recipe": f"{record['config']['loss']}-searched"}
+
+
+def test_unequal_search_is_said_until_every_loss_was_searched(records):
+    ours = [record for record in records if "+" not in record["recipe"] and "test" in record["seeds"][0]]
+    (one,) = {record["config"]["loss"]: record for record in ours}.values()
+    other = one | {"recipe": "bce", "config": one["config"] | {"loss": "bce", "loss_settings": {}}}
+    tried = [one | {"recipe": f"{one['recipe']}+dropout=0.{n}"} for n in (1, 2)]
+    trials = sum("+" in record["recipe"] for record in records) + len(tried)
+    everything = [*records, *tried, other]
+    said = f"of trials with other settings {LOSSES['sce'].label} {trials}, {LOSSES['bce'].label} 0 are recorded"
+    assert said in glance_markdown(Evidence(everything))
+    assert said in glance_markdown(Evidence([*everything, searched_too(one)]))  # not yet of both
+    alike = [*everything, searched_too(one), searched_too(other)]
+    assert "not searched alike" not in glance_markdown(Evidence(alike))
 
 
 def test_trials_are_listed_by_validation(records):

@@ -87,7 +87,7 @@ def seed_of(seed, seconds, hr=0.5, **more):
 def test_five_seeds_pass_on_average(tmp_path):
     five = [seed_of(i, 10.0 + i) for i in range(5)]
     assert speedrun.record_race(RACE, ENTRY, five, "again", tmp_path)["passed"]
-    assert not speedrun.record_race(RACE, ENTRY, five[:4], "again", tmp_path)["passed"]
+    assert not speedrun.record_race(RACE, ENTRY, five[:4], "again", tmp_path / "4")["passed"]
     below = [seed_of(i, 10.0, hr=0.3 if i else 0.5) for i in range(5)]
     assert not speedrun.record_race(RACE, ENTRY, below, "again", tmp_path)["passed"]
     just = [seed_of(i, 10.0, hr=0.3 if i == 4 else 0.5) for i in range(5)]
@@ -114,6 +114,32 @@ def test_an_entry_is_kept_once_for_each_number_of_threads(tmp_path, monkeypatch)
     text = with_results("<!-- races -->\n<!-- end of results -->", Evidence([], folder=tmp_path))
     assert "| small | nothing | 1 | 2 | 25.0 (20.0 to 30.0) | 4.0 | 0.5000 | 0.4500 | no | 2 MiB |" in text
     assert "HR@10 0.0935 and NDCG@10 0.0544 on test" in text
+
+
+def test_fewer_seeds_do_not_take_the_place_of_more(tmp_path, sce_lab, monkeypatch):
+    speedrun.record_race(RACE, ENTRY, [seed_of(i, 10.0) for i in range(5)], "again", tmp_path)
+    before = speedrun.race_path("amazon_beauty", tmp_path).read_bytes()
+    with pytest.raises(ValueError, match="5 seeds of small are recorded on this machine, and 1 would take their place"):
+        speedrun.record_race(RACE, ENTRY, [seed_of(0, 1.0)], "again", tmp_path)
+    monkeypatch.setitem(RACES, "amazon_beauty", RACE)
+    monkeypatch.setattr("sce_lab.cli.racing.open_data", lambda source: pytest.fail("it is asked before all else"))
+    words = ("--record", "--seeds", "4", "--device", "cpu", "--results", str(tmp_path))
+    status, _, err = sce_lab("speedrun", "amazon_beauty", *words)
+    assert status == 2
+    assert "and 4 would take their place" in err
+    assert speedrun.race_path("amazon_beauty", tmp_path).read_bytes() == before
+
+
+def test_a_race_on_the_cpu_of_a_machine_with_a_gpu_is_one_on_the_cpu(tmp_path, monkeypatch):
+    where = {"threads": 2, "processor": "P", "gpus": ["G0", "G1"]}
+    monkeypatch.setattr(speedrun, "environment", lambda: dict(where))
+    speedrun.record_race(RACE, ENTRY, [seed_of(0, 12.0)], "again", tmp_path)
+    speedrun.record_race(RACE, ENTRY, [seed_of(0, 3.0)], "again", tmp_path, "cuda:1")
+    speedrun.record_race(RACE, ENTRY, [seed_of(0, 2.0)], "again", tmp_path, "cuda")
+    runs = speedrun.read_races("amazon_beauty", tmp_path)
+    assert {each["device"] for each in runs} == {"cpu", "cuda:1", "cuda"}
+    table = speedrun.race_table(runs).set_index("threads")["seconds"]
+    assert {name: text.split()[0] for name, text in table.items()} == {"2": "12.0", "G1": "3.0", "G0": "2.0"}
 
 
 def test_what_came_out_is_one_line():

@@ -9,9 +9,10 @@ from sce_lab.losses import LOSSES
 from sce_lab.memory import predict_memory, typical_length
 from sce_lab.metrics import rank_items
 from sce_lab.reproduce import calibration, read_records
-from sce_lab.reproduce.calibration import calibrate, calibration_path, estimate, read_calibration, seconds_per_epoch
+from sce_lab.reproduce.calibration import calibrate, calibration_path, estimate, pace_of, read_calibration
 from sce_lab.reproduce.studies import tournament_markdown
 from sce_lab.reproduce.tournament import CONTENDERS, MATCHES, Contender, Match, compete, entries_of, plan_of
+from sce_lab.reproduce.writing import Evidence
 from sce_lab.runs import record
 from sce_lab.training import StepDone, Trainer, TrainingConfig
 
@@ -38,9 +39,9 @@ def folders(tmp_path):
 
 
 def play(split, folders, name="sampled-time", match=TINY, seconds=1.0, stop_after=None, steps=None):
-    """All records of one entry, an epoch of which takes so many seconds; ``steps`` notes (rate, seed, step)."""
+    """All records of one entry, an epoch (3 steps) of which takes these seconds; ``steps`` notes (rate, seed, step)."""
     steps = [] if steps is None else steps
-    plan = plan_of(match, entries_of(match, split)[name], seconds)
+    plan = plan_of(match, entries_of(match, split)[name], seconds / 3, 3)
 
     def train_run(config, folder):
         stop = lambda: stop_after is not None and len(steps) >= stop_after  # noqa: E731
@@ -85,13 +86,48 @@ def test_a_loss_with_the_same_settings_for_both_is_there_once_and_one_that_fits_
 
 def test_seconds_become_whole_epochs(cycle_split):
     entry = entries_of(TINY, cycle_split)["cce-both"]
-    assert plan_of(TINY, entry, 0.25).config.max_epochs == 24
-    assert plan_of(TINY, entry, 0.25).config.evaluate_every == 3  # ten evaluations at most
-    assert plan_of(TINY, entry, 4.0).config.max_epochs == 1
+    assert plan_of(TINY, entry, 0.25 / 3, 3).config.max_epochs == 24
+    assert plan_of(TINY, entry, 0.25 / 3, 3).config.evaluate_every == 3  # ten evaluations at most
     with pytest.raises(
-        ValueError, match="cce-both is left out, for an epoch of it takes 7 s, and every training has 6 s"
+        ValueError, match="cce-both is left out, for a step of it takes 7 s, and every training has 6 s"
     ):
-        plan_of(TINY, entry, 7.0)
+        plan_of(TINY, entry, 7.0, 3)
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.01, 0.1, 1.1, 2.9, 31 / 8, 4.7, 7.0, 29.0, 31.0, 60.0])
+def test_every_loss_uses_its_seconds(cycle_split, seconds):
+    """An epoch of eight steps would leave half of a minute over if it took 31 s."""
+    minute = dataclasses.replace(TINY, seconds=60.0)
+    plan = plan_of(minute, entries_of(TINY, cycle_split)["cce-both"], seconds, 8)
+    steps = plan.config.max_epochs * plan.config.steps_per_epoch
+    assert plan.config.steps_per_epoch <= 8
+    assert plan.took == {"seconds": pytest.approx(steps * seconds), "steps": steps}
+    assert plan.took["seconds"] <= 60
+    assert plan.took["seconds"] >= 0.95 * 60 or 60 - plan.took["seconds"] < seconds  # or not one step more fits
+    if seconds <= 0.1:
+        assert plan.config.steps_per_epoch == 8  # where it does no harm, epochs are those of the match
+
+
+def test_a_record_keeps_its_rules_and_refuses_others(cycle_split, folders, monkeypatch):
+    monkeypatch.setitem(MATCHES, "cycle", TINY)
+    last = play(cycle_split, folders)[-1]
+    assert last["took"] == {"seconds": pytest.approx(6.0), "steps": 18}
+    longer = dataclasses.replace(TINY, seconds=9.0)
+    monkeypatch.setitem(MATCHES, "cycle", longer)
+    (kept,) = read_records(folders["results"])
+    assert kept == last
+    text = tournament_markdown([kept], folder=folders["results"])
+    assert "2 trials and 2 seeds of 6 s each" in text
+    assert "9 s" not in text
+    with pytest.raises(ValueError, match=r"sampled-time.json was made with seconds=6.0, but .* now says 9.0: move"):
+        play(cycle_split, folders, match=longer)
+    more = Contender({}, "n_negatives", 5, (2, 4, 8))
+    with pytest.raises(ValueError, match="loss_settings"):
+        play(cycle_split, folders, match=dataclasses.replace(TINY, contenders={"sampled": more}))
+    assert read_records(folders["results"]) == [last]
+    other = play(cycle_split, {"runs": folders["runs"] / "2", "results": folders["results"] / "2"}, match=longer)[-1]
+    both = tournament_markdown([kept, other], folder=folders["results"])
+    assert both.index("seeds of 6 s each") < both.index("seeds of 9 s each")  # a table for each
 
 
 def test_it_goes_from_trials_over_fresh_seeds_to_one_test(cycle_split, folders, monkeypatch):
@@ -117,7 +153,7 @@ def test_it_goes_from_trials_over_fresh_seeds_to_one_test(cycle_split, folders, 
     assert last["config"]["learning_rate"] == trials[-1]["chosen"]["learning_rate"] == 1e-2
     assert last["recipe"] == "sampled-time"
     assert "2 trials (learning_rate in [0.001, 0.01]) of 6 s each on a quiet machine" in last["note"]
-    assert "6 epochs of this one" in last["note"]
+    assert "18 steps of this one, which take 6 s" in last["note"]
     kept = [path.parent.parent.name for path in folders["runs"].rglob("checkpoint.safetensors")]
     assert kept == ["sampled-time", "sampled-time"]  # trials' weights are gone
     again = play(cycle_split, folders, steps=(more := []))
@@ -156,19 +192,19 @@ def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
     entries = entries_of(TINY, cycle_split)
     entry = entries["cce-both"]
     with pytest.raises(ValueError, match="call sce-lab tournament cycle --calibrate"):
-        seconds_per_epoch(TINY, entry, folders["results"])
+        pace_of(TINY, entry, folders["results"])
     measured = calibrated(cycle_split, folders)
     assert list(measured) == list(entries)
-    assert seconds_per_epoch(TINY, entry, folders["results"]) == pytest.approx(3 * measured["cce-both"])
+    assert pace_of(TINY, entry, folders["results"]) == (measured["cce-both"], 3)
     known = read_calibration(folders["results"])["cycle"]
     assert known["environment"]["versions"]["torch"]
     assert known["entries"]["cce-both"]["steps"] >= 1
     assert calibrated(cycle_split, folders) == {}  # what is measured is not measured again
     other = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, batch_size=8))
     with pytest.raises(ValueError, match="it is not known how long a step"):
-        seconds_per_epoch(other, entry, folders["results"])
+        pace_of(other, entry, folders["results"])
     rates = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, learning_rate=0.5))
-    assert seconds_per_epoch(rates, entry, folders["results"]) > 0  # a step takes no longer
+    assert pace_of(rates, entry, folders["results"])[0] > 0  # a step takes no longer
 
 
 def test_the_estimate_counts_every_training_and_evaluation(cycle_split, folders):
@@ -206,9 +242,9 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
     kept = ("--results", str(tmp_path / "results"))
     status, out, err = sce_lab("tournament", "tiny", "--plan", *kept)
     assert status == 0
-    assert "call sce-lab tournament tiny --calibrate" in err
+    assert err.count("sce-lab tournament tiny --calibrate") == 1
     assert "cce-both" in sce_lab("tournament", "tiny", "--calibrate", *kept)[1]
-    path = calibration_path(tmp_path / "results")
+    path = calibration_path(tmp_path / "results" / "tournament")
     known = json.loads(path.read_text())
     known["tiny"]["entries"]["cce-both"]["seconds"] = 1e9 / (2 * 3)  # so that two epochs fit
     path.write_text(json.dumps(known))
@@ -219,7 +255,8 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
     assert status == 0
     assert "cce-both, 2 of 2 seeds" in out
     assert "on test" in out
-    (found,) = read_records(tmp_path / "results")
+    (found,) = read_records(tmp_path / "results" / "tournament")
+    assert Evidence.read(tmp_path / "results").tournament == [found]  # one meaning of --results
     assert found["repeat"] == "sce-lab tournament tiny --loss cce"
     assert [seed["step"] for seed in found["seeds"]] == [6, 6]
     for arguments, sentence in (
@@ -229,3 +266,15 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
         status, _, err = sce_lab("tournament", *arguments, *kept)
         assert status == 2
         assert sentence in err
+
+
+def test_a_plan_writes_nothing_and_so_is_made_of_an_installed_package(sce_lab, tmp_path, monkeypatch):
+    monkeypatch.setattr("sce_lab.reproduce.records.SHIPPED", tmp_path)
+    monkeypatch.setenv("SCE_LAB_RESULTS", str(tmp_path))
+    monkeypatch.setattr("sce_lab.reproduce.tournament.MATCHES", {"tiny": dataclasses.replace(TINY, name="tiny")})
+    status, _, err = sce_lab("tournament", "tiny", "--plan")
+    assert status == 0
+    assert err.count("--calibrate") == 1  # one sentence, however many losses
+    status, _, err = sce_lab("tournament", "tiny")
+    assert status == 2
+    assert "are not written to" in err

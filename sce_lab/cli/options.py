@@ -92,6 +92,15 @@ SeenOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="`auto` (a GPU if one can be used), `cpu`, `cuda`, `cuda:1` or `mps`.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Train even if the prediction says it will not fit.")]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        "--folder",
+        help="Folder of the recipes' records; those of tournaments, races and variants have their own folders in it. "
+        "Default: SCE_LAB_RESULTS, or `benchmarks/results` of the repository.",
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]
 
 

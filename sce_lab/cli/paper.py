@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sce_lab
-from sce_lab.cli.options import DeviceOption, ForceOption, OutOption
+from sce_lab.cli.options import DeviceOption, ForceOption, OutOption, ResultsOption
 from sce_lab.cli.output import check_writable, say, show
 from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
 from sce_lab.cli.scores import asked
@@ -38,9 +38,7 @@ def reproduce(
     device: DeviceOption = "auto",
     force: ForceOption = False,
     out: OutOption = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder for the records. Default: `benchmarks/results/reproduce`.")
-    ] = None,
+    results: ResultsOption = None,
 ) -> None:
     """Train a published row again and record what came out on validation.
 
@@ -99,9 +97,7 @@ def open_test(
     loss: Annotated[str, typer.Option(help="Which recipe.")] = "sce",
     reduced: Annotated[bool, typer.Option("--reduced", help="The recipe as it was trained with --reduced.")] = False,
     out: OutOption = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
-    ] = None,
+    results: ResultsOption = None,
 ) -> None:
     """Look at the test of a recipe that is trained, once, and record when.
 
@@ -142,9 +138,7 @@ def baselines(
     record: Annotated[
         bool, typer.Option("--record", help="Keep them beside the records, for `sce-lab results`.")
     ] = False,
-    folder: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
-    ] = None,
+    folder: ResultsOption = None,
 ) -> None:
     """Show what needs no training: popularity, what follows the last item, what the user has had before.
 
@@ -173,9 +167,7 @@ def results(
         tuple[str, str] | None,
         typer.Option(help="Only the difference of two records, DATASET-NAME each, on the same users."),
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
-    ] = None,
+    folder: ResultsOption = None,
 ) -> None:
     """Show published results and the recorded reproductions beside them.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import sce_lab
-from sce_lab.cli.options import DeviceOption
+from sce_lab.cli.options import DeviceOption, ResultsOption
 from sce_lab.cli.output import say, show
 from sce_lab.cli.running import open_data
 
@@ -23,7 +22,7 @@ def speedrun(
         bool, typer.Option("--ahead", help="Instead: validation and test after each epoch, with other seeds.")
     ] = False,
     device: DeviceOption = "auto",
-    results: Annotated[Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results`.")] = None,
+    results: ResultsOption = None,
 ) -> None:
     """Train until the paper's row is passed, and say how long it took.
 
@@ -42,6 +41,8 @@ def speedrun(
     device = sce_lab.training.choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
+    if record:
+        races.check_recordable(race, chosen, seeds, device, results)
     split = open_data({"source": dataset})
     say(f"{chosen.name}: {chosen.note}.")
     if ahead:
@@ -60,7 +61,7 @@ def speedrun(
     if record:
         words = ["sce-lab speedrun", dataset, f"--entry {chosen.name}", f"--seeds {seeds}"]
         words += [f"--threads {here['threads']}"] if device == "cpu" else [f"--device {device}"]
-        races.record_race(race, chosen, came_out, " ".join(words), results)
+        races.record_race(race, chosen, came_out, " ".join(words), results, device)
     if seeds > 1 or record:
         shown = races.read_races(dataset, results) if record else []
         if shown:

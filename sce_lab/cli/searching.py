@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sce_lab
-from sce_lab.cli.options import DeviceOption, ForceOption, OutOption
+from sce_lab.cli.options import DeviceOption, ForceOption, OutOption, ResultsOption
 from sce_lab.cli.output import say
 from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
 
@@ -23,9 +23,7 @@ def search(
     device: DeviceOption = "auto",
     force: ForceOption = False,
     out: OutOption = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/reproduce`.")
-    ] = None,
+    results: ResultsOption = None,
 ) -> None:
     """Choose settings for each loss by the same small search, on validation alone.
 

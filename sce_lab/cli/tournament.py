@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sce_lab
-from sce_lab.cli.options import ForceOption, OutOption
+from sce_lab.cli.options import ForceOption, OutOption, ResultsOption
 from sce_lab.cli.output import complain, say, show
 from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
 
@@ -29,22 +29,21 @@ def tournament(
     ] = False,
     force: ForceOption = False,
     out: OutOption = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: `benchmarks/results/tournament`.")
-    ] = None,
+    results: ResultsOption = None,
 ) -> None:
     """Train all losses under the same rules and judge them: equal seconds, and equal memory of the loss.
 
     On a data set every loss has the same encoder, batches, first weights, number of trials and seconds; what is chosen
-    on validation is trained with fresh seeds, and tested once. Seconds are those of `--calibrate`, which come with the
-    repository, so a busy machine changes nothing, and each process takes one thread: two can run side by side, for
-    other data sets or losses. Called again, it goes on where it was, an evaluation back at most.
+    on validation is trained with fresh seeds, and tested once. Seconds are those that `--calibrate` has recorded, once,
+    on a quiet machine: where they are missing, call it so first. A busy machine then changes nothing, and each process
+    takes one thread: two can run side by side, for other data sets or losses. Called again, it goes on where it was, an
+    evaluation back at most.
 
     `sce-lab tournament amazon_beauty --loss sce,cce`
     """
     import torch
 
-    from sce_lab.reproduce import own_results
+    from sce_lab.reproduce import own_results, results_folder
     from sce_lab.reproduce.tournament import MATCHES, entries_of
 
     if dataset not in (None, *MATCHES):
@@ -56,7 +55,7 @@ def tournament(
         if name not in known:
             raise ValueError(f"the tournament has {', '.join(known)}, got {name!r}")
     torch.set_num_threads(1)
-    folder = own_results(results, "tournament")
+    folder = results_folder("tournament", results) if plan else own_results(results, "tournament")
     total = 0.0
     with stop_on_interrupt() as stop:
         for match in matches:
@@ -91,42 +90,44 @@ def _plan(match: Match, entries: dict[str, Entry], folder: Path) -> float:
     import pandas as pd
 
     from sce_lab.reproduce import format_setting
-    from sce_lab.reproduce.calibration import estimate, seconds_per_epoch
-    from sce_lab.reproduce.tournament import plan_of
+    from sce_lab.reproduce.calibration import estimate, pace_of
+    from sce_lab.reproduce.tournament import in_words, plan_of
 
     rows, total, left_out = [], 0.0, []
     for name, entry in entries.items():
         row = {"name": name, "settings": ", ".join(format_setting(*one) for one in entry.settings.items())}
         row["loss holds"] = sce_lab.format_bytes(entry.workspace)
         try:
-            each = seconds_per_epoch(match, entry, folder)
-            config = plan_of(match, entry, each).config
+            took = plan_of(match, entry, *pace_of(match, entry, folder)).took
             seconds = estimate(match, entry, folder)
         except ValueError as error:
             left_out.append(str(error))
             continue
-        row |= {"s/epoch": f"{each:.2f}", "epochs": str(config.max_epochs), "minutes in all": f"{seconds / 60:.0f}"}
+        row |= {"steps": f"{took['steps']:,}", "s used": f"{took['seconds']:.1f}"}
+        row |= {"minutes in all": f"{seconds / 60:.0f}"}
         rows.append(row)
         total += seconds
     if rows:
-        show(pd.DataFrame(rows), f"{match.name}: {match.rules}")
-    for sentence in left_out:
+        show(pd.DataFrame(rows), f"{match.name}: {in_words(match.rules)}")
+    for sentence in dict.fromkeys(left_out):
         complain(sentence, "yellow", "note")
     return total
 
 
 def _play(match: Match, entry: Entry, split: Split, stop: object, force: bool, out: Path | None, folder: Path) -> None:
-    from sce_lab.reproduce.calibration import seconds_per_epoch
+    from sce_lab.reproduce.calibration import pace_of
     from sce_lab.reproduce.tournament import compete, plan_of
 
     source = dict(match.source)
     try:
-        plan = plan_of(match, entry, seconds_per_epoch(match, entry, folder))
+        plan = plan_of(match, entry, *pace_of(match, entry, folder))
     except ValueError as error:
         complain(str(error), "yellow", "note")
         return
     if not force:
         check_fits(plan.config_of(entry.name), split)
+    used = f"{plan.took['seconds']:.1f} of {match.seconds:g} s"
+    say(f"{entry.name}: {plan.took['steps']:,} steps a training, {used} of a quiet machine")
 
     def train_run(config: TrainingConfig, run: Path) -> None:
         say(f"to epoch {config.max_epochs} in {run}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sce_lab
-from sce_lab.cli.options import OutOption
+from sce_lab.cli.options import OutOption, ResultsOption
 from sce_lab.cli.output import say
 from sce_lab.cli.running import open_data, stop_on_interrupt, train_with_bar
 
@@ -20,9 +20,7 @@ def variants(
     dataset: Annotated[str, typer.Argument(help="`synthetic`, or a name from `sce-lab data`.")] = "amazon_beauty",
     seeds: Annotated[int, typer.Option(min=1, help="Train each so many times, with the seeds 0, 1, ...")] = 3,
     out: OutOption = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Where the record goes. Default: `benchmarks/results/variants/DATASET.json`.")
-    ] = None,
+    results: ResultsOption = None,
 ) -> None:
     """Train SCE's options beside the paper's SCE, alike and briefly, and measure what each changes.
 
@@ -36,7 +34,7 @@ def variants(
     from sce_lab.reproduce import own_results
     from sce_lab.reproduce.variants import measure_variants
 
-    path = record or own_results(None, "variants") / f"{dataset}.json"
+    path = own_results(results, "variants") / f"{dataset}.json"
     torch.set_num_threads(1)
     source = {"source": dataset}
     split = open_data(source)

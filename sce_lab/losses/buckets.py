@@ -151,7 +151,7 @@ def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: tor
 
 @dataclass(frozen=True)
 class SCEStatistics:
-    """What one evaluation of SCE looked at. All four are 0-d tensors, so that asking does not stall a GPU.
+    """What one evaluation of SCE looked at: tensors, so that asking does not stall a GPU, all but ``covered`` 0-d.
 
     Attributes:
         coverage: share of the positions with a target that sit in at least one bucket; only these are trained.
@@ -159,16 +159,18 @@ class SCEStatistics:
         target_in_bucket: share of the slots (a position in a bucket) whose bucket holds the position's target.
         captured_mass: share of the true softmax mass, over the whole catalog, that the items of a position's
             winning bucket hold; mean over (at most 256 of) the covered positions.
+        covered: ``(N,)`` bool, which positions coverage counts.
     """
 
     coverage: Tensor
     slots_per_position: Tensor
     target_in_bucket: Tensor
     captured_mass: Tensor
+    covered: Tensor
 
     def as_dict(self) -> dict[str, float]:
-        """The same as plain numbers."""
-        return {name: float(value) for name, value in vars(self).items()}
+        """The shares as plain numbers."""
+        return {name: float(value) for name, value in vars(self).items() if value.ndim == 0}
 
 
 @torch.no_grad()
@@ -230,4 +232,5 @@ def bucket_statistics(
         slots_per_position=slots.sum() / n_covered.clamp(min=1),
         target_in_bucket=hits / slots.sum().clamp(min=1),
         captured_mass=captured,
+        covered=covered,
     )

@@ -83,8 +83,8 @@ def seconds_of_a_step(trainer: Trainer) -> dict[str, float]:
     return {"seconds": seconds / max(counted, 1), "steps": counted, "steps_per_epoch": per_epoch}
 
 
-def seconds_per_epoch(match: Match, entry: Entry, results: Path) -> float:
-    """Of an entry, by the record.
+def pace_of(match: Match, entry: Entry, results: Path) -> tuple[float, int]:
+    """Seconds of a step of an entry, and the steps of an epoch, by the record.
 
     Raises:
         ValueError: it was not measured, or with other settings.
@@ -93,22 +93,22 @@ def seconds_per_epoch(match: Match, entry: Entry, results: Path) -> float:
     measured = known.get("entries", {}).get(entry.name, {})
     if known.get("config") != _asked(match.config) or measured.get("settings") != entry.settings:
         raise ValueError(
-            f"it is not known how long a step of {entry.name} on {match.name} takes: on a machine that does nothing "
-            f"else, call sce-lab tournament {match.name} --calibrate"
+            f"it is not known how long a step of each loss on {match.name} takes: on a machine that does nothing else, "
+            f"call sce-lab tournament {match.name} --calibrate (with the same --results, if any)"
         )
-    return measured["seconds"] * measured["steps_per_epoch"]
+    return measured["seconds"], measured["steps_per_epoch"]
 
 
 def estimate(match: Match, entry: Entry, results: Path) -> float:
     """Seconds that all trainings of an entry take, evaluations included, on one thread of a quiet machine.
 
     Raises:
-        ValueError: as :func:`seconds_per_epoch` and :func:`.tournament.plan_of`.
+        ValueError: as :func:`pace_of` and :func:`.tournament.plan_of`.
     """
-    each = seconds_per_epoch(match, entry, results)
-    config = plan_of(match, entry, each).config
-    evaluations = -(-config.max_epochs // config.evaluate_every) * read_calibration(results)[match.name]["evaluation"]
-    return (match.n_trials + match.seeds) * (config.max_epochs * each + evaluations)
+    plan = plan_of(match, entry, *pace_of(match, entry, results))
+    evaluations = -(-plan.config.max_epochs // plan.config.evaluate_every)
+    each = plan.took["seconds"] + evaluations * read_calibration(results)[match.name]["evaluation"]
+    return (match.n_trials + match.seeds) * each
 
 
 def _asked(config: TrainingConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import dataclasses
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +30,23 @@ RESULTS_VARIABLE = "SCE_LAB_RESULTS"
 """Environment variable: the folder of records."""
 
 
-def results_folder(kind: str = "reproduce") -> Path:
-    """Where records are read: ``SCE_LAB_RESULTS``, or ``benchmarks/results/reproduce`` of the repository; of another
-    ``kind`` in a folder of that name, in the first one or beside the second."""
-    if setting := os.environ.get(RESULTS_VARIABLE):
-        return Path(setting) if kind == "reproduce" else Path(setting) / kind
-    return repository() / "benchmarks" / "results" / kind
+def results_folder(kind: str = "reproduce", results: Path | None = None) -> Path:
+    """Where records are read: in ``results``, else ``SCE_LAB_RESULTS``, else ``benchmarks/results/reproduce`` of the
+    repository. Records of another ``kind`` are in a folder of that name: inside, or beside that of the repository."""
+    ours = repository() / "benchmarks" / "results"
+    folder = Path(results or os.environ.get(RESULTS_VARIABLE) or ours / "reproduce")
+    if kind == "reproduce":
+        return folder
+    return (ours if folder.resolve() == (ours / "reproduce").resolve() else folder) / kind
 
 
 def own_results(results: Path | None = None, kind: str = "reproduce") -> Path:
-    """Where records are written: ``results``, or :func:`results_folder` if it is a person's own.
+    """Where records are written: :func:`results_folder`, if it is a person's own.
 
     Raises:
         ValueError: it is part of the installed package.
     """
-    folder = results or results_folder(kind)
+    folder = results_folder(kind, results)
     if folder.resolve().is_relative_to(SHIPPED):
         raise ValueError(
             "the records of the installed package are not written to: name a folder with --results, or in the "
@@ -71,6 +73,7 @@ def reproduce(
     repeat: str,
     runs: Path | None = None,
     results: Path | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train ``recipe`` once a seed and yield its record after each; it is written as ``DATASET-NAME.json``.
 
@@ -85,6 +88,7 @@ def reproduce(
         repeat: the command that repeats this.
         runs: folder of run folders, by default that of :func:`sce_lab.runs.runs_root`.
         results: folder of records, by default :func:`results_folder`.
+        about: what else the record is to say.
 
     Raises:
         ValueError: a run folder that is in the way was made with other settings, or the recipe's test was opened.
@@ -108,7 +112,7 @@ def reproduce(
             if not has_ended(run):  # stopped by a person
                 return
         finished.append(run)
-        record = make_record(recipe, split, finished, repeat)
+        record = make_record(recipe, split, finished, repeat) | dict(about or {})
         write_record(path, record)
         yield record
 

@@ -39,6 +39,7 @@ class Search:
         seed: of every trial. Those of :func:`sce_lab.reproduce.reproduce` count from 0, so that what is judged in the
             end was not chosen for its luck.
         allowance: in words, what a loss was given for its trials, if that is not a number of epochs.
+        took: in numbers, the same: the seconds and steps of a trial.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Search:
     rungs: tuple[tuple[int, int], ...]
     seed: int = 1000
     allowance: str = ""
+    took: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def grid(self) -> list[dict[str, Any]]:

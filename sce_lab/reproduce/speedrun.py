@@ -169,14 +169,39 @@ def in_a_line(came_out: dict[str, Any], goal: dict[str, float], where: str) -> s
     )
 
 
-def record_race(
-    race: Race, entry: Entry, came_out: Iterable[dict[str, Any]], repeat: str, results: Path | None = None
-) -> dict[str, Any]:
-    """Write what the seeds of an entry came to, in the place of what it came to before on as many threads."""
+def check_recordable(race: Race, entry: Entry, n_seeds: int, device: str = "cpu", results: Path | None = None) -> None:
+    """Whether so many seeds of an entry may be recorded from here: ask before they are trained.
+
+    Raises:
+        ValueError: more of them are recorded already, or the folder is part of the installed package.
+    """
     own_results(results, "speedrun")
+    here = _key({"entry": entry.name, "device": device, "environment": environment()})
+    for old in read_races(race.dataset, results):
+        if _key(old) == here and len(old["seeds"]) > n_seeds:
+            raise ValueError(
+                f"{len(old['seeds'])} seeds of {entry.name} are recorded on this machine, and {n_seeds} would take "
+                f"their place: run {len(old['seeds'])} or more, or choose another folder with --results"
+            )
+
+
+def record_race(
+    race: Race,
+    entry: Entry,
+    came_out: Iterable[dict[str, Any]],
+    repeat: str,
+    results: Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Write what the seeds of an entry came to, in the place of what it came to before on the same device and threads.
+
+    Raises:
+        ValueError: as :func:`check_recordable`.
+    """
+    seeds, here = list(came_out), environment()
+    check_recordable(race, entry, len(seeds), device, results)
     path = race_path(race.dataset, results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    seeds, here = list(came_out), environment()
     config = dataclasses.asdict(entry.config)
     del config["seed"], config["device"]
     mean = {name: statistics.fmean(seed["test"][name] for seed in seeds) for name in METRICS}
@@ -186,6 +211,7 @@ def record_race(
         "repeat": repeat,
         "thresholds": entry.thresholds,
         "config": config,
+        "device": device,
         "environment": here,
         "seeds": seeds,
         "mean": mean | {name: statistics.fmean(seed[name] for seed in seeds) for name in ("seconds", "epochs")},
@@ -202,12 +228,21 @@ def record_race(
 
 def _key(run: dict[str, Any]) -> tuple[Any, ...]:
     where = run["environment"]
-    return run["entry"], where["threads"], where["processor"], tuple(where["gpus"])
+    return run["entry"], where["threads"], where["processor"], _accelerator(run) or "cpu"
+
+
+def _accelerator(run: dict[str, Any]) -> str:
+    """Where it was trained if not on the CPU; records that do not say it are of the CPU."""
+    device, _, number = run.get("device", "cpu").partition(":")
+    gpus = run["environment"]["gpus"]
+    if device == "cpu":
+        return ""
+    return gpus[int(number or 0)] if device == "cuda" and gpus else device
 
 
 def race_path(dataset: str, results: Path | None = None) -> Path:
     """Where the record of a race is."""
-    return (results / "speedrun" if results else results_folder("speedrun")) / f"{dataset}.json"
+    return results_folder("speedrun", results) / f"{dataset}.json"
 
 
 def read_races(dataset: str, results: Path | None = None) -> list[dict[str, Any]]:
@@ -225,7 +260,7 @@ def race_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
         return {
             "entry": run["entry"],
             "what it changes": run["note"],
-            "threads": str(where["threads"]) if not where["gpus"] else where["gpus"][0],
+            "threads": _accelerator(run) or str(where["threads"]),
             "seeds": str(len(seconds)),
             "seconds": f"{statistics.fmean(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
             "epochs": f"{run['mean']['epochs']:.1f}",

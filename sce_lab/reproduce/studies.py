@@ -15,7 +15,7 @@ from sce_lab.losses import LOSSES
 from sce_lab.memory import format_bytes
 from sce_lab.reproduce.findings import findings
 from sce_lab.reproduce.report import for_readers, heading, results_table
-from sce_lab.reproduce.tournament import MATCHES
+from sce_lab.reproduce.tournament import MATCHES, in_words
 from sce_lab.reproduce.variants import PLAIN
 
 _NOT_YET = "Nothing of this has been recorded yet: `{}` does it."
@@ -40,25 +40,37 @@ def tournament_markdown(
     """
     tested = [record for record in records if "tested_at" in record]
     parts = []
-    for name, match in MATCHES.items():
-        mine = [record for record in tested if record["dataset"] == name]
-        if not mine:
-            continue
+    for name, rules in _meetings(tested):
+        mine = [record for record in tested if record["dataset"] == name and record["rules"] == rules]
         mine.sort(key=lambda record: -record["mean"]["NDCG@10"])
         table = results_table(mine, [record for record in baselines if record["dataset"] == name])
         table = table[~table["published"] & ~table["together"]]
         shown = for_readers(table).drop(columns=["minutes"])
         shown.insert(4, "validation NDCG@10", ["" if pd.isna(v) else f"{v:.4f}" for v in table["validation"]])
-        parts += [f"**{heading(name, baselines)}**", match.rules, markdown(shown)]
+        took = {record["recipe"]: f"{record['took']['seconds']:.1f}" for record in mine}
+        shown.insert(5, "s used", [took.get(recipe, "") for recipe in table["recipe"]])
+        parts += [f"**{heading(name, baselines)}**", in_words(rules), markdown(shown)]
         said = findings(name, table, mine, folder=folder)
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab tournament")
 
 
-def variants_markdown(record: dict[str, Any] | None) -> str:
-    """SCE's options: a row each, and which of them help, beside the paper's SCE with the same seeds."""
-    if record is None:
-        return _NOT_YET.format("sce-lab variants")
+def _meetings(records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Data sets, each with the rules that its records have: usually the same, and if not, each has a table."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name in MATCHES:
+        for record in records:
+            if record["dataset"] == name and (name, record["rules"]) not in found:
+                found.append((name, record["rules"]))
+    return found
+
+
+def variants_markdown(records: Sequence[dict[str, Any]]) -> str:
+    """SCE's options on each data set: a row each, and which help, beside the paper's SCE with the same seeds."""
+    return "\n\n".join(map(_variants_of, records)) or _NOT_YET.format("sce-lab variants")
+
+
+def _variants_of(record: dict[str, Any]) -> str:
     rows = {row["name"]: row for row in record["rows"]}
     judged = _beside_plain(rows)
     shown = []
@@ -74,7 +86,7 @@ def variants_markdown(record: dict[str, Any] | None) -> str:
                 "its spread": f"{row['spread']:.2f}",
                 "hardest seen": f"{row['hardest seen']:.0%}",
                 "coverage": f"{row['coverage']:.0%}",
-                "log-sum bias": f"{row['log sum bias']:+.2f}",
+                "log-sum bias": _signed(row["log sum bias"]),
                 "calibration error": f"{row['calibration error']:.4f}",
                 "holds": format_bytes(row["workspace"]),
                 "CPU s an epoch": f"{row['CPU seconds an epoch']:.1f}",
@@ -91,6 +103,11 @@ def variants_markdown(record: dict[str, Any] | None) -> str:
 def _give_or_take(reach: float) -> str:
     """Half an interval; nothing for one seed, whose is endless."""
     return f" ± {reach:.4f}" if math.isfinite(reach) else ""
+
+
+def _signed(value: float | None) -> str:
+    """A number with its sign; nothing where no position was counted."""
+    return "" if value is None else f"{value:+.2f}"
 
 
 def _beside_plain(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -122,10 +139,11 @@ def _what_helps(rows: dict[str, dict[str, Any]], judged: pd.DataFrame) -> list[s
             if row[measure] < 0.95 * plain[measure]
         ]
         said.append(f"- {words}, by a twentieth or more (SCE {plain[measure]:.2f}): {'; '.join(names) or 'none'}.")
-    honest = [row["words"] for row in options if abs(row["log sum bias"]) < 0.1]
+    asked = [row for row in options if row["log sum bias"] is not None]
+    honest = [row["words"] for row in asked if abs(row["log sum bias"]) < 0.1]
     said.append(
         f"- The softmax's sum is that over the catalog, to a tenth in its logarithm (SCE "
-        f"{plain['log sum bias']:+.2f}): {'; '.join(honest) or 'none'}."
+        f"{_signed(plain['log sum bias']) or 'counts no position'}): {'; '.join(honest) or 'none'}."
     )
     return ["\n".join(said)]
 
@@ -155,7 +173,7 @@ def fidelity_markdown(tables: Sequence[pd.DataFrame]) -> str:
 
 
 def _why(items: pd.DataFrame, trained: str) -> str:
-    """Whether the referee sees what puts SCE ahead of exact cross-entropy: its error, and what that is made of."""
+    """SCE's error beside that of the random draw that is nearest, and what both are made of."""
     last = items[items["epoch"] == items["epoch"].max()]
     ours, drawn = (last[last["kind"].isin(kinds)] for kinds in (["sce"], ["ce_minus", "sampled"]))
     if ours.empty or drawn.empty:
@@ -174,10 +192,7 @@ def _why(items: pd.DataFrame, trained: str) -> str:
     return (
         f"- After {sce['epoch']} epochs with {trained}, {sce['loss']} is {parts(sce)}; {like['loss']}, the random draw "
         f"whose error is nearest, is {parts(like)}.\n"
-        f"- Of SCE's squared error {share:.0%} is the same in every draw, of that draw's {of_draw:.0%}: {kind}. By "
-        f"this yardstick exact cross-entropy has no error at all, so what puts SCE ahead of it in an epoch cannot be a "
-        f"better estimate of its gradient. The referee sees on which side SCE errs, that of the hardest items; whether "
-        f"that is the reason, the trainings of `06_paper` ask."
+        f"- Of SCE's squared error {share:.0%} is the same in every draw, of that draw's {of_draw:.0%}: {kind}."
     )
 
 

@@ -10,6 +10,7 @@ they become a number of steps before anything is trained, so how busy the machin
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -24,6 +25,9 @@ from sce_lab.reproduce.records import TrainRun, read_record, record_path, reprod
 from sce_lab.reproduce.search import SEARCHES, Search, search
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig
+
+USED = 0.95
+"""Of its seconds that a training is to use."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Match:
     Attributes:
         name: of its records.
         source: the arguments of :func:`sce_lab.data.open_split`.
-        config: what no loss and no trial changes. Its ``steps_per_epoch`` is small beside what a loss has time for, so
-            that whole epochs use the seconds up.
+        config: what no loss and no trial changes. Where few of its epochs fit into the seconds, their
+            ``steps_per_epoch`` are fewer, so that whole epochs use the seconds up: see :func:`plan_of`.
         space: the values of each setting that are tried, all with all.
         seconds: of each training, trial or not, evaluations apart, on one thread of a quiet machine.
         cap: bytes that a loss may hold beyond its inputs and their gradients, where memory counts; 0: it does not.
@@ -93,10 +97,18 @@ class Match:
         return len(list(product(*self.space.values())))
 
     @property
-    def rules(self) -> str:
-        """What every loss has, in words."""
-        held = f"where memory counts, a loss may hold {format_bytes(self.cap)}" if self.cap else "memory does not count"
-        return f"{self.n_trials} trials and {self.seeds} seeds of {self.seconds:g} s each, of a quiet core; {held}."
+    def rules(self) -> dict[str, Any]:
+        """What every loss has, as records keep it."""
+        asked = {"trials": self.n_trials, "space": dict(self.space), "seeds": self.seeds, "seconds": self.seconds}
+        asked |= {"cap": self.cap, "evaluations": self.evaluations, "config": dataclasses.asdict(self.config)}
+        return json.loads(json.dumps(asked))
+
+
+def in_words(rules: Mapping[str, Any]) -> str:
+    """The rules of a match, as people read them."""
+    cap, seconds = rules["cap"], rules["seconds"]
+    held = f"where memory counts, a loss may hold {format_bytes(cap)}" if cap else "memory does not count"
+    return f"{rules['trials']} trials and {rules['seeds']} seeds of {seconds:g} s each, of a quiet core; {held}."
 
 
 def _match(name: str, source: dict[str, Any], seconds: float, cap: int, **more: Any) -> Match:
@@ -204,27 +216,43 @@ def _workspace(config: TrainingConfig, split: Split) -> int:
     return predict_memory(config, split.catalog_size, length=typical_length(config, split)).loss_workspace
 
 
-def plan_of(match: Match, entry: Entry, seconds_per_epoch: float) -> Search:
-    """The search of one entry, every training of which has as many epochs as fit into the seconds of the match.
+def plan_of(match: Match, entry: Entry, seconds: float, steps_per_epoch: int) -> Search:
+    """The search of one entry, every training of which has as many steps as fit into the seconds of the match.
+
+    Steps come in whole epochs. Where those of the match would leave over more than a twentieth of the seconds, they are
+    shorter: the longest that use 95 %, or else every step that fits.
+
+    Args:
+        match, entry: whose.
+        seconds: of a step.
+        steps_per_epoch: of the match on its data.
 
     Raises:
-        ValueError: not one does.
+        ValueError: not one step fits.
     """
-    epochs = int(match.seconds / seconds_per_epoch)
-    if epochs < 1:
+    fit = int(match.seconds / seconds)
+    if fit < 1:
         raise ValueError(
-            f"{match.name}: {entry.name} is left out, for an epoch of it takes {seconds_per_epoch:.0f} s, and every "
-            f"training has {match.seconds:.0f} s"
+            f"{match.name}: {entry.name} is left out, for a step of it takes {seconds:.0f} s, and every training has "
+            f"{match.seconds:.0f} s"
         )
+    enough = min(USED * match.seconds / seconds, fit)
+    length = next(k for k in range(min(steps_per_epoch, fit), 0, -1) if fit // k * k >= enough)
+    epochs = fit // length
     every = -(-epochs // match.evaluations)
-    config = dataclasses.replace(match.config, max_epochs=epochs, patience=epochs, evaluate_every=every)
+    config = dataclasses.replace(
+        match.config, steps_per_epoch=length, max_epochs=epochs, patience=epochs, evaluate_every=every
+    )
+    steps, used = epochs * length, epochs * length * seconds
     return Search(
         match.name,
         config,
         {entry.name: entry.settings},
         dict(match.space),
         rungs=((match.n_trials, epochs),),
-        allowance=f"of {match.seconds:g} s each on a quiet machine, as every loss has: {epochs} epochs of this one",
+        allowance=f"of {match.seconds:g} s each on a quiet machine, as every loss has: {steps:,} steps of this one, "
+        f"which take {used:.3g} s",
+        took={"seconds": used, "steps": steps},
     )
 
 
@@ -249,13 +277,17 @@ def compete(
         say: is told what comes next.
 
     Raises:
-        ValueError: a run folder that is in the way was made with other settings.
+        ValueError: a run folder or a record that is in the way was made with other settings or rules.
     """
     (entry,) = plan.losses
     path = record_path(Recipe(match.name, entry, plan.config, ""), results)
-    if path.exists() and "tested_at" in (record := read_record(path)):
-        yield record
-        return
+    about = {"rules": match.rules, "took": plan.took}
+    if path.exists():
+        record = read_record(path)
+        _check_rules(record, match, plan.losses[entry], path)
+        if "tested_at" in record:
+            yield record
+            return
     record = {}
     for record in search(plan, entry, split, train_run, repeat=repeat, runs=runs, results=results):
         yield record
@@ -268,7 +300,19 @@ def compete(
     recipe = Recipe(match.name, entry, chosen, record["recipe"]["note"])
     say(f"{entry}: {recipe.note}")
     seeds = range(match.seeds)
-    for record in reproduce(recipe, split, seeds, train_run, repeat=repeat, runs=runs, results=results):
+    kept = {"repeat": repeat, "runs": runs, "results": results, "about": about}
+    for record in reproduce(recipe, split, seeds, train_run, **kept):
         yield record
     if len(record.get("seeds", ())) == match.seeds:  # nothing is to be chosen any more
         yield open_test(recipe, split, runs=runs, results=results)
+
+
+def _check_rules(record: dict[str, Any], match: Match, settings: dict[str, Any], path: Path) -> None:
+    """Refuse a record of other rules, or of other settings of the loss; the first difference is named."""
+    theirs = record.get("rules", {}) | {"loss_settings": record["config"]["loss_settings"]}
+    for name, ours in (match.rules | {"loss_settings": json.loads(json.dumps(settings))}).items():
+        if theirs.get(name) != ours:
+            raise ValueError(
+                f"{path} was made with {name}={theirs.get(name)!r}, but the tournament on {match.name} now says "
+                f"{ours!r}: move that record away, or choose another folder with --results"
+            )

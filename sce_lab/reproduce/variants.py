@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sce_lab.data import Split
 from sce_lab.data.batches import Batch, history_batches, mean_length, training_batches
@@ -25,7 +26,7 @@ from sce_lab.losses import LossModule, cross_entropy, make_loss
 from sce_lab.metrics import calibration_error
 from sce_lab.model import SASRec
 from sce_lab.reproduce.recipes import Recipe
-from sce_lab.reproduce.records import TrainRun, best_model, reproduce, run_folder
+from sce_lab.reproduce.records import TrainRun, best_model, read_record, reproduce, run_folder
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig
 
@@ -78,8 +79,18 @@ def measure_variants(
 ) -> Iterator[dict[str, Any]]:
     """Train every variant with ``seeds`` seeds, ask it, and yield its row; with the last, the record is in ``path``.
 
-    What is trained is not trained again, and what was interrupted goes on.
+    What is trained is not trained again, and what was interrupted goes on: until the last row is there, an earlier
+    record stays as it is.
+
+    Raises:
+        ValueError: the record has more seeds.
     """
+    recorded = len(read_record(path)["rows"][0]["by seed"]) if path.exists() else 0
+    if recorded > seeds:
+        raise ValueError(
+            f"{path} has {recorded} seeds, and {seeds} would take their place: ask for {recorded} or more, or choose "
+            f"another folder with --results"
+        )
     rows: dict[str, dict[str, Any]] = {}
     for name, recipe in recipes(dataset, config).items():
         kept = {"runs": runs, "results": runs / "records"}
@@ -118,8 +129,10 @@ def _trained(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def statistics_of(values: list[float], name: str) -> dict[str, float]:
-    """The mean of some values and their standard deviation, under this name."""
+def statistics_of(values: list[float], name: str) -> dict[str, float | None]:
+    """The mean of some values and their standard deviation, under this name; of no values None, which JSON has."""
+    if not values:
+        return {name: None, f"{name} sd": None}
     return {name: statistics.fmean(values), f"{name} sd": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
@@ -143,17 +156,28 @@ def _ask(rows: dict[str, dict[str, Any]], known: dict[str, Recipe], split: Split
 def log_sum_bias(loss: LossModule, model: SASRec, batch: Batch, draws: int = DRAWS) -> list[float]:
     """By how much the logarithm of the loss's sum of ``e^logit`` differs from that over the catalog; a mean a draw.
 
-    That is the loss minus cross-entropy, at the positions that the loss counts. 0: its softmax means what it says.
+    That is the loss minus cross-entropy, at the positions that the loss counts. 0: its softmax means what it says. A
+    draw that counts none has no mean.
     """
     outputs, items = model.eval()(batch.inputs).float(), model.item_embedding.float()
     exact = cross_entropy(outputs, items, batch.targets, reduction="none")
     found = []
     for draw in range(draws):
         loss.generator = torch.Generator(outputs.device).manual_seed(draw)
+        counted = _counted(loss, outputs, items, batch.targets)
         each = loss(outputs, items, batch.targets, reduction="none")
-        counted = each != 0  # what is in no bucket has 0
-        found.append(float((each - exact)[counted].mean()))
+        if counted.any():
+            found.append(float((each - exact)[counted].mean()))
     return found
+
+
+def _counted(loss: LossModule, outputs: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    """Which positions the loss counts in its next draw: those in a bucket, where nothing stands for the other ones.
+
+    Their loss does not say it: it is 0 where the bucket has nothing to compete with the target, too.
+    """
+    looked = None if getattr(loss, "n_negatives", 0) else loss.statistics(outputs, items, targets)
+    return torch.ones_like(targets, dtype=torch.bool) if looked is None else looked.covered
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import Any
 import pandas as pd
 
 from sce_lab.data import DATASETS
+from sce_lab.losses import LOSSES
 from sce_lab.reproduce.baselines import read_baselines
 from sce_lab.reproduce.findings import findings
 from sce_lab.reproduce.records import read_record, read_records, results_folder
 from sce_lab.reproduce.refereed import read_fidelity
-from sce_lab.reproduce.report import for_readers, for_trials, heading, results_table, withdrawn
+from sce_lab.reproduce.report import for_readers, for_trials, heading, is_trial, results_table, withdrawn
 from sce_lab.reproduce.search import read_searches
 from sce_lab.reproduce.speedrun import RACES, race_table, read_races
 from sce_lab.reproduce.studies import fidelity_markdown, markdown, tournament_markdown, variants_markdown
@@ -43,20 +45,20 @@ class Evidence:
     folder: Path | None = None
     tournament: list[dict[str, Any]] = field(default_factory=list)
     tournament_folder: Path | None = None
-    variants: dict[str, Any] | None = None
+    variants: list[dict[str, Any]] = field(default_factory=list)
     fidelity: list[pd.DataFrame] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path | None = None) -> Evidence:
         """What lies in a folder of records, by default that of the repository."""
         recipes = read_records(folder), read_baselines(folder), read_searches(folder), folder
-        others = {kind: folder / kind if folder else results_folder(kind) for kind in ("tournament", *_STUDIES)}
+        others = {kind: results_folder(kind, folder) for kind in ("tournament", *_STUDIES)}
         variants, fidelity = (sorted(others[kind].glob("*.json")) for kind in _STUDIES)
         return cls(
             *recipes,
             read_records(others["tournament"]),
             others["tournament"],
-            read_record(variants[0]) if variants else None,
+            [read_record(path) for path in variants],
             [read_fidelity(path) for path in fidelity],
         )
 
@@ -106,9 +108,24 @@ def glance_markdown(evidence: Evidence) -> str:
     shown = for_readers(rows.loc[list(dict.fromkeys(picked))])
     columns = ["model", "HR@10", "NDCG@10", "seeds", "minutes", "loss workspace"]
     parts = [f"**{heading(dataset, evidence.baselines)}**", markdown(shown[columns])]
-    if said := evidence.findings(dataset):
+    if said := [*_unequal_search(evidence, dataset, ours), *evidence.findings(dataset)]:
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(parts)
+
+
+def _unequal_search(evidence: Evidence, dataset: str, ours: pd.DataFrame) -> list[str]:
+    """A sentence on how many trials each loss had, until each has a row after the common search."""
+    by_loss = ours["loss"].replace("cce", "ce")
+    searched = by_loss[ours["recipe"].str.endswith("-searched")]
+    if set(searched) == set(by_loss):
+        return []
+    trials = [record for record in evidence.records if record["dataset"] == dataset and is_trial(record)]
+    counts = dict.fromkeys(by_loss, 0) | Counter(record["config"]["loss"].replace("cce", "ce") for record in trials)
+    listed = ", ".join(f"{LOSSES[loss].label} {counts[loss]}" for loss in sorted(counts, key=lambda x: -counts[x]))
+    return [
+        f"The losses were not searched alike: of trials with other settings {listed} are recorded. A loss with fewer "
+        f"of them may be better than its row."
+    ]
 
 
 def races_markdown(evidence: Evidence) -> str:

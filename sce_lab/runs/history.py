@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pandas as pd
@@ -27,7 +26,7 @@ def history_row(event: StepDone | Changed | Evaluated) -> dict[str, Any]:
     if event.memory is not None:
         row |= {f"memory_{part}": nbytes for part, nbytes in event.memory.as_dict().items()}
     if event.statistics is not None:
-        row |= {name: float(value) for name, value in dataclasses.asdict(event.statistics).items()}
+        row |= event.statistics.as_dict()
     return row
 
 
