@@ -103,7 +103,7 @@ def test_one_training_at_a_time(page, monkeypatch):
 
 def test_nothing_is_tried_beside_a_sweep_and_its_end_asks_again(quick, monkeypatch):
     asked, busy = [], []
-    monkeypatch.setattr(Forecast, "time", asked.append)
+    monkeypatch.setattr(Forecast, "time", lambda forecast: asked.append(forecast))
     page = Playground(catalog_size=200, batch_size=512, epochs=1, hidden_size=8)
     page.wait(60)
     asked.clear()
