@@ -6,6 +6,7 @@ import pytest
 
 from sce_lab.widgets import Playground
 from sce_lab.widgets.playground import sweeps
+from sce_lab.widgets.playground.forecast import Forecast
 from sce_lab.widgets.playground.settings import Settings
 from sce_lab.widgets.playground.sweeps import CROSSINGS, SMALL, SettingsSweep
 
@@ -100,11 +101,13 @@ def test_one_training_at_a_time(page, monkeypatch):
     assert "A sweep is being trained below" in page.view.transport.status.value
 
 
-def test_nothing_is_tried_beside_a_sweep_and_its_end_asks_again(page, monkeypatch):
-    sweep, pace, asked = page.view.sweep, page._forecast._pace, []
+def test_nothing_is_tried_beside_a_sweep_and_its_end_asks_again(quick, monkeypatch):
+    asked, busy = [], []
+    monkeypatch.setattr(Forecast, "time", lambda forecast: asked.append(forecast))
+    page = Playground(catalog_size=200, batch_size=512, epochs=1, hidden_size=8)
     page.wait(60)
-    monkeypatch.setattr(pace, "ask", asked.append)
-    busy = []
+    asked.clear()
+    sweep, pace = page.view.sweep, page._forecast._pace
     events = sweep._events
 
     def watched(stop):
@@ -118,4 +121,4 @@ def test_nothing_is_tried_beside_a_sweep_and_its_end_asks_again(page, monkeypatc
     assert busy
     assert all(busy)
     assert not pace._busy()
-    assert asked
+    assert asked == [page._forecast]
