@@ -77,6 +77,8 @@ def test_it_does_not_write_into_itself(command, installed):
         assert refused.returncode == 2, words
     recorded = command("baselines", "synthetic", "--record")
     assert re.search(r"are not written to: name a folder with --results.*SCE_LAB_RESULTS", recorded.stderr)
+    planned = command("tournament", "synthetic_1e4", "--plan")  # asks for nothing to be written
+    assert planned.returncode == 0, planned.stderr
     after = {path for path in installed.rglob("*") if path.suffix != ".pyc" and path.name != "__pycache__"}
     assert after <= before
 
