@@ -49,7 +49,7 @@ test: setup-test
 	.venv/bin/python -m ruff format --check .
 	@echo 'Running the tests: some minutes on two cores, most of it notebooks and the browser.'
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest \
-	  --numprocesses=logical --maxprocesses=4 --dist=loadgroup $(PYTEST_ARGS)
+	  --numprocesses=logical --maxprocesses=4 --dist=load $(PYTEST_ARGS)
 
 test-slow: setup-test
 	.venv/bin/python -m pytest -m slow --numprocesses=logical --maxprocesses=4 $(PYTEST_ARGS)

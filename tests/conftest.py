@@ -20,6 +20,21 @@ from sce_lab.data.splits import Holdout, Sequences, Split
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Browser tests run one after another, with one JupyterLab; all others wherever there is room.
+
+    Groups by mark (``--dist=loadgroup``) have no effect with pytest 9.2, whose node ids cannot be added to.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneBrowser(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "browser" if nodeid.startswith("tests/browser/") else nodeid
+
+    return OneBrowser(config, log)
+
+
 @pytest.fixture(scope="session")
 def cycle_split():
     """60 users who walk around a circle of 12 items, each one step at a time: easy to learn, certain to predict."""

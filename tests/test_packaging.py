@@ -360,7 +360,7 @@ class TestMakefile:
 
     def test_test_runs_ruff_and_all_tests(self, checkout: "Checkout"):
         assert checkout.make("test").returncode == 0
-        tests = "-m pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup"
+        tests = "-m pytest --numprocesses=logical --maxprocesses=4 --dist=load"
         assert checkout.calls()[-3:] == ["-m ruff check .", "-m ruff format --check .", tests]
 
     def test_installs_in_order_and_only_once(self, checkout: "Checkout"):

@@ -32,7 +32,6 @@ def find_chromium() -> str | None:
 CHROMIUM = find_chromium()
 needs_chromium = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),  # one JupyterLab for all, one test at a time
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
 ]
 
