@@ -73,14 +73,18 @@ def test_controls_and_figures_are_in_one_view_and_nothing_is_cut(playground):
     page.locator(".sce-playground").evaluate("element => element.scrollIntoView()")
     catalog = ".sce-control:has([aria-label='Catalog size'])"
     buckets = ".sce-control:has([aria-label='Buckets'])"
-    start = ".sce-bar .sce-primary"
+    start = ".sce-head .sce-primary"
     figure = ".sce-figures > .sce-plot >> nth=0"
-    wait_until(lambda: in_sight(playground, catalog, buckets, start, ".sce-status", figure), 20, "not in one view")
+    wait_until(
+        lambda: in_sight(playground, catalog, buckets, start, ".sce-head .sce-status", figure), 20, "not in one view"
+    )
     assert page.locator(".sce-losses").bounding_box()["height"] < 130  # however many losses there are
     page.mouse.move(1000, 600)
     page.mouse.wheel(0, 420)
     training = ".sce-figures > .sce-plot >> nth=1"
-    wait_until(lambda: in_sight(playground, catalog, buckets, start, ".sce-status", training), 20, "they do not stay")
+    wait_until(
+        lambda: in_sight(playground, catalog, buckets, start, ".sce-head .sce-status", training), 20, "they do not stay"
+    )
     playground.execute(f"playground.apply({SMALL!r}); playground.start(); playground.wait(90)")
     wait_until(lambda: " done" in playground.status(), 20, "the run did not end")
     for width, height in ((1280, 800), (900, 800), (1920, 1080)):

@@ -14,7 +14,9 @@ def test_from_a_file_to_a_folder(open_notebook, tmp_path):
     # Another file, from the reader's machine; its columns are chosen by their usual names.
     rows = [f"{u},{(3 * u + i) % 40},{i}" for u in range(120) for i in range(9)]
     (tmp_path / "walks.csv").write_text("\n".join(["visitorid,sku,ts", *rows]))
-    page.locator(".widget-upload input[type=file], input.widget-upload").first.set_input_files(tmp_path / "walks.csv")
+    with page.expect_file_chooser() as chooser:
+        page.locator(".widget-upload").first.click()
+    chooser.value.set_files(tmp_path / "walks.csv")
     wait_until(lambda: "visitorid says who" in page.inner_text("body"), 60, "the uploaded file was not read")
     page.get_by_label("When").select_option(label="(no column: the rows stand in order)")
     wait_until(lambda: "their order says when" in page.inner_text("body"), 60, "another column was not taken over")
@@ -53,10 +55,9 @@ def test_seeds_as_an_area_and_a_sweep_from_the_page(open_notebook):
     areas = page.locator(".js-plotly-plot path.js-fill")
     drawn = lambda: [d for d in areas.evaluate_all("all => all.map(e => e.getAttribute('d'))") if d and len(d) > 20]  # noqa: E731
     wait_until(lambda: len(drawn()) == 2, 20, "the range of three seeds is no area in the panels of HR and NDCG")
-    page.get_by_text("seconds", exact=True).first.click()
-    wait_until(
-        lambda: "seconds of training" in page.inner_text(".js-plotly-plot >> nth=1"), 20, "the axis did not change"
-    )
+    page.locator(".widget-toggle-button:has-text('seconds')").first.click()
+    words = lambda: page.locator(".js-plotly-plot text").all_text_contents()  # noqa: E731
+    wait_until(lambda: "seconds of training" in words(), 20, "the axis did not change")
 
     page.get_by_role("tab", name="Sweep").click()
     panel = page.locator(".sce-tabs")
