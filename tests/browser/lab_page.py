@@ -59,8 +59,8 @@ class Notebook:
         self.page.evaluate(script, [name, arguments or {}])
 
     def button(self, name: str) -> Any:
-        """One of the lab's own buttons."""
-        return self.page.locator(f".jupyter-button:has-text('{name}')")
+        """The lab's own button of this name; of several (a tab may have its own Start) the first on the page."""
+        return self.page.locator(f".jupyter-button:has-text('{name}')").first
 
     def text(self, selector: str) -> str:
         """What the first element of this kind says."""

@@ -113,13 +113,13 @@ def test_the_paper(open_notebook):
     # The live row trains where the data are, and otherwise says what is missing.
     status = page.locator(".sce-status").first
     status.scroll_into_view_if_needed()
-    notebook.button("Start").first.click()
+    notebook.button("Start").click()
     words = ("Epoch", "could not be trained")
     wait_until(lambda: any(w in status.inner_text() for w in words), 60, "Start did nothing")
     if "Epoch" in status.inner_text():
         begun = notebook.points()
         wait_until(lambda: notebook.points() > begun, 90, "no epoch was evaluated")
         notebook.screenshot("live")
-        notebook.button("Stop").first.click()
+        notebook.button("Stop").click()
         wait_until(lambda: "Stopped" in status.inner_text(), 20, "Stop did not stop")
     notebook.check()

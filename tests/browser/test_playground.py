@@ -42,7 +42,7 @@ def train(notebook, state=None):
     """Train to the end."""
     if state:
         paste(notebook, state)
-    notebook.button("Start").first.click()
+    notebook.button("Start").click()
     wait_until(lambda: " done" in notebook.status(), 90, "the run did not end")
 
 
@@ -101,7 +101,7 @@ def test_start_pause_step_stop_and_live_sliders(playground):
     begun = playground.points()
     top = "document.querySelector('.sce-main').getBoundingClientRect().top"
     heights = page.evaluate(f"() => {top} - document.querySelector('.sce-playground').getBoundingClientRect().top")
-    playground.button("Start").first.click()
+    playground.button("Start").click()
     wait_until(lambda: playground.points() > begun + 20, 60, "no points arrived after Start")
 
     # What does not change stays: of the memory a bar for each loss and part, of the time one for each loss and phase.
@@ -296,7 +296,7 @@ def test_closing_the_tab_while_it_trains_and_coming_back(open_notebook):
     notebook.run_all()
     notebook.page.wait_for_selector(".js-plotly-plot")
     paste(notebook, SMALL | {"epochs": 200})
-    notebook.button("Start").first.click()
+    notebook.button("Start").click()
     wait_until(lambda: "training" in notebook.status(), 60, "it did not start")
     notebook.save()
     notebook.page.close()

@@ -32,7 +32,7 @@ def test_from_a_file_to_a_folder(open_notebook, tmp_path):
     wait_until(
         lambda: "in all" in notebook.text(".sce-lab:has-text('Memory budget') .sce-status"), 60, "no time is said"
     )
-    notebook.button("Start").first.click()
+    notebook.button("Start").click()
     wait_until(lambda: "All 1 training done" in page.inner_text("body"), 90, "it was not trained")
     wait_until(lambda: "recommended" in page.inner_text("body"), 30, "nothing is recommended")
     for theme in ("Dark", "Light"):
