@@ -67,5 +67,5 @@ def test_seeds_as_an_area_and_a_sweep_from_the_page(open_notebook):
     panel.scroll_into_view_if_needed()
     notebook.screenshot("sweep")
     panel.locator(".jupyter-button:has-text('Stop')").click()
-    wait_until(lambda: panel.locator(".jupyter-button:has-text('Go on')").is_enabled(), 30, "it did not stop")
+    wait_until(lambda: panel.locator(".jupyter-button:has-text('Stop')").is_disabled(), 30, "it did not stop")
     notebook.check()
