@@ -73,14 +73,18 @@ def build(out: Path, *, execute: bool = True) -> list[Page]:
         html, files = render(page, notebook, pages)
         (out / f"{page.name}.html").write_text(html, encoding="utf-8")
         linked |= dict.fromkeys(files)
-    for file in linked:
+    left = list(linked)
+    while left:  # what is linked links further
+        file = left.pop(0)
         target = out / "files" / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         if (page := file_page(file)) is None:
             shutil.copy(file, target)
             continue
         pages.append(page)
-        html, _ = render(page, page.as_notebook(), pages)
+        html, files = render(page, page.as_notebook(), pages)
         target.with_name(f"{target.name}.html").write_text(html, encoding="utf-8")
+        left += [each for each in dict.fromkeys(files) if each not in linked]
+        linked |= dict.fromkeys(files)
     write_api(out / "api")
     return pages
