@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sce_lab.attention import Sight
 from sce_lab.model import Block, SASRec
 
 
@@ -28,26 +29,20 @@ class PublishedBlock(Block):
         super().__init__(*args)
         self.max_length = max_length
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
-        """Causal attention inside each sequence and to its padding; all ``(N, D)``."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> Tensor:
+        """Causal attention inside each row, a sequence, and to its padding; all ``(n, n_heads, length, D / heads)``."""
         padding = [t.view(self.n_heads, 1, -1) for t in self.key_value.bias.chunk(2)]  # (n_heads, 1, D / heads)
-        sizes = [n * length for n, length in runs]
-        outputs = []
-        for (n, length), *qkv in zip(runs, q.split(sizes), k.split(sizes), v.split(sizes)):
-            q_, k_, v_ = (t.view(n, length, self.n_heads, -1).transpose(1, 2) for t in qkv)
-            q_ = q_ * q_.shape[-1] ** -0.5
-            later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-            scores = (q_ @ k_.mT).masked_fill(later, -torch.inf)  # (n, n_heads, length, length)
-            n_pad = self.max_length - length
-            times = torch.full((), n_pad, dtype=torch.float64, device=q.device).log()  # -inf where nothing is padded
-            before = q_ @ padding[0].mT + times  # (n, n_heads, length, 1)
-            weights, of_padding = torch.cat([scores, before], -1).softmax(-1).split([length, 1], -1)
-            if self.training and n_pad:
-                coins = self.drop(torch.ones(*of_padding.shape[:-1], n_pad, device=q.device, dtype=q.dtype))
-                of_padding = of_padding * coins.mean(-1, keepdim=True)
-            out = self.drop(weights) @ v_ + of_padding * padding[1]
-            outputs.append(out.transpose(1, 2).reshape(n * length, -1))
-        return torch.cat(outputs)
+        length = q.shape[2]
+        q = q * q.shape[-1] ** -0.5
+        scores = q @ k.mT + sight.bias  # (n, n_heads, length, length)
+        n_pad = self.max_length - length
+        times = torch.full((), n_pad, dtype=torch.float64, device=q.device).log()  # -inf where nothing is padded
+        before = q @ padding[0].mT + times  # (n, n_heads, length, 1)
+        weights, of_padding = torch.cat([scores, before], -1).softmax(-1).split([length, 1], -1)
+        if self.training and n_pad:
+            coins = self.drop(torch.ones(*of_padding.shape[:-1], n_pad, device=q.device, dtype=q.dtype))
+            of_padding = of_padding * coins.mean(-1, keepdim=True)
+        return self.drop(weights) @ v + of_padding * padding[1]
 
 
 class PublishedSASRec(SASRec):
@@ -60,7 +55,7 @@ class PublishedSASRec(SASRec):
     Source: github.com/AIRI-Institute/Scalable-SASRec, ``model.py`` at cc08f3e082b6cd52951f2038a842c65e85ef8ddd.
     """
 
-    takes_padding = False  # the layout of a GPU has its padding elsewhere
+    takes_rows = False  # how much padding a position looks at follows from the length of its sequence
 
     def __init__(
         self, catalog_size: int, max_length: int, *args: Any, generator: torch.Generator | None = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sce_lab.data.batches import Packed, Padding
+from sce_lab.attention import Sight, attention, into_rows, out_of_rows, sights
+from sce_lab.data.batches import Packed
+from sce_lab.data.rows import Rows
 from sce_lab.draws import drawing_from
 from sce_lab.losses.engine import is_fake
 
@@ -22,8 +24,8 @@ class SASRec(nn.Module):
     product of its output with ``E[c]``: one table of ``(catalog_size, hidden_size)`` serves as input and output.
     The table holds items only; there is no row for padding, because there is no padding (see
     :mod:`sce_lab.data.batches`). Attention is one call a run of equal lengths; if the batch says where its positions
-    stand in a padded layout, as it does on a GPU, it is one call in all, and dropout is one operation. The values are
-    the same, but dropout draws other numbers.
+    stand in rows (:mod:`sce_lab.data.rows`), it is one call a table of rows, and on a GPU dropout is one operation. The
+    values are the same, but dropout draws other numbers.
 
     With ``low_pass`` above 0 a block also looks at the plain mean of all that came before:
     ``x = (1 - low_pass) * (q + Attention(q, x, x)) + low_pass * LN(x + RunningMean(x))``. The idea is BSARec's (Shin et
@@ -47,8 +49,8 @@ class SASRec(nn.Module):
     12 in place of 10.
     """
 
-    #: whether its attention can be one call on a padded layout; a subclass with another attention says no
-    takes_padding = True
+    #: whether sequences may stand side by side in rows; a subclass with another attention may say no
+    takes_rows = True
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class SASRec(nn.Module):
             raise ValueError(f"n_heads must divide hidden_size, got n_heads={n_heads} and hidden_size={hidden_size}")
         self.item_embedding = nn.Parameter(torch.empty(last - first, hidden_size))
         self.position_embedding = nn.Parameter(torch.empty(max_length, hidden_size))
-        self.drop = Dropout(dropout, generator)
+        self.drop, self.low_pass = Dropout(dropout, generator), low_pass
         self.blocks = nn.ModuleList(self.make_block(hidden_size, n_heads, low_pass) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-8)
         for module in self.modules():
@@ -92,17 +94,18 @@ class SASRec(nn.Module):
         :func:`sce_lab.training.training_step`.
         """
         if embedded is None:
-            embedded = self.item_embedding[packed.items]
+            embedded = self.item_embedding.index_select(0, packed.items)
+        rows = packed.rows if packed.rows and self.takes_rows else Rows(None, packed.runs)
         x = math.sqrt(embedded.shape[-1]) * embedded + self._position_rows(packed)
-        padding = packed.padding if self.takes_padding else None
-        with drawing_from(self.drop.generator if self.training and padding else None):
-            x = self.drop.of(padding)(x)
+        seen = sights(rows, x, means=self.low_pass > 0)
+        with drawing_from(self.drop.generator if self.training and rows.fused else None):
+            x = self.drop.of(rows)(x)
             for block in self.blocks:
-                x = block(x, packed.runs, padding)
+                x = block(x, rows, seen)
         return self.norm(x)
 
     def _position_rows(self, packed: Packed) -> Tensor:
-        if packed.padding:  # two launches for the gradient of indexing, some twenty for that of F.embedding
+        if packed.rows and packed.rows.fused:  # two launches for the gradient of indexing, some twenty for F.embedding's
             return self.position_embedding.index_select(0, packed.positions)
         # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
         return F.embedding(packed.positions, self.position_embedding)
@@ -147,86 +150,55 @@ class Block(nn.Module):
         if low_pass:
             self.mean_norm = nn.LayerNorm(hidden_size, eps=1e-8)
 
-    def forward(self, x: Tensor, runs: tuple[tuple[int, int], ...], padding: Padding | None = None) -> Tensor:
-        """``x`` and the result are ``(N, D)``; ``runs`` says how the N positions divide into sequences."""
-        drop = self.drop.of(padding)
+    def forward(self, x: Tensor, rows: Rows, seen: list[Sight]) -> Tensor:
+        """``x`` and the result are ``(N, D)``; ``rows`` and ``seen`` say who looks at whom."""
+        drop = self.drop.of(rows)
         q = self.attention_norm(x)
-        query, key_value = self.query(q), self.key_value(x)
-        if padding:
-            attended = self.attend_padded(query, key_value, padding)
-        else:
-            attended = self.attend(query, *key_value.chunk(2, dim=-1), runs)
-        attended = q + self.output(attended)
+        attended = q + self.output(self.attended(self.query(q), self.key_value(x), rows, seen))
         if self.low_pass:
-            mean = padded_running_mean(x, padding) if padding else running_mean(x, runs)
-            mean = self.mean_norm(x + drop(mean))
-            attended = (1 - self.low_pass) * attended + self.low_pass * mean
+            mean = self.mean_norm(x + drop(running_mean(x, rows, seen)))
+            attended = attended.lerp(mean, self.low_pass)
         x = self.feed_forward_norm(attended)
         inner = drop(F.relu(self.inner(x)))
         return x + drop(self.outer(inner))
 
-    def attend_padded(self, query: Tensor, key_value: Tensor, padding: Padding) -> Tensor:
-        """:meth:`attend` in one call, of ``query`` ``(N, D)`` and ``key_value`` ``(N, 2 D)``.
-
-        Its dropout is drawn from the global generator: see :func:`sce_lab.draws.drawing_from`.
-        """
-        rows = into_rows(torch.cat([query, key_value], dim=1), padding)  # (n_sequences, width, 3 D)
-        q, k, v = rows.unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)  # (n_sequences, heads, width, ...)
-        dropout = self.drop.p if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        return out_of_rows(out.transpose(1, 2).flatten(2), padding)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
-        """Causal attention inside each sequence, one call per run of equal lengths; all ``(N, D)``.
-
-        Torch's own attention draws its dropout from the global generator, so it is for weights that stay as they are.
-        """
-        dropped = self.training and self.drop.p > 0
-        sizes = [n * length for n, length in runs]
+    def attended(self, query: Tensor, key_value: Tensor, rows: Rows, seen: list[Sight]) -> Tensor:
+        """What attention finds ``(N, D)``, of ``query`` ``(N, D)`` and ``key_value`` ``(N, 2 D)``, a call a table."""
+        sizes = [n * width for n, width in rows.shapes]
+        parts = (apart(into_rows(t, rows), sizes) for t in (query, key_value))
         outputs = []
-        for (n, length), *qkv in zip(runs, q.split(sizes), k.split(sizes), v.split(sizes)):
-            heads = [t.view(n, length, self.n_heads, -1).transpose(1, 2) for t in qkv]  # (n, heads, length, D / heads)
-            if dropped:
-                out = self.drop(attention_weights(*heads[:2])) @ heads[2]
-            else:
-                out = F.scaled_dot_product_attention(*heads, is_causal=True)
-            outputs.append(out.transpose(1, 2).reshape(n * length, -1))
-        return torch.cat(outputs)
+        for q, kv, (n, width), sight in zip(*parts, rows.shapes, seen):
+            q, k, v = (t.view(n, width, self.n_heads, -1).transpose(1, 2) for t in (q, *kv.chunk(2, dim=1)))
+            out = self.attend(q, k, v, sight)  # (n, n_heads, width, D / heads)
+            outputs.append(out.transpose(1, 2).reshape(n * width, -1))
+        return out_of_rows(together(outputs), rows)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> Tensor:
+        """Attention in a table of rows; all ``(n_rows, n_heads, width, D / heads)``.
+
+        If it is fused, its dropout is drawn from the global generator: see :func:`sce_lab.draws.drawing_from`.
+        """
+        dropout = self.drop.p if self.training else 0.0
+        if sight.bias is None:
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return attention(q, k, v, sight, self.drop.kept((*q.shape[:3], k.shape[2]), q) if dropout else None)
 
 
-def attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Causal ``softmax(q k^T / sqrt(D))``, ``(..., length, length)``, of ``q`` and ``k`` ``(..., length, D)``."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill_(later, -torch.inf).softmax(-1)
+def running_mean(x: Tensor, rows: Rows, seen: list[Sight]) -> Tensor:
+    """At each position the mean of ``x`` over what it may look at; ``x`` and the result are ``(N, D)``."""
+    parts = apart(into_rows(x, rows), [n * width for n, width in rows.shapes])
+    means = [sight.mean @ part.view(*shape, -1) for part, shape, sight in zip(parts, rows.shapes, seen)]
+    return out_of_rows(together([mean.flatten(0, 1) for mean in means]), rows)
 
 
-def into_rows(x: Tensor, padding: Padding) -> Tensor:
-    """Packed ``x`` ``(N, D)`` in the padded layout ``(n_sequences, width, D)``; zero where nothing is."""
-    rows = x.new_zeros(padding.n_sequences * padding.width, x.shape[1]).index_copy_(0, padding.slots, x)
-    return rows.view(padding.n_sequences, padding.width, -1)
+def apart(x: Tensor, sizes: list[int]) -> Sequence[Tensor]:
+    """Parts of ``x`` of these sizes; a single one as it is."""
+    return [x] if len(sizes) == 1 else x.split(sizes)
 
 
-def out_of_rows(rows: Tensor, padding: Padding) -> Tensor:
-    """What :func:`into_rows` has put into the padded layout."""
-    return rows.flatten(0, 1).index_select(0, padding.slots)
-
-
-def padded_running_mean(x: Tensor, padding: Padding) -> Tensor:
-    """:func:`running_mean` on the padded layout."""
-    counts = torch.arange(1, padding.width + 1, device=x.device, dtype=x.dtype)[:, None]
-    return out_of_rows(into_rows(x, padding).cumsum(1) / counts, padding)
-
-
-def running_mean(x: Tensor, runs: tuple[tuple[int, int], ...]) -> Tensor:
-    """At each position of each sequence the mean of ``x`` up to it; ``x`` and the result are ``(N, D)``."""
-    longest = max(length for _, length in runs)
-    counts = torch.arange(1, longest + 1, device=x.device, dtype=x.dtype)[:, None]
-    means = []
-    for (n, length), part in zip(runs, x.split([n * length for n, length in runs])):
-        sums = part.view(n, length, -1).cumsum(1)  # (n, length, D)
-        means.append((sums / counts[:length]).view(n * length, -1))
-    return torch.cat(means)
+def together(parts: list[Tensor]) -> Tensor:
+    """One behind the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Linear(nn.Linear):
@@ -248,9 +220,9 @@ class Dropout(nn.Dropout):
         super().__init__(p)
         self.generator = generator
 
-    def of(self, padding: Padding | None) -> Callable[[Tensor], Tensor]:
-        """How a model drops out: in one operation, :meth:`fused`, on a padded layout."""
-        return self.fused if padding else self
+    def of(self, rows: Rows) -> Callable[[Tensor], Tensor]:
+        """How a model drops out: in one operation, :meth:`fused`, if attention is one."""
+        return self.fused if rows.fused else self
 
     def fused(self, x: Tensor) -> Tensor:
         """As :meth:`forward`, by torch's own operation, which draws from the global generator."""
@@ -258,13 +230,16 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements of ``x`` with probability ``p`` and scale the others by ``1 / (1 - p)``, in training only."""
-        if not self.training or self.p == 0:
-            return x
-        if x.device.type not in ("cpu", "meta"):  # meta: a prediction for a CPU
-            kept = torch.empty_like(x)
-            return x * kept.bernoulli_(1 - self.p, generator=self.generator).div_(1 - self.p)
-        zeroed = min(round(self.p * 2**16), 2**16 - 1)
-        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        return x * self.kept(x.shape, x) if self.training and self.p > 0 else x
+
+    def kept(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """What to multiply with: 0 with probability ``p``, otherwise ``1 / (1 - p)``; dtype and device of ``like``."""
+        if like.device.type not in ("cpu", "meta"):  # meta: a prediction for a CPU
+            return like.new_empty(shape).bernoulli_(1 - self.p, generator=self.generator).div_(1 - self.p)
+        n, zeroed = math.prod(shape), min(round(self.p * 2**16), 2**16 - 1)
+        bits = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device)
         bits.random_(-(2**63), None, generator=self.generator)
-        kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= zeroed - 2**15
-        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - zeroed))
+        drawn = bits.view(torch.int16)[:n].view(shape)
+        # Whole numbers cut to two neighbours, and no comparison: truth values take a CPU five times as long.
+        most = zeroed - 2**15
+        return drawn.clamp_(most - 1, most).sub_(most - 1).to(like.dtype).mul_(2**16 / (2**16 - zeroed))

@@ -14,26 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sce_lab.data.rows import Rows, one_each, side_by_side
 from sce_lab.data.sequences import Sequences
 from sce_lab.transfer import pinned
-
-
-class Padding(NamedTuple):
-    """Where packed positions stand in a padded layout of ``(n_sequences, width)``, each sequence at the left.
-
-    ``slots`` is ``(N,)``, the flat index of each position. What stands behind a sequence comes later than all of it,
-    so that causal attention needs no other mask.
-    """
-
-    slots: Tensor
-    n_sequences: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -45,13 +33,13 @@ class Packed:
         positions: ``(N,)`` rows of the position embedding. The last item of every sequence has ``max_length - 1``:
             positions count from the end, so that "the most recent item" is one embedding however long the history is.
         runs: ``(n_sequences, length)`` of each run of equal lengths; ``sum(n * length) = N``.
-        padding: if it is there, attention is one call on the padded layout, otherwise one call a run.
+        rows: if they are there, attention is one call a table of rows, otherwise one call a run.
     """
 
     items: Tensor
     positions: Tensor
     runs: tuple[tuple[int, int], ...]
-    padding: Padding | None = None
+    rows: Rows | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -65,17 +53,22 @@ class Packed:
         return self.lengths.cumsum(0) - 1
 
     def padded(self, width: int | None = None) -> Packed:
-        """The same sequences, for attention on a padded layout; by default as wide as the longest of them."""
-        width = width or max(length for _, length in self.runs)
+        """The same sequences, a row of ``width`` each, by default as wide as the longest of them: as a GPU wants it."""
+        lengths = self._lengths
+        rows = one_each(lengths, width or int(lengths[-1]))
+        return replace(self, rows=rows._replace(slots=rows.slots.to(self.items.device)))
+
+    def side_by_side(self) -> Packed:
+        """The same sequences, several to a row: as a CPU wants it. Those of one length stay as they are."""
+        return self if self.rows or len(self.runs) == 1 else replace(self, rows=side_by_side(self._lengths))
+
+    @property
+    def _lengths(self) -> np.ndarray:
         counts, lengths = np.array(self.runs).T
-        lengths = np.repeat(lengths, counts)
-        first = np.arange(len(lengths)) * width  # where a sequence begins in the padded layout
-        packed = np.cumsum(lengths) - lengths  # and in the packed row
-        slots = torch.from_numpy(np.arange(lengths.sum()) + np.repeat(first - packed, lengths))
-        return replace(self, padding=Padding(slots.to(self.items.device), len(lengths), width))
+        return np.repeat(lengths, counts)
 
     def to(self, device: torch.device | str, width: int | None = None) -> Packed:
-        """The same sequences on ``device``, :meth:`padded` unless that is a CPU; they may still be on their way."""
+        """The same sequences on ``device``, in rows as it wants them; they may still be on their way."""
         return self.ready_for(device, width)()
 
     def ready_for(self, device: torch.device | str, width: int | None = None) -> Callable[[], Packed]:
@@ -97,26 +90,26 @@ class Batch:
         return self.targets.numel()
 
     def to(self, device: torch.device | str, width: int | None = None) -> Batch:
-        """The same batch on ``device``, :meth:`Packed.padded` unless that is a CPU; it may still be on its way."""
+        """The same batch on ``device``, in rows as it wants them; it may still be on its way."""
         return self.ready_for(device, width)()
 
     def ready_for(self, device: torch.device | str, width: int | None = None) -> Callable[[], Batch]:
         """What the host can do of :meth:`to` ahead, and a function that does the rest."""
         if torch.device(device).type == "cpu":
-            inputs = replace(
-                self.inputs, items=self.inputs.items.to(device), positions=self.inputs.positions.to(device)
-            )
-            return lambda: Batch(inputs, self.targets.to(device))
+            packed = self.inputs
+            inputs = replace(packed, items=packed.items.to(device), positions=packed.positions.to(device))
+            batch = Batch(inputs.side_by_side(), self.targets.to(device))
+            return lambda: batch
         asked, here = torch.device(device), self.targets.device
-        if self.inputs.padding and here.type == asked.type and asked.index in (None, here.index):
+        if self.inputs.rows and here.type == asked.type and asked.index in (None, here.index):
             return lambda: self
         inputs = self.inputs.padded(width)
-        parts = inputs.items, inputs.positions, self.targets, inputs.padding.slots
+        parts = inputs.items, inputs.positions, self.targets, inputs.rows.slots
         together = pinned(torch.stack([part.long() for part in parts]), device)  # one copy for all
 
         def sent() -> Batch:
             items, positions, targets, slots = together.to(device, non_blocking=True)
-            return Batch(Packed(items, positions, inputs.runs, inputs.padding._replace(slots=slots)), targets)
+            return Batch(Packed(items, positions, inputs.runs, inputs.rows._replace(slots=slots)), targets)
 
         return sent
 

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sce_lab.data.batches import Batch, Packed, Padding
+from sce_lab.data.batches import Batch, Packed
+from sce_lab.data.rows import Rows
 from sce_lab.memory.live import LiveBytes, largest_workspace
 from sce_lab.memory.measure import measured_step, resident_tensors
 from sce_lab.memory.shapes import shapes_only
@@ -209,8 +210,9 @@ def shaped_step(
             loss = make_training_loss(config, torch.empty(catalog_size, dtype=torch.int64))
             items = torch.empty(n_sequences * length, dtype=torch.int64)
             on_gpu = device.type not in ("cpu", "meta")
-            padding = Padding(torch.empty_like(items), n_sequences, config.max_length) if on_gpu else None
-            inputs = Packed(items, torch.empty_like(items), ((n_sequences, length),), padding)
+            shapes = ((n_sequences, config.max_length),)
+            rows = Rows(torch.empty_like(items), shapes, fused=True) if on_gpu else None
+            inputs = Packed(items, torch.empty_like(items), ((n_sequences, length),), rows)
             batch = Batch(inputs, torch.empty_like(items))
         try:
             yield ShapedStep(model, loss, optimizer, batch, counter or usual)

@@ -53,7 +53,7 @@ def training_step(
     """
     table, items = model.item_embedding, batch.inputs.items
     with phase("forward"):
-        embedded = table.detach()[items].requires_grad_()  # (N, D)
+        embedded = table.detach().index_select(0, items).requires_grad_()  # (N, D)
         outputs = model(batch.inputs, embedded)  # (N, D)
         head = outputs.detach().requires_grad_()
     with phase("loss_forward"):

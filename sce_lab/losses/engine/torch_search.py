@@ -44,15 +44,11 @@ def scored_topk(
     n_queries, dim = queries.shape
     # For each row of a chunk: its scores, their share of block maxima, and the row itself, converted.
     bytes_per_row = queries.element_size() * (n_queries + n_queries / BLOCK + dim)
-    in_blocks = len(table) // BLOCK * BLOCK
-    chunk_size = max(int(workspace_bytes / bytes_per_row) // BLOCK * BLOCK, BLOCK)
-    chunk_size = min(chunk_size, max(in_blocks, BLOCK))
-    parts = chunks(in_blocks, chunk_size, table)
+    chunk_size = min(max(int(workspace_bytes / bytes_per_row), BLOCK), max(len(table), 1))
+    parts = chunks(len(table), chunk_size, table)
     parts = sorted(parts, key=lambda part: (part.start / chunk_size * 0.618034) % 1)
     if is_fake(table):  # a late chunk may be searched whole, or in some of its blocks: a prediction does both
         parts += parts[1:]
-    if in_blocks < len(table):
-        parts.append(slice(in_blocks, len(table)))  # less than one block is left over
 
     buffer = queries.new_empty(n_queries * chunk_size)
     best = queries.new_empty(n_queries, 0)  # (Q, up to k): the largest scores so far ...
@@ -70,8 +66,11 @@ def scored_topk(
             values, columns = _largest(scores, k)
         else:
             values, columns = _largest_within(scores, promising, k)
-        best, order = _largest(torch.cat([best, values], dim=1), k)
-        chosen = torch.cat([chosen, columns + part.start], dim=1).gather(1, order)
+        columns += part.start
+        if nth > 0:
+            values, order = _largest(torch.cat([best, values], dim=1), k)
+            columns = torch.cat([chosen, columns], dim=1).gather(1, order)
+        best, chosen = values, columns
     return best, chosen
 
 
@@ -93,24 +92,29 @@ def _promising_blocks(scores: Tensor, k: int, threshold: Tensor | None, all_in_a
     few = n_blocks // 4  # it is as quick to search all scores as to search more blocks than these
     if few == 0 or (threshold is None and k > few):
         return None
-    # Column j belongs to block j % n_blocks: taking the maxima then runs along contiguous memory.
-    maxima = scores.view(-1, BLOCK, n_blocks).amax(dim=1)  # (Q, n_blocks)
+    maxima = _in_blocks(scores).amax(dim=1)  # (Q, n_blocks)
     n_promising = k
     if threshold is not None:
         most = (maxima > threshold).sum(dim=1).amax()
         most = (n_blocks if all_in_a_prediction else few) if is_fake(most) else int(most)
-        n_promising = min(k, most)
+        n_promising = min(k, max(most, 1))
         if n_promising > few:
             return None
     return _largest(maxima, n_promising)[1]  # (Q, n_promising)
 
 
 def _largest_within(scores: Tensor, blocks: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and columns of the k largest of each row within its ``blocks (Q, b)``."""
-    n_queries, n_kept = blocks.shape
-    n_blocks = scores.shape[1] // BLOCK
-    within = blocks.unsqueeze(1).expand(-1, BLOCK, -1)  # (Q, 8, b)
-    values = scores.view(-1, BLOCK, n_blocks).gather(2, within).view(n_queries, BLOCK * n_kept)
-    values, place = _largest(values, k)
+    """Values and columns of the k largest of each row within its ``blocks (Q, b)`` and what is left over by blocks."""
+    n_blocks, n_kept = scores.shape[1] // BLOCK, blocks.shape[1]
+    values = _in_blocks(scores).gather(2, blocks.unsqueeze(1).expand(-1, BLOCK, -1)).flatten(1)  # (Q, 8 b)
+    values, place = _largest(torch.cat([values, scores[:, BLOCK * n_blocks :]], dim=1), k)
     line, nth = place // max(n_kept, 1), place % max(n_kept, 1)
-    return values, line * n_blocks + blocks.gather(1, nth)
+    left_over = place + BLOCK * (n_blocks - n_kept)
+    columns = line * n_blocks + blocks.gather(1, nth)
+    return values, torch.where(line < BLOCK, columns, left_over)
+
+
+def _in_blocks(scores: Tensor) -> Tensor:
+    """``(Q, 8, n_blocks)``: column j is in block j % n_blocks, so that taking maxima runs along contiguous memory."""
+    n_blocks = scores.shape[1] // BLOCK
+    return scores[:, : BLOCK * n_blocks].unflatten(1, (BLOCK, n_blocks))
