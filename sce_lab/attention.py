@@ -15,9 +15,10 @@ class Sight(NamedTuple):
     """What the positions of a table of rows look at.
 
     Attributes:
-        bias: 0 where a position looks and as low as can be elsewhere, ``(n_rows, 1, width, width)``, or ``(width, width)`` for all
-            rows; None: at all before it, which a fused operation knows by itself.
-        mean: weights of the plain mean of what it looks at, ``(n_rows, width, width)`` or ``(width, width)``; None: nobody asks.
+        bias: 0 where a position looks and as low as can be elsewhere, ``(n_rows, 1, width, width)``, or
+            ``(width, width)`` for all rows; None: at all before it, which a fused operation knows by itself.
+        mean: weights of the plain mean of what it looks at, ``(n_rows, width, width)`` or ``(width, width)``; None:
+            nobody asks.
     """
 
     bias: Tensor | None

@@ -105,7 +105,9 @@ class SASRec(nn.Module):
         return self.norm(x)
 
     def _position_rows(self, packed: Packed) -> Tensor:
-        if packed.rows and packed.rows.fused:  # two launches for the gradient of indexing, some twenty for F.embedding's
+        if (
+            packed.rows and packed.rows.fused
+        ):  # two launches for the gradient of indexing, some twenty for F.embedding's
             return self.position_embedding.index_select(0, packed.positions)
         # F.embedding, not indexing: the gradient of indexing is added up by all threads at once, in any order.
         return F.embedding(packed.positions, self.position_embedding)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sce_lab.data.batches import history_batches, mean_length, n_batches, training_batches, without_some_items
+from sce_lab.data.rows import side_by_side
 from sce_lab.data.splits import Sequences
 
 lists_of_items = st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=20).filter(
@@ -39,6 +40,27 @@ def test_an_epoch_has_every_sequence_once_with_the_item_that_follows(sequences, 
     expected = [s[-max_length - 1 :] for s in sequences if len(s) >= 2]
     assert sorted(seen) == sorted(expected)
     assert len(batches) == n_batches(Sequences.from_lists(sequences), batch_size)
+
+
+@given(st.lists(st.integers(1, 150), min_size=1, max_size=60).map(sorted))
+def test_in_rows_every_position_sees_its_own_sequence_up_to_itself_and_nothing_else(lengths):
+    rows = side_by_side(np.array(lengths))
+    sizes = [n * width for n, width in rows.shapes]
+    assert len(set(rows.slots.tolist())) == sum(lengths)
+    owner, nth = np.full(sum(sizes), -1), np.full(sum(sizes), -1)
+    slots = rows.slots.numpy()
+    owner[slots] = np.repeat(np.arange(len(lengths)), lengths)
+    nth[slots] = np.concatenate([np.arange(length) for length in lengths])
+    for (n, width), seen, o, i in zip(
+        rows.shapes, rows.seen, *(np.split(x, np.cumsum(sizes)[:-1]) for x in (owner, nth)), strict=True
+    ):
+        o, i, seen = o.reshape(n, width), i.reshape(n, width), seen.numpy()
+        there = o >= 0
+        expected = (o[:, :, None] == o[:, None, :]) & (i[:, :, None] >= i[:, None, :])
+        assert np.array_equal(seen[there], expected[there])
+        assert seen.any(2).all()  # nowhere a softmax of nothing
+        assert width <= max(32, *lengths)
+        assert width <= 32 or 2 * (i.max() + 1) > width  # long rows are for long sequences
 
 
 def test_the_order_is_drawn_from_the_generator_alone():

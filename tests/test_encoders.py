@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sce_lab.attention import sights
+from sce_lab.data.rows import Rows
 from sce_lab.encoders import ENCODERS, PublishedSASRec
 from sce_lab.training import TrainingConfig, make_model
 from tests.test_model import packed_of
@@ -58,9 +60,9 @@ def test_each_row_of_padding_keeps_its_own_coin():
         block = published(max_length, dropout=0.5, n_heads=1).blocks[0].train().double()
         nn.init.zeros_(block.key_value.weight)
         nn.init.ones_(block.key_value.bias)
-        v = torch.zeros(1, 8, dtype=torch.float64)  # the only item says nothing: what is left is padding
-        q = torch.zeros(1, 8, dtype=torch.float64)
-        drawn = torch.stack([block.attend(q, v, v, ((1, 1),))[0, 0] for _ in range(2000)])
+        v = torch.zeros(1, 1, 1, 8, dtype=torch.float64)  # the only item says nothing: what is left is padding
+        (sight,) = sights(Rows(None, ((1, 1),)), v, means=False)
+        drawn = torch.stack([block.attend(v, v, v, sight)[0, 0, 0, 0] for _ in range(2000)])
         share = (max_length - 1) / max_length
         assert drawn.mean().item() == pytest.approx(share, abs=0.06)
         assert drawn.std().item() == pytest.approx(share * (max_length - 1) ** -0.5, rel=0.1)

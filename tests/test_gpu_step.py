@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from sce_lab.attention import into_rows
 from sce_lab.data.batches import Batch, training_batches
 from sce_lab.data.splits import Sequences
 from sce_lab.draws import drawing_from
 from sce_lab.encoders import ENCODERS
 from sce_lab.metrics import rank_items
-from sce_lab.model import SASRec, into_rows
+from sce_lab.model import SASRec
 from sce_lab.training import StepDone, Stopwatch, Trainer, TrainingConfig, make_model, make_optimizer, training_step
 from sce_lab.training import trainer as trainer_module
 from sce_lab.training.launches import FusedAttention, Launches
@@ -74,7 +75,7 @@ def test_every_encoder_has_its_values_on_a_padded_layout(batch, encoder):
 
 def test_a_slot_is_a_sequence_and_an_offset(batch):
     inputs = batch.inputs.padded(9)
-    rows = into_rows(inputs.positions[:, None] + 1, inputs.padding)[..., 0]  # 0 is no position
+    rows = into_rows(inputs.positions[:, None] + 1, inputs.rows).view(-1, 9)  # 0 is no position
     lengths = [length for n, length in inputs.runs for _ in range(n)]
     assert rows.shape == (len(lengths), 9)
     for row, length in zip(rows.tolist(), lengths):
@@ -96,11 +97,11 @@ def test_a_position_sees_neither_what_follows_nor_other_sequences(batch):
 
 def test_a_batch_for_another_device_than_a_cpu_is_padded_and_whole(batch):
     sent = batch.to("meta", width=8)
-    assert sent.inputs.padding.width == 8
-    assert sent.inputs.padding.slots.shape == sent.targets.shape == batch.targets.shape
+    assert sent.inputs.rows.shapes == ((40, 8),)
+    assert sent.inputs.rows.slots.shape == sent.targets.shape == batch.targets.shape
     assert sent.inputs.items.device.type == "meta"
     assert sent.to("meta") is sent
-    assert batch.to("cpu").inputs.padding is None
+    assert not batch.to("cpu").inputs.rows.fused
 
 
 # ------------------------------------------------------------------------------------------------- random numbers

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sce_lab.attention import sights
 from sce_lab.data.batches import pack
+from sce_lab.data.rows import Rows, side_by_side
 from sce_lab.model import Dropout, SASRec, running_mean
 
 LISTS = [[3, 1, 4], [1, 5], [9, 2, 6], [5]]
@@ -14,6 +16,12 @@ def packed_of(lists, max_length=6):
     lengths = np.array([len(s) for s in lists])
     items = np.concatenate([np.array(s) for s in lists])
     return pack(np.cumsum(lengths) - lengths, lengths, items, max_length)[0]
+
+
+def alone(x):
+    """What a block is told of one sequence."""
+    rows = Rows(None, ((1, len(x)),))
+    return rows, sights(rows, x, means=True)
 
 
 @pytest.fixture(params=[0.0, 0.5], ids=["plain", "low_pass"])
@@ -27,6 +35,25 @@ def test_a_sequence_is_encoded_the_same_alone_and_among_others(model):
     by_length = sorted(LISTS, key=len)
     alone = torch.cat([model(packed_of([s])) for s in by_length])
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_side_by_side_in_rows_everybody_is_encoded_the_same(model, dropout):
+    """Short and long, so that there are several tables; in training, too, where attention is not torch's own."""
+    rng = np.random.default_rng(0)
+    lists = [list(rng.integers(0, 10, n)) for n in (*range(1, 40), 64, 65, 70, 70)]
+    model = SASRec(10, 70, 8, n_heads=2, low_pass=model.low_pass, dropout=dropout).double()
+    model.drop.kept = lambda shape, like: torch.full(tuple(shape), 0.7, dtype=like.dtype)  # no coins, to compare
+    packed, found = packed_of(lists, 70), []
+    assert [width for _, width in packed.side_by_side().rows.shapes] == [32, 64, 70]
+    weights = torch.randn(len(packed.items), 8, dtype=torch.float64)
+    for inputs in (packed, packed.side_by_side()):
+        model.zero_grad()
+        outputs = model(inputs)
+        outputs.backward(weights)
+        found.append([outputs.detach(), *(p.grad.clone() for p in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one)
 
 
 def test_a_position_sees_nothing_after_it(model):
@@ -44,7 +71,8 @@ def test_attention_is_that_of_the_definition(model):
     """One block's attention written out with explicit softmax and mask."""
     block, n, length, d = model.blocks[0], 2, 4, 8
     q, k, v = torch.randn(3, n * length, d, dtype=torch.float64)
-    got = block.attend(q, k, v, ((n, length),))
+    rows = Rows(None, ((n, length),))
+    got = block.attended(q, torch.cat([k, v], dim=1), rows, sights(rows, q, means=False))
     for s in range(n):
         rows = slice(s * length, (s + 1) * length)
         for head in (slice(0, 4), slice(4, 8)):
@@ -61,7 +89,8 @@ def test_the_table_holds_the_items_and_nothing_else(model):
 
 def test_the_running_mean_is_that_of_each_sequence_up_to_each_position():
     x = torch.randn(8, 3, dtype=torch.float64)
-    means = running_mean(x, ((2, 1), (2, 3)))
+    rows = side_by_side(np.array([1, 1, 3, 3]))
+    means = running_mean(x, rows, sights(rows, x, means=True))
     sequences = [x[:1], x[1:2], x[2:5], x[5:]]
     expected = [s[: i + 1].mean(0) for s in sequences for i in range(len(s))]
     torch.testing.assert_close(means, torch.stack(expected))
@@ -78,7 +107,7 @@ def test_the_running_mean_has_the_weight_it_was_given():
     mean = torch.stack([x[: i + 1].mean(0) for i in range(3)])
     norm = lambda t: (t - t.mean(-1, keepdim=True)) / t.std(-1, keepdim=True, correction=0)  # noqa: E731
     expected = norm(0.75 * norm(x) + 0.25 * norm(x + mean))
-    torch.testing.assert_close(block(x, ((1, 3),)), expected)
+    torch.testing.assert_close(block(x, *alone(x)), expected)
 
 
 def test_in_training_the_running_mean_is_dropped_out():
@@ -88,7 +117,7 @@ def test_in_training_the_running_mean_is_dropped_out():
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     x = torch.randn(3, 8)
-    assert not torch.equal(block(x, ((1, 3),)), block(x, ((1, 3),)))
+    assert not torch.equal(block(x, *alone(x)), block(x, *alone(x)))
 
 
 def test_dropout_is_for_training_only():

@@ -86,8 +86,17 @@ _FIRST = Entry(
 )
 _STEEP = _next(_FIRST, "steeper", "three times the learning rate", learning_rate=3e-3)
 
+_MEANS = _next(
+    _STEEP,
+    "running mean",
+    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights",
+    low_pass=0.5,
+    dropout=0.3,
+    averaging=0.99,
+)
+
 RACES = {
-    "amazon_beauty": Race("amazon_beauty", {"HR@10": 0.0935, "NDCG@10": 0.0544}, (_FIRST, _STEEP)),
+    "amazon_beauty": Race("amazon_beauty", {"HR@10": 0.0935, "NDCG@10": 0.0544}, (_FIRST, _STEEP, _MEANS)),
 }
 """Races by data set. The goal on Amazon Beauty is the row that the paper of SCE published."""
 
