@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sce_lab.data.sequences import Holdout
+from sce_lab.losses.engine.torch_search import sorted_topk
 from sce_lab.transfer import send
 
 SEEN = {
@@ -203,7 +204,7 @@ def rank_scores(
             user, column = _here(*_seen_pairs(holdout, rows), columns)
             scores.view(-1).index_fill_(0, send(torch.from_numpy(user * n_here + column), device), -torch.inf)
 
-        best, items = scores.topk(min(k, n_here), dim=1)  # (users, k)
+        best, items = sorted_topk(scores, min(k, n_here))  # (users, k)
         best, items = columns.best(best, items + columns.first, k)
         top_items[rows, :k] = items.masked_fill_(best == -torch.inf, -1)
         # The target reaches its own score, which is the 1 of the definition. In place and summed as floating point:

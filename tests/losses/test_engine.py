@@ -11,6 +11,7 @@ from problems import TOLERANCE, Problem, assert_matches, make_problem, problems,
 
 from sce_lab.losses import cross_entropy, engine, make_loss, sampled_softmax, scalable_cross_entropy
 from sce_lab.losses.engine import Blocks, How, autograd, softmax_losses
+from sce_lab.losses.engine.torch_search import sorted_topk
 
 TILES = [1, 300, 3_000, 2**20]
 SIZES = {"n_buckets": 4, "bucket_size_x": 8, "bucket_size_y": 10}
@@ -377,3 +378,16 @@ def test_equal_items_share_their_probability_however_large_the_logits(path):
     loss = scalable_cross_entropy(*problem.arguments, **sizes) if path == "sce" else PATHS[path](*problem.arguments)
     _, grad_input, _ = problem.backward(8 * loss)
     assert grad_input.norm(dim=1).max() <= 1.5
+
+
+@pytest.mark.parametrize("n", [7, 8, 100, 331, 1000, 1007])
+@pytest.mark.parametrize("k", [1, 7])
+def test_the_few_largest_of_many_are_those_of_topk(n, k):
+    scores = torch.randn(20, n, generator=torch.Generator().manual_seed(n))
+    scores[:, 3] = -torch.inf
+    expected = scores.topk(k, dim=1)
+    values, columns = sorted_topk(scores, k)
+    assert torch.equal(values, expected.values)
+    assert torch.equal(columns, expected.indices)
+    scores[:, -2] = 10.0  # behind the last block, or in it
+    assert (sorted_topk(scores, k)[1][:, 0] == n - 2).all()

@@ -81,6 +81,16 @@ def streaming_topk(
     return scored_topk(queries, table, k, allowed=allowed, workspace_bytes=workspace_bytes)[1]
 
 
+def sorted_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``scores.topk(k)`` of rows ``(Q, C)``, on a CPU in a fraction of its time if k is small; ties in any order."""
+    promising = None if scores.is_cuda else _promising_blocks(scores, k, None, all_in_a_prediction=False)
+    if promising is None:
+        return scores.topk(k, dim=1)
+    values, columns = _largest_within(scores, promising, k)
+    values, order = values.sort(dim=1, descending=True)
+    return values, columns.gather(1, order)
+
+
 def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Values and columns of the k largest of each row, or of all if there are fewer."""
     return scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
