@@ -90,8 +90,9 @@ _STEEP = _next(_FIRST, "steeper", "three times the learning rate", learning_rate
 _MEANS = _next(
     _STEEP,
     "running mean",
-    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights",
+    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights; evaluated less often",
     thresholds={"HR@10": 0.1117, "NDCG@10": 0.068},  # of the mean
+    evaluate_every=1,
     low_pass=0.5,
     dropout=0.3,
     averaging=0.99,
