@@ -91,8 +91,8 @@ _MEANS = _next(
     _STEEP,
     "running mean",
     "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights; evaluated less often",
-    thresholds={"HR@10": 0.1117, "NDCG@10": 0.068},  # of the mean
-    evaluate_every=1,
+    thresholds={"HR@10": 0.1136, "NDCG@10": 0.0695},  # .98 of the mean of three other seeds after 8 epochs
+    evaluate_every=5,
     low_pass=0.5,
     dropout=0.3,
     averaging=0.99,
