@@ -90,7 +90,7 @@ _STEEP = _next(_FIRST, "steeper", "three times the learning rate", learning_rate
 _MEANS = _next(
     _STEEP,
     "running mean",
-    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights; evaluated less often",
+    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights, evaluated less",
     thresholds={"HR@10": 0.1136, "NDCG@10": 0.0695},  # .98 of the mean of three other seeds after 8 epochs
     evaluate_every=5,
     low_pass=0.5,
