@@ -3,11 +3,11 @@
 A user's history has two items or two hundred. Padded to a common length, most of a batch is padding (on Amazon
 Beauty, 89 % at a length of 50). Here all positions of a batch lie behind one another in one *packed* row of N, and
 sequences of equal length stand together. Everything that looks at one position at a time (embeddings, layer norms,
-feed-forward, the loss) runs on the packed row; attention takes each run of equal lengths as a plain ``(n, length)``
-view of it. No padding is stored, computed, or able to leak into a loss.
+feed-forward, the loss) runs on the packed row. No padding is stored, or able to leak into a loss.
 
-On a GPU a call an attended length is fifty calls, and each costs the host more than the GPU. There attention alone is
-padded: a batch that goes to a device other than a CPU is told the place of each position in a padded layout.
+Attention alone could take each run of equal lengths as a plain ``(n, length)`` view of it. But a batch has some 25
+lengths, and so many calls cost more than what they compute. So a batch that goes to a device is told where its
+positions stand in rows (:mod:`sce_lab.data.rows`): on a CPU several sequences side by side, on a GPU one a row.
 """
 
 from __future__ import annotations
