@@ -189,7 +189,10 @@ class Block(nn.Module):
 def running_mean(x: Tensor, rows: Rows, seen: list[Sight]) -> Tensor:
     """At each position the mean of ``x`` over what it may look at; ``x`` and the result are ``(N, D)``."""
     parts = apart(into_rows(x, rows), [n * width for n, width in rows.shapes])
-    means = [sight.mean @ part.view(*shape, -1) for part, shape, sight in zip(parts, rows.shapes, seen)]
+    means = [
+        torch.bmm(sight.mean.expand(n, -1, -1), part.view(n, width, -1))
+        for part, (n, width), sight in zip(parts, rows.shapes, seen)
+    ]
     return out_of_rows(together([mean.flatten(0, 1) for mean in means]), rows)
 
 
