@@ -207,6 +207,18 @@ def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
     assert pace_of(rates, entry, folders["results"])[0] > 0  # a step takes no longer
 
 
+def test_a_step_is_measured_without_the_evaluations_between_epochs(cycle_split, folders, monkeypatch):
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.1)  # some epochs of three steps
+
+    def evaluated(trainer):
+        raise AssertionError(f"evaluated after step {trainer.step}")
+
+    monkeypatch.setattr(Trainer, "_evaluated", evaluated)
+    calibrated(cycle_split, folders)
+    steps = [entry["steps"] for entry in read_calibration(folders["results"])["cycle"]["entries"].values()]
+    assert max(steps) > TINY.config.steps_per_epoch
+
+
 def test_the_estimate_counts_every_training_and_evaluation(cycle_split, folders):
     entry = entries_of(TINY, cycle_split)["cce-both"]
     known = {"config": calibration._asked(TINY.config), "evaluation": 0.5}
