@@ -143,7 +143,7 @@ _KINDS: dict[str, Callable[[Evidence], str]] = {
     "results at a glance": glance_markdown,
     "races": races_markdown,
     "tournament": lambda evidence: tournament_markdown(
-        evidence.tournament, evidence.baselines, evidence.tournament_folder
+        evidence.tournament, read_baselines(evidence.tournament_folder), evidence.tournament_folder
     ),
     "variants": lambda evidence: variants_markdown(evidence.variants),
     "fidelity": lambda evidence: fidelity_markdown(evidence.fidelity),
