@@ -20,6 +20,7 @@ import pyarrow.json as arrow_json
 import pyarrow.parquet as parquet
 from pyarrow import types
 
+from sce_lab.data.gathering import Gathered
 from sce_lab.data.naming import Columns, choose
 from sce_lab.data.opening import PACKED, bar, content_name, unpacked
 from sce_lab.data.text import Head, look, read_text
@@ -159,31 +160,32 @@ def _parts(folder: Path) -> list[Path]:
 
 def _from_parquet(path: Path, columns: Columns, progress: bool) -> dict[str, pa.ChunkedArray]:
     files = _parts(path) if path.is_dir() else [path]
-    tables = []
+    names = list(columns.names.values())
+    gathered, first = {key: Gathered() for key in columns.names}, None
     with bar(path, sum(part.stat().st_size for part in files), progress) as shown:
         for part in files:
-            with parquet.ParquetFile(part) as file:
-                if missing := [name for name in columns.names.values() if name not in file.schema_arrow.names]:
+            with parquet.ParquetFile(part, pre_buffer=False) as file:
+                schema = file.schema_arrow
+                if missing := [name for name in names if name not in schema.names]:
                     raise ValueError(f"{part.name} in {path.name} has no column {missing[0]!r}, which others have")
-                table = file.read(columns=list(columns.names.values()))
-            table.validate(full=True)  # damaged text would be found much later
-            if tables and table.schema.types != tables[0].schema.types:
-                raise ValueError(
-                    f"{part.name} in {path.name} has columns of other kinds ({_kinds(table)}) than {files[0].name} "
-                    f"({_kinds(tables[0])}): write all in one way"
-                )
-            tables.append(table)
+                kinds = [schema.field(name) for name in names]
+                first = first or kinds
+                if [field.type for field in kinds] != [field.type for field in first]:
+                    raise ValueError(
+                        f"{part.name} in {path.name} has columns of other kinds ({_said(kinds)}) than {files[0].name} "
+                        f"({_said(first)}): write all in one way"
+                    )
+                for batch in file.iter_batches(columns=names, use_threads=False):
+                    batch.validate(full=True)  # damaged text would be found much later
+                    for key, name in columns.names.items():
+                        gathered[key].append(batch.column(name))
             shown.update(part.stat().st_size)
-    return {
-        key: pa.chunked_array(
-            [chunk for table in tables for chunk in table.column(name).chunks], table.field(name).type
-        )
-        for key, name in columns.names.items()
-    }
+    kinds = {key: field.type for key, field in zip(columns.names, first)}
+    return {key: pa.chunked_array(gathered.pop(key).blocks, kind) for key, kind in kinds.items()}
 
 
-def _kinds(table: pa.Table) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in table.schema)
+def _said(fields: list[pa.Field]) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in fields)
 
 
 # ---------------------------------------------------------------------------------------------------------- JSON lines
@@ -277,7 +279,7 @@ def _read_lines(
         explicit_schema=pa.schema(list(known.items())),
         unexpected_field_behavior="ignore" if len(known) == len(kinds) else "infer",
     )
-    found: dict[str, list[pa.Array]] = {key: [] for key in names}
+    found = {key: Gathered() for key in names}
     with unpacked(path, progress) as stream:
         reader = arrow_json.open_json(
             pa.PythonFile(stream, "r"),
@@ -289,4 +291,4 @@ def _read_lines(
                 if name not in batch.schema.names:
                     raise ValueError(f"{path.name} has lines without {name!r}, which says the {key}")
                 found[key].append(batch.column(name))
-    return {key: pa.chunked_array(parts) for key, parts in found.items()}
+    return {key: pa.chunked_array(found.pop(key).blocks) for key in names}
