@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -14,7 +13,7 @@ from sce_lab.sweeps import Sweep, Trial, grid
 from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.kit.sweep import SweepBoard
-from sce_lab.widgets.playground.settings import WORLD_SEED, Settings
+from sce_lab.widgets.playground.settings import Settings
 
 #: What stands where nobody has set anything: cells of a second or two.
 SMALL = Settings(
@@ -36,11 +35,9 @@ class Crossing:
 
     def trials(self, settings: Settings) -> list[Trial]:
         """A training for each cell and seed."""
-        source, catalog_size = settings.source
-        data: dict[str, Any] = {"source": source}
-        data |= {} if catalog_size is None else {"catalog_size": catalog_size, "seed": WORLD_SEED}
         seeds = range(settings.seed, settings.seed + settings.n_seeds)
         configs = [dataclasses.replace(settings.config(loss), patience=settings.epochs) for loss in self.losses]
+        data = settings.source.arguments
         return [trial for config in configs for trial in grid(config, data, **self.axes, seed=seeds)]
 
     def figure(self, sweep: Sweep) -> Spec:
