@@ -84,7 +84,7 @@ class SettingsSweep(SweepBoard):
             tooltip="What is trained but for those",
         )
         self._drawn = self._crossing
-        super().__init__(self._asked(), [lambda sweep: self._drawn.figure(sweep)], busy=busy)
+        super().__init__(self._sweep(), [lambda sweep: self._drawn.figure(sweep)], busy=busy)
         for choice in (self.what, self.where):
             choice.observe(lambda _: self.renew(), "value")
         row = widgets.HBox([text('<span class="sce-soft">Sweep</span>'), self.what, self.where])
@@ -100,7 +100,7 @@ class SettingsSweep(SweepBoard):
         """Is it being trained?"""
         return self.live.active
 
-    def _asked(self) -> Sweep:
+    def _sweep(self) -> Sweep:
         settings = self._settings()
         if self.where.value == "small":
             settings = dataclasses.replace(
@@ -113,7 +113,8 @@ class SettingsSweep(SweepBoard):
         """Show what the controls ask for now, unless something is being trained."""
         if not self.active:
             self._drawn = self._crossing
-            self.take(self._asked())
+            self.take(self._sweep())
+            self.time()
 
     def _show_state(self, shot: Snapshot) -> None:
         super()._show_state(shot)

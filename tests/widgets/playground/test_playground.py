@@ -211,7 +211,7 @@ def test_columns_of_a_file_are_chosen_and_the_run_is_of_those(page, tmp_path):
     controls["item"].value = "thing"
     assert page.results()["problem"] == ""
     assert controls["user"].label == "user_id (found)"
-    assert "'user_id' says who, 'thing' says what; no column says when" in page.view.deck.notes["data"].value
+    assert "'user_id' says who, 'thing' says what; no column says when" in page.assessment.notes["data"].text
     controls["user"].value, controls["timestamp"].value = "who", "n"
     assert page.results()["settings"]["user"] == "who"
     assert "80 users, 30 items. 'who' says who, 'thing' says what, 'n' says when" in page.assessment.notes["data"].text
