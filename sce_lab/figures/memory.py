@@ -19,6 +19,7 @@ from sce_lab.figures.style import (
     Spec,
     brief_label,
     bytes_axis,
+    decade_ticks,
     figure,
     label,
     line_at,
@@ -201,11 +202,9 @@ def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec
         where = {"xref": "x domain", "x": 0, "y": math.log10(free), "xanchor": "left", "yanchor": "bottom"}
         annotations.append({"text": f"free on this machine: {format_bytes(free)}", **where})
     catalog = np.unique(memory["catalog_size"])
-    decades = 10.0 ** np.arange(math.ceil(math.log10(catalog[0])), math.floor(math.log10(catalog[-1])) + 1)
     layout = {
         "height": 340,
-        "xaxis": {"type": "log", "title": {"text": "items in the catalog"}, "tickvals": decades}
-        | {"ticktext": [count(d) for d in decades]},
+        "xaxis": {"type": "log", "title": {"text": "items in the catalog"}, **decade_ticks(catalog[0], catalog[-1])},
         "yaxis": {"title": {"text": "peak memory of a step"}, **log_bytes_axis(low / 1.5, 1.5 * high)},
         "shapes": shapes,
         "annotations": annotations,
@@ -216,11 +215,3 @@ def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec
 def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure:
     """:func:`memory_wall_spec` as a figure."""
     return figure(memory_wall_spec(memory, free=free))
-
-
-def count(n: float) -> str:
-    """``20000`` to ``"20k"``."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= unit:
-            return f"{n / unit:.3g}{name}"
-    return f"{n:.0f}"

@@ -110,11 +110,14 @@ class SettingsSweep(SweepBoard):
         return Sweep(self._crossing.trials(settings))
 
     def renew(self) -> None:
-        """Show what the controls ask for now, unless something is being trained."""
+        """Show what the controls ask for now and find out how long it takes, unless something is being trained."""
         if not self.active:
-            self._drawn = self._crossing
-            self.take(self._sweep())
+            self._follow()
             self.time()
+
+    def _follow(self) -> None:
+        self._drawn = self._crossing
+        self.take(self._sweep())
 
     def _show_state(self, shot: Snapshot) -> None:
         super()._show_state(shot)
@@ -122,7 +125,8 @@ class SettingsSweep(SweepBoard):
 
     def start(self) -> bool:
         """Train what the controls ask for now; see :meth:`SweepBoard.start`."""
-        self.renew()
+        if not self.active:
+            self._follow()
         return super().start()
 
 
