@@ -199,7 +199,7 @@ def in_words(n: float) -> str:
 
 
 def decade_ticks(smallest: float, largest: float) -> Spec:
-    """For a logarithmic axis of counts: a tick at each power of ten, at most four of them named, the ends if it can be."""
+    """For a logarithmic axis of counts: a tick at each power of ten; at most four have names, the ends if it can be."""
     low, high = math.ceil(math.log10(smallest) - 1e-9), math.floor(math.log10(largest) + 1e-9)
     fitting = [s for s in (1, 2, 3) if high // s - (low - 1) // s <= 4] or [3]
     step = min(fitting, key=lambda s: (low % s > 0) + (high % s > 0))

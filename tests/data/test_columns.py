@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import sce_lab.data.tables as tables
+import sce_lab.data.json_lines as in_lines
 import sce_lab.data.text as text
 from sce_lab.data import ColumnsError, columns_of, open_split, read_interactions
 from sce_lab.data.naming import USUAL
@@ -409,7 +409,7 @@ def test_json_ids_that_look_like_dates_are_text(tmp_path):
 
 
 def test_json_numbers_that_are_whole_at_first_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_BLOCK", 256)
+    monkeypatch.setattr(in_lines, "_BLOCK", 256)
     times = [*range(1_700_000_000, 1_700_000_050), 1_700_000_050.5]
     rows = [{"user": n % 3, "item": n, "timestamp": t, "price": 1.5 if n > 40 else 1} for n, t in enumerate(times)]
     read = read_interactions(json_lines(tmp_path / "a.jsonl", *rows))
