@@ -59,6 +59,7 @@ class SweepBoard:
         self._now: Trial | None = None  # what is trained
         self._asked: list[Trial] = []  # what was left when Start was pressed
         self._expected: dict[str, Duration] = {}  # by the names of trials; of those that were tried
+        self._trying = False
         self._latest: Latest[Sweep] = Latest(self._find)
         self._stale = False
         self._canvases = [Canvas(make(self._visible)) for make in figures]
@@ -100,6 +101,8 @@ class SweepBoard:
 
     def time(self) -> None:
         """Find out how long all that is left will take, in the background. Beside a training nothing is tried."""
+        self._trying = self.seconds is None
+        self._show_state(self.live.snapshot())
         self._latest.submit(self.sweep)
 
     def settle(self, timeout: float = 60.0) -> None:
@@ -144,13 +147,14 @@ class SweepBoard:
         with one_core_left():
             for trial in sweep.left:
                 if anything_trained() or self.sweep is not sweep:
-                    return
+                    break
                 if trial.name in self._expected:
                     continue
                 if split is None or trial.source != source:
                     source, split = trial.source, open_split(**trial.source, progress=False)[0]
                 self._expected[trial.name] = predict_time(trial.config, split)
         if self.sweep is sweep:
+            self._trying = False
             self._show_state(self.live.snapshot())
 
     # ---------------------------------------------------------------------------------------------- in the worker
@@ -232,7 +236,7 @@ class SweepBoard:
     def _words(self) -> str:
         """How long what is left will take, as HTML; nothing as long as that is not known."""
         if not (seconds := self.seconds):
-            return ""
+            return " How long they take is being tried." if self._trying and self.sweep.left else ""
         most = max(trial.config.max_epochs for trial in self.sweep.left)
         measured = all(self._expected[trial.name].measured for trial in self.sweep.left)
         long = too_long(seconds, most)
