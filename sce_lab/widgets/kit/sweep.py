@@ -143,19 +143,24 @@ class SweepBoard:
         return {"state": self.live.state, "left": left, "seconds": seconds, "rows": _plain(table)}
 
     def _find(self, sweep: Sweep) -> None:
+        try:
+            with one_core_left():
+                self._try(sweep)
+        finally:
+            if self.sweep is sweep:
+                self._trying = False
+                self._show_state(self.live.snapshot())
+
+    def _try(self, sweep: Sweep) -> None:
         source, split = None, None
-        with one_core_left():
-            for trial in sweep.left:
-                if anything_trained() or self.sweep is not sweep:
-                    break
-                if trial.name in self._expected:
-                    continue
-                if split is None or trial.source != source:
-                    source, split = trial.source, open_split(**trial.source, progress=False)[0]
-                self._expected[trial.name] = predict_time(trial.config, split)
-        if self.sweep is sweep:
-            self._trying = False
-            self._show_state(self.live.snapshot())
+        for trial in sweep.left:
+            if anything_trained() or self.sweep is not sweep:
+                return
+            if trial.name in self._expected:
+                continue
+            if split is None or trial.source != source:
+                source, split = trial.source, open_split(**trial.source, progress=False)[0]
+            self._expected[trial.name] = predict_time(trial.config, split)
 
     # ---------------------------------------------------------------------------------------------- in the worker
 
