@@ -90,7 +90,7 @@ def cross_entropy(
         logits = F.linear(inputs.finite_outputs, linear_weight)  # (N, C): the wall
         logits = logits.to(accumulation_dtype(logits.dtype))
         if softcap is not None:
-            logits = softcap * torch.tanh(logits / softcap)
+            logits = logits.div_(softcap).tanh_() * softcap
         if inputs.bias is not None:
             logits = logits.add_(inputs.bias)
         losses = F.cross_entropy(logits, inputs.labels, of_classes, reduction="none", label_smoothing=label_smoothing)
