@@ -69,13 +69,13 @@ def language(
             counted = corpus.statistics
             files, unknown = sum(counted["files"].values()), counted["unknown"]["test"]
             say(
-                f"{corpus.name}: {counted['tokens']['train']:,} words of training in {files:,} files, a vocabulary of "
-                f"{counted['vocabulary']:,}; {unknown:.1%} of the test is <unk>. {counted['licence']}"
+                f"{corpus.name}: {counted['tokens']['train']:,} words of training, {files:,} files in all, a "
+                f"vocabulary of {counted['vocabulary']:,}; {unknown:.1%} of the test is <unk>. {counted['licence']}"
             )
             if plan:
                 _plan(corpus, study, entries, seeds)
                 continue
-            path = record_path(corpus.name, size, folder)
+            path = record_path(corpus.name, size, folder, seconds)
             repeat = _repeat(size, text, loss, seeds, seconds, hidden_size)
             _train(corpus, study, entries, seeds, path, repeat, stop)
             if path.exists():
