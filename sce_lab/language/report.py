@@ -102,10 +102,8 @@ def _of_record(record: dict[str, Any]) -> list[str]:
 
 def findings(table: pd.DataFrame) -> list[str]:
     """What follows from a table of :func:`language_table`, in sentences; intervals are 95 %."""
-    few = table["seeds"].min()
-    said = (
-        [] if few >= _SEVERAL else [f"With {few} seed{'s' * (few > 1)} this is a first look, and nothing is claimed."]
-    )
+    few = table[table["seeds"] < _SEVERAL]["words"].unique()
+    said = [f"Fewer than {_SEVERAL} seeds, a first look and no claim: {'; '.join(few)}."] if len(few) else []
     plain, biased = (table[table["correction"] == key].set_index("entry") for key in ("none", "word bias"))
     if EXACT not in plain.index:
         return said
