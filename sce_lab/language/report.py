@@ -17,6 +17,7 @@ from sce_lab.metrics import Interval, difference
 CORRECTIONS = {"none": "as it is", "scale": "with a scale", "word bias": "with word bias and scale"}
 """What is done to the logits after training, in words."""
 MEASURES = ("perplexity", "nats", "top1", "top10", "calibration_error", "log_z", "log_z_spread")
+_BEST = {"none": "as trained", "word bias": "with word bias and scale"}
 _SEVERAL = 3  # seeds from which on something is claimed
 
 
@@ -24,11 +25,11 @@ def language_table(record: dict[str, Any]) -> pd.DataFrame:
     """A row an entry and correction that has been trained, on the test windows.
 
     Columns: entry, words, loss, correction, seeds, workspace (bytes), pace (seconds a step), steps, finish_steps,
-    ``log sum bias``; the means over seeds of perplexity, nats, top1, top10, calibration_error, log_z, log_z_spread,
-    each with its standard deviation over seeds, ``... sd`` (0 for one seed); ``behind``, ``behind low`` and
-    ``behind high``: nats more than cross-entropy as it is, on the same windows, with a 95 % interval over windows and
-    seeds (NaN where cross-entropy is not trained); ``at equal steps``: perplexity on validation after as many steps as
-    cross-entropy has.
+    seconds (of the thread, as they were), ``log sum bias``; the means over seeds of perplexity, nats, top1, top10,
+    calibration_error, log_z, log_z_spread, each with its standard deviation over seeds, ``... sd`` (0 for one seed);
+    ``behind``, ``behind low`` and ``behind high``: nats more than cross-entropy as it is, on the same windows, with a
+    95 % interval over windows and seeds (NaN where cross-entropy is not trained); ``at equal steps``: perplexity on
+    validation after as many steps as cross-entropy has.
     """
     entries = {name: entry for name, entry in record["entries"].items() if entry["seeds"]}
     exact = _windows(entries[EXACT], "none") if EXACT in entries else None
@@ -36,6 +37,7 @@ def language_table(record: dict[str, Any]) -> pd.DataFrame:
     for name, entry in entries.items():
         shared = {"entry": name, "words": entry["words"], "loss": entry["loss"], "seeds": len(entry["seeds"])}
         shared |= {key: entry[key] for key in ("workspace", "pace", "steps", "finish_steps")}
+        shared["seconds"] = statistics.fmean(seed["cpu_seconds"] for seed in entry["seeds"].values())
         biases = [seed["log sum bias"] for seed in entry["seeds"].values() if seed["log sum bias"] is not None]
         shared["log sum bias"] = statistics.fmean(biases) if biases else math.nan
         shared["at equal steps"] = _at_step(entry, entries.get(EXACT, {}).get("steps"))
@@ -64,11 +66,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
         by = of_entry.set_index("correction")
         plain = by.loc["none"]
         row = {"loss": plain["words"], "holds": format_bytes(plain["workspace"])}
-        row |= {
-            "ms a step": f"{1000 * plain['pace']:.0f}",
-            "steps": f"{plain['steps']:,}",
-            "seeds": str(plain["seeds"]),
-        }
+        row |= {"steps": f"{plain['steps']:,}", "s used": f"{plain['seconds']:.1f}", "seeds": str(plain["seeds"])}
         row |= {f"perplexity {words}": _give_or_take(by.loc[key]) for key, words in CORRECTIONS.items()}
         row |= {"at equal steps": "" if math.isnan(plain["at equal steps"]) else f"{plain['at equal steps']:.0f}"}
         row |= {"top-1": f"{plain['top1']:.1%}", "top-10": f"{plain['top10']:.1%}"}
@@ -103,7 +101,11 @@ def _of_record(record: dict[str, Any]) -> list[str]:
 def findings(table: pd.DataFrame) -> list[str]:
     """What follows from a table of :func:`language_table`, in sentences; intervals are 95 %."""
     few = table[table["seeds"] < _SEVERAL]["words"].unique()
-    said = [f"Fewer than {_SEVERAL} seeds, a first look and no claim: {'; '.join(few)}."] if len(few) else []
+    which = "" if len(few) == table["entry"].nunique() else f" of {'; '.join(few)}"
+    said = [f"Fewer than {_SEVERAL} seeds{which}: a first look, and no claim."] if len(few) else []
+    lowest = {words: table[table["correction"] == key].nsmallest(1, "nats").iloc[0] for key, words in _BEST.items()}
+    listed = [f"{words} {row['words']} ({row['perplexity']:.0f})" for words, row in lowest.items()]
+    said.append(f"Lowest perplexity: {'; '.join(listed)}.")
     plain, biased = (table[table["correction"] == key].set_index("entry") for key in ("none", "word bias"))
     if EXACT not in plain.index:
         return said
