@@ -41,9 +41,10 @@ EXACT = "cce"
 """The entry whose pace is that of every finish, and at whose number of steps every other one is evaluated, too."""
 
 
-def record_path(corpus_name: str, vocabulary_size: int, folder: Path) -> Path:
-    """Where the record of a text and a vocabulary of this size (that was asked for) is."""
-    return folder / f"{corpus_name}-{vocabulary_size}.json"
+def record_path(corpus_name: str, vocabulary_size: int, folder: Path, seconds: float | None = None) -> Path:
+    """Where the record of a text and a vocabulary of this size (that was asked for) is; of other seconds than the
+    usual ones it is another."""
+    return folder / f"{corpus_name}-{vocabulary_size}{'' if seconds is None else f'-{seconds:g}s'}.json"
 
 
 def read_language(path: Path) -> dict[str, Any]:
@@ -65,9 +66,14 @@ def read_language(path: Path) -> dict[str, Any]:
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
-    """All records of a folder, the smallest vocabulary of each text first."""
+    """All records of a folder, the smallest vocabulary of each text and the shortest trainings first."""
     records = [read_language(path) for path in sorted(folder.glob("*.json"))]
-    return sorted(records, key=lambda record: (record["corpus"]["name"], record["corpus"]["statistics"]["vocabulary"]))
+
+    def place(record: dict[str, Any]) -> tuple[Any, ...]:
+        corpus = record["corpus"]
+        return corpus["name"], corpus["statistics"]["vocabulary"], record["rules"]["seconds"]
+
+    return sorted(records, key=place)
 
 
 def run_study(

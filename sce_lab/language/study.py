@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ CAP = 8 * 2**20
 """Bytes that a loss may hold beyond its inputs and their gradients."""
 FINISH = 0.2
 """Share of the seconds that a finish with exact cross-entropy has."""
+_SECONDS = ((4096, 6.0), (16_384, 12.0), (math.inf, 18.0))  # up to so many words
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,17 @@ class Study:
     """
 
     config: TrainingConfig = LANGUAGE_CONFIG
-    seconds: float = 15.0
+    seconds: float = 12.0
     points: int = 6
-    on_the_way: int = 16
-    for_scale: int = 16
-    for_bias: int = 48
-    for_test: int = 64
+    on_the_way: int = 24
+    for_scale: int = 24
+    for_bias: int = 64
+    for_test: int = 96
+
+    @classmethod
+    def of_size(cls, vocabulary_size: int) -> Study:
+        """That of a vocabulary of this size: where a step takes longer there are more seconds."""
+        return cls(seconds=next(seconds for size, seconds in _SECONDS if vocabulary_size <= size))
 
     @property
     def rules(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sce_lab.model import SASRec
 from sce_lab.training import TrainingConfig, make_model, make_optimizer, make_training_loss, training_step
 
 LANGUAGE_CONFIG = TrainingConfig(
-    loss="cce", hidden_size=64, n_blocks=2, n_heads=2, dropout=0.0, max_length=64, batch_size=16, learning_rate=3e-3
+    loss="cce", hidden_size=64, n_blocks=2, n_heads=2, dropout=0.0, max_length=32, batch_size=8, learning_rate=1e-3
 )
 """What is trained unless something else is asked for: ``batch_size`` windows of ``max_length`` words a step."""
 
