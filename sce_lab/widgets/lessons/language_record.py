@@ -1,4 +1,4 @@
-"""The recorded experiment on a language model's head: figures, a table and sentences, for each size of vocabulary."""
+"""The recorded experiment on a language model's head: figures, a table and sentences, for each record."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _NOTHING = "Nothing of this has been recorded here yet: <code>sce-lab language -
 
 
 class LanguageRecord:
-    """A slider over the sizes of vocabulary that were recorded, and what came out.
+    """A slider over what was recorded, by size of vocabulary and seconds of a training, and what came out.
 
     Args:
         records: as :func:`sce_lab.language.read_all` reads them; with none it says so.
     """
 
     def __init__(self, records: Sequence[dict[str, Any]]) -> None:
-        self.records = {record["corpus"]["statistics"]["vocabulary"]: record for record in records}
-        self.tables: dict[int, pd.DataFrame] = {size: language_table(each) for size, each in self.records.items()}
-        self._pages: dict[int, list[widgets.Widget]] = {}
+        self.records = {_called(record): record for record in records if any(_seeds(record))}
+        self.tables: dict[str, pd.DataFrame] = {name: language_table(each) for name, each in self.records.items()}
+        self._pages: dict[str, list[widgets.Widget]] = {}
         self._page = widgets.VBox([], layout=widgets.Layout(overflow="visible"))
-        self.vocabulary: Slider | None = None
+        self.which: Slider | None = None
         if not self.records:
             self.view = stage(text(_NOTHING))
             return
-        sizes = list(self.records)
-        self.vocabulary = Slider([(f"{v:,}", v) for v in sizes], sizes[-1], description="Words <i>V</i>, recorded")
-        self.vocabulary.tooltip = "Words of the vocabulary"
-        self.vocabulary.disabled = len(sizes) == 1
-        self.vocabulary.observe(lambda _: self._show(), "value")
-        self.view = stage(self.vocabulary, self._page)
+        names = list(self.records)
+        self.which = Slider([(name, name) for name in names], names[-1], description="Words <i>V</i>, and training")
+        self.which.tooltip = "Words of the vocabulary, and seconds of a training"
+        self.which.disabled = len(names) == 1
+        self.which.observe(lambda _: self._show(), "value")
+        self.view = stage(self.which, self._page)
         self._show()
 
     def _repr_mimebundle_(self, **keywords: Any) -> Any:
@@ -47,20 +47,20 @@ class LanguageRecord:
     @property
     def sentences(self) -> list[str]:
         """What follows from the record that is shown."""
-        return findings(self.tables[self.vocabulary.value]) if self.vocabulary else []
+        return findings(self.tables[self.which.value]) if self.which else []
 
     def results(self) -> dict[str, Any]:
         """What is shown, as plain data."""
-        shown = self.vocabulary.value if self.vocabulary else None
+        shown = self.which.value if self.which else None
         plain = ("entry", "correction", "seeds", "perplexity", "top1", "top10", "workspace")
         rows = [] if shown is None else self.tables[shown][list(plain)].to_dict("records")
-        return {"recorded": list(self.records), "vocabulary": shown, "rows": rows, "sentences": self.sentences}
+        return {"recorded": list(self.records), "shown": shown, "rows": rows, "sentences": self.sentences}
 
     def _show(self) -> None:
-        size = self.vocabulary.value
-        if size not in self._pages:
-            self._pages[size] = self._made(self.records[size], self.tables[size])
-        self._page.children = self._pages[size]
+        name = self.which.value
+        if name not in self._pages:
+            self._pages[name] = self._made(self.records[name], self.tables[name])
+        self._page.children = self._pages[name]
 
     def _made(self, record: dict[str, Any], found: pd.DataFrame) -> list[widgets.Widget]:
         specs = (top10_perplexity_spec, perplexity_memory_spec, language_curves_spec)
@@ -71,3 +71,11 @@ class LanguageRecord:
             *(Canvas(spec(record)).widget for spec in specs),
             text(table(rows, left=("loss",), wrap=("loss",))),
         ]
+
+
+def _called(record: dict[str, Any]) -> str:
+    return f"{record['corpus']['statistics']['vocabulary']:,} words, {record['rules']['seconds']:g} s"
+
+
+def _seeds(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry["seeds"] for entry in record["entries"].values()]
