@@ -191,6 +191,13 @@ def test_logits_that_are_capped(name, softcap, monkeypatch):
         case.check(make_loss(name, **chosen, softcap=softcap, reduction=reduction), expected, reduction, **more)
 
 
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "bce"])
+def test_a_softcap_and_item_biases_are_refused_together(name):
+    problem = make_problem()
+    with pytest.raises(ValueError, match=r"softcap does not go with linear_bias, got softcap=3\.0: leave one"):
+        make_loss(name, softcap=3.0)(*problem.arguments, linear_bias=torch.zeros(50))
+
+
 def test_every_loss_has_an_oracle():
     assert set(ORACLES) == set(LOSSES)
 
