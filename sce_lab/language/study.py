@@ -2,7 +2,7 @@
 
 All have the same text, batches, first weights and learning rate, and the same seconds, those that the computing thread
 takes: before anything is trained, steps of all losses are timed in turn (:func:`measured_pace`), and each loss then has
-as many steps as fit into its seconds. How busy the machine is meanwhile changes nothing. Losses hold at most :data:`CAP` bytes, but
+as many steps as fit into its seconds, however busy the machine is meanwhile. Losses hold at most :data:`CAP` bytes, but
 for two that are there to show what they hold: plain cross-entropy, and gBCE with negatives of each position's own.
 
 What is trained is judged three times on the test part, each time by the softmax over the whole vocabulary
