@@ -4,7 +4,7 @@
 
     corpus        name, fingerprint, statistics (see :class:`.corpus.Corpus`), unigram perplexity on the test windows
     rules         what all entries have in common (:class:`.study.Study`): config, seconds, windows
-    repeat        the command that makes it, or goes on with it
+    repeat        the commands that made it, one behind the other
     environment   where (:func:`sce_lab.runs.environment`)
     entries       by name (:data:`.study.ENTRIES`):
       words, loss, settings, finish          what it is
@@ -102,7 +102,8 @@ def run_study(
     """
     record = read_language(path) if path.exists() else _begun(corpus, study)
     _check(record, corpus, study, entries, path)
-    record |= {"repeat": repeat, "environment": environment()}
+    before = [command for command in record.get("repeat", "").split("; ") if command]
+    record |= {"repeat": "; ".join(dict.fromkeys([*before, repeat])), "environment": environment()}
     size = len(corpus.vocabulary)
     needed = {name: entry for name, entry in entries.items() if name not in record["entries"]}
     if needed:

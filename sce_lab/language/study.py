@@ -2,8 +2,8 @@
 
 All have the same text, batches, first weights and learning rate, and the same seconds, those that the computing thread
 takes: before anything is trained, steps of all losses are timed in turn (:func:`measured_pace`), and each loss then has
-as many steps as fit into its seconds. How busy the machine is meanwhile changes nothing. No loss but plain
-cross-entropy, which is there to show it, holds more than :data:`CAP` bytes.
+as many steps as fit into its seconds, however busy the machine is meanwhile. Losses hold at most :data:`CAP` bytes, but
+for two that are there to show what they hold: plain cross-entropy, and gBCE with negatives of each position's own.
 
 What is trained is judged three times on the test part, each time by the softmax over the whole vocabulary
 (:mod:`.evaluation`): as it is, with a scale that was fitted, with a word bias and a scale (:mod:`.fitting`).
