@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sce_lab.language.records import EXACT
@@ -27,12 +28,12 @@ def language_table(record: dict[str, Any]) -> pd.DataFrame:
     Columns: entry, words, loss, correction, seeds, workspace (bytes), pace (seconds a step), steps, finish_steps,
     seconds (of the thread, as they were), ``log sum bias``; the means over seeds of perplexity, nats, top1, top10,
     calibration_error, log_z, log_z_spread, each with its standard deviation over seeds, ``... sd`` (0 for one seed);
-    ``behind``, ``behind low`` and ``behind high``: nats more than cross-entropy as it is, on the same windows, with a
-    95 % interval over windows and seeds (NaN where cross-entropy is not trained); ``at equal steps``: perplexity on
-    validation after as many steps as cross-entropy has.
+    ``behind``, ``behind low`` and ``behind high``: nats more than cross-entropy as it is, on the same windows and with
+    the same seeds, that is first weights and batches, with a 95 % interval over windows and seeds (NaN where
+    cross-entropy is not trained); ``at equal steps``: perplexity on validation after as many steps as it has.
     """
     entries = {name: entry for name, entry in record["entries"].items() if entry["seeds"]}
-    exact = _windows(entries[EXACT], "none") if EXACT in entries else None
+    exact = entries.get(EXACT)
     rows = []
     for name, entry in entries.items():
         shared = {"entry": name, "words": entry["words"], "loss": entry["loss"], "seeds": len(entry["seeds"])}
@@ -47,8 +48,7 @@ def language_table(record: dict[str, Any]) -> pd.DataFrame:
                 values = [seed["test"][correction][measure] for seed in entry["seeds"].values()]
                 row[measure] = statistics.fmean(values)
                 row[f"{measure} sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
-            more = None if exact is None else difference(_windows(entry, correction), exact)
-            found = more or Interval(math.nan, math.nan, math.nan, 0, 0)
+            found = _behind_exact(entry, correction, exact)
             rows.append(row | {"behind": found.mean, "behind low": found.low, "behind high": found.high})
     return pd.DataFrame(rows)
 
@@ -104,7 +104,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     which = "" if len(few) == table["entry"].nunique() else f" of {'; '.join(few)}"
     said = [f"Fewer than {_SEVERAL} seeds{which}: a first look, and no claim."] if len(few) else []
     lowest = {words: table[table["correction"] == key].nsmallest(1, "nats").iloc[0] for key, words in _BEST.items()}
-    listed = [f"{words} {row['words']} ({row['perplexity']:.0f})" for words, row in lowest.items()]
+    listed = [f"{words}, {row['words']} ({row['perplexity']:.0f})" for words, row in lowest.items()]
     said.append(f"Lowest perplexity: {'; '.join(listed)}.")
     plain, biased = (table[table["correction"] == key].set_index("entry") for key in ("none", "word bias"))
     if EXACT not in plain.index:
@@ -146,9 +146,16 @@ def _give_or_take(row: pd.Series) -> str:
     return f"{row['perplexity']:.0f}" + (f" ± {row['perplexity sd']:.0f}" if row["seeds"] > 1 else "")
 
 
-def _windows(entry: dict[str, Any], correction: str) -> list[list[float]]:
-    """Nats of each window ``(seeds, windows)``."""
-    return [seed["test"][correction]["by_window"] for seed in entry["seeds"].values()]
+def _behind_exact(entry: dict[str, Any], correction: str, exact: dict[str, Any] | None) -> Interval:
+    """Nats more than ``exact`` as it is, over the seeds that both have."""
+    seeds = [seed for seed in entry["seeds"] if exact and seed in exact["seeds"]]
+    if not seeds:
+        return Interval(math.nan, math.nan, math.nan, 0, 0)
+    ours, theirs = (
+        np.array([of["seeds"][seed]["test"][how]["by_window"] for seed in seeds])  # (seeds, windows)
+        for of, how in ((entry, correction), (exact, "none"))
+    )
+    return difference(ours - theirs, np.zeros_like(ours))
 
 
 def _at_step(entry: dict[str, Any], step: int | None) -> float:

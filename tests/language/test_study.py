@@ -142,7 +142,7 @@ def test_what_is_said_follows_from_the_numbers():
     assert f"| {row['perplexity']:.0f} ± {row['perplexity sd']:.0f} |" in text
     few = findings(language_table(made({"cce": 4.0}, {"cce": 0.5}, seeds=2)))
     assert few[0] == "Fewer than 3 seeds: a first look, and no claim."
-    assert few[1].startswith("Lowest perplexity: as trained Cross-entropy, logits never held (5")
+    assert few[1].startswith("Lowest perplexity: as trained, Cross-entropy, logits never held (5")
     assert "sce-lab language --record" in language_markdown([])
 
 
