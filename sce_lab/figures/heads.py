@@ -71,7 +71,7 @@ def head_spec(
 
     low, high = curves["total"].min(), max(curves["total"].max(), *(2 * device.usable for device in devices))
     tokens = np.unique(curves["n_tokens"].to_numpy(float))
-    shapes, notes = [], [panel_title(f"{label(loss)}: what it is for", "2")]
+    shapes, notes = [], [panel_title("The loss of a step"), panel_title(f"{label(loss)}: what for", "2")]
     where = {"xref": "x", "x0": n_tokens, "x1": n_tokens, "yref": "y domain", "y0": 0, "y1": 1}
     shapes.append({"type": "line", **where, "line": {"color": LINE, "width": 1.5}, "layer": "below"})
     for device in devices:
@@ -81,8 +81,9 @@ def head_spec(
         at = {"xref": "x domain", "x": 0.01, "yref": "y", "y": math.log10(y), "xanchor": "left", "yanchor": "bottom"}
         notes.append({"text": device.name, **at, "font": {"size": 11, "color": INK}})
     layout = {
-        "height": 360,
-        "margin": {"l": 12, "r": 16, "t": 64, "b": 44},
+        "height": 320,
+        "margin": {"l": 12, "r": 16, "t": 34, "b": 44},
+        "showlegend": False,
         "xaxis": {"domain": [0, 0.55], "type": "log", "title": {"text": "tokens of a step"}}
         | {"range": [math.log10(tokens[0]) - 0.05, math.log10(tokens[-1]) + 0.05]}
         | {"tickvals": tokens, "ticktext": [f"{t:,.0f}" for t in tokens]},

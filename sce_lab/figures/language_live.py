@@ -33,15 +33,15 @@ def language_live_spec(
         for name, (loss, called) in names.items():
             x, y = known[name].of_panel(metric, "seconds")
             style = look(loss)
-            data.append({"type": "scatter", "mode": "lines", "name": called, "x": x, "y": y, "legendgroup": name})
-            data[-1] |= {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "showlegend": not panel}
+            data.append({"type": "scatter", "mode": "lines", "name": called, "x": x, "y": y})
+            data[-1] |= {"xaxis": f"x{panel}", "yaxis": f"y{panel}"}
             data[-1] |= {"line": {"color": style.color, "dash": style.dash, "width": 2.5}}
             data[-1]["hovertemplate"] = f"{called}, %{{x:.1f}} s: %{{y:.4g}}<extra></extra>"
     for n, (name, (loss, called)) in enumerate(names.items()):
         found = corrected.get(name, {})
         y = [found[c] for c in CORRECTIONS] if found else []
         x = [i + 0.26 * (n - (len(names) - 1) / 2) for i in range(len(y))]
-        data.append({"type": "scatter", "mode": "markers", "name": called, "x": x, "y": y, "showlegend": False})
+        data.append({"type": "scatter", "mode": "markers", "name": called, "x": x, "y": y})
         data[-1] |= {"xaxis": "x3", "yaxis": "y3", "cliponaxis": False}
         data[-1] |= {"marker": {"color": look(loss).color, "symbol": look(loss).symbol, "size": 11}}
         data[-1]["hovertemplate"] = f"{called}: %{{y:.4g}}<extra></extra>"
@@ -50,10 +50,11 @@ def language_live_spec(
     axis = _perplexity_axis(perplexities)
     seconds = max([1.0, *(x for each in known.values() for x in each.of_panel("top1", "seconds")[0])])
     top = nice_ceiling(1.1 * max([0.05, *(v for each in known.values() for v in each.of_panel("top1", "seconds")[1])]))
-    time = {"title": {"text": "seconds of training"}, "range": [0, nice_ceiling(seconds)], "nticks": 5}
+    time = {"title": {"text": "seconds of training"}, "range": [0, 1.03 * seconds], "nticks": 5}
     layout: Spec = {
-        "height": 320,
-        "margin": {"l": 12, "r": 12, "t": 64, "b": 44},
+        "height": 290,
+        "margin": {"l": 12, "r": 12, "t": 34, "b": 44},
+        "showlegend": False,
         "xaxis": {"domain": [0, 0.3], **time},
         "yaxis": axis,
         "xaxis2": {"domain": [0.38, 0.65], "anchor": "y2", **time},

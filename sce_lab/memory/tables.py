@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -131,7 +132,7 @@ def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int 
 
 
 def heads() -> pd.DataFrame:
-    """What others measured on the heads of language models, and what this library is predicted to take for the same."""
+    """What others measured on the heads of language models, and what the same loss, and SCE, are predicted to take here."""
     rows = []
     for row in PUBLISHED_HEADS:
         head = HEADS[row.head]
@@ -141,11 +142,12 @@ def heads() -> pd.DataFrame:
             {
                 "head": head.name,
                 "tokens": f"{row.n_tokens:,}",
-                "counted": "all" if row.with_inputs else "beyond the inputs",
-                "measured": f"{row.what}: {format_bytes(row.nbytes)}",
-                "the same loss, predicted here": format_bytes(sizes[0]),
-                "SCE, predicted here": format_bytes(sizes[1]),
-                "where it stands": f"{row.source}, {row.file}, {row.commit[:7]}",
+                "measured by others": row.what,
+                "": format_bytes(row.nbytes),
+                "predicted here": format_bytes(sizes[0]),
+                "SCE here": format_bytes(sizes[1]),
+                "counted": "all" if row.with_inputs else "beyond inputs",
+                "where it stands": f"{row.source.removeprefix('github.com/')}, {Path(row.file).name}, {row.commit[:7]}",
             }
         )
     return pd.DataFrame(rows)

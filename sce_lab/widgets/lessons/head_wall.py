@@ -120,7 +120,7 @@ class HeadWall:
             fits = [device.name for device in DEVICES.values() if use.total <= device.usable]
             rows.append({"": f"{swatch(loss)}{brief_label(loss)}", "the loss alone": format_bytes(use.workspace)})
             rows[-1] |= {"in all": format_bytes(use.total)}
-            rows[-1]["fits, with nothing else there"] = html.escape(", ".join(fits)) or "on none of these devices"
+            rows[-1]["fits, with nothing else there"] = html.escape(" · ".join(fits)) or "on none of these devices"
         self._fits.value = table(rows, left=("",), wrap=("fits, with nothing else there",))
         self._figure.show(self._spec(step))
 

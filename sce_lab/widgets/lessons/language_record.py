@@ -63,12 +63,14 @@ class LanguageRecord:
         self._page.children = self._pages[name]
 
     def _made(self, record: dict[str, Any], found: pd.DataFrame) -> list[widgets.Widget]:
-        specs = (top10_perplexity_spec, perplexity_memory_spec, language_curves_spec)
+        curves = language_curves_spec(record)  # its legend is that of the figures above
+        curves["layout"] |= {"showlegend": False, "height": 320, "margin": {"l": 12, "r": 12, "t": 34, "b": 48}}
+        specs = (top10_perplexity_spec(record), perplexity_memory_spec(record), curves)
         rows = [{k: html.escape(v) for k, v in row.items()} for row in for_people(found).to_dict("records")]
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in findings(found))
         return [
             text(f"<ul>{said}</ul>"),
-            *(Canvas(spec(record)).widget for spec in specs),
+            *(Canvas(spec).widget for spec in specs),
             text(table(rows, left=("loss",), wrap=("loss",))),
         ]
 
