@@ -132,7 +132,7 @@ def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int 
 
 
 def heads() -> pd.DataFrame:
-    """What others measured on the heads of language models, and what the same loss, and SCE, are predicted to take here."""
+    """What others measured on the heads of language models, and what that loss and SCE are predicted to take here."""
     rows = []
     for row in PUBLISHED_HEADS:
         head = HEADS[row.head]
