@@ -110,7 +110,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     if EXACT not in plain.index:
         return said
     exact = plain.loc[EXACT]
-    others = plain.drop(index=[EXACT, "ce"], errors="ignore")
+    others = plain[plain["seeds"] >= min(_SEVERAL, exact["seeds"])].drop(index=[EXACT, "ce"], errors="ignore")
     worse = others[(others["behind low"] > 0) & (others["top10"] >= exact["top10"])]
     if len(worse):
         listed = [f"{row['words']} ({row['top10']:.1%}, {_behind(row)})" for _, row in worse.iterrows()]
