@@ -15,6 +15,8 @@ from sce_lab.memory import format_bytes
 _OWN_SYMBOL = {"sce-stratum": "diamond", "sce-finish": "square", "sce-union": "hexagon", "sampled": "triangle-down"}
 _DASH = {"sce-stratum": "dash", "sce-finish": "dot", "sce-union": "dashdot", "sampled": "longdash"}
 _HOLLOW = "-open"
+_TICKS = [digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)]
+_LOG: Spec = {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:,}" for tick in _TICKS]}
 
 
 def _style(entry: str, loss: str) -> tuple[str, str, str]:
@@ -56,7 +58,7 @@ def perplexity_memory_spec(record: dict[str, Any]) -> Spec:
     layout = _layout(record, "perplexity on the test (log scale)")
     layout["xaxis"] = log_bytes_axis(held.min() / 1.6, held.max() * 1.6)
     layout["xaxis"]["title"] = {"text": "bytes that the loss holds (log scale)"}
-    layout["yaxis"]["type"] = "log"
+    layout["yaxis"] |= _LOG
     return {"data": data, "layout": layout}
 
 
@@ -83,7 +85,7 @@ def top10_perplexity_spec(record: dict[str, Any]) -> Spec:
             }
         )
     layout = _layout(record, "top-10 on the test")
-    layout["xaxis"] = {"type": "log", "title": {"text": "perplexity on the test (log scale)"}}
+    layout["xaxis"] = _LOG | {"title": {"text": "perplexity on the test (log scale)"}}
     layout["yaxis"]["tickformat"] = ".0%"
     return {"data": data, "layout": layout}
 
@@ -118,7 +120,7 @@ def language_curves_spec(record: dict[str, Any]) -> Spec:
             )
         layout[f"xaxis{panel}"] = {"domain": [0.54, 1] if number else [0, 0.46], "anchor": f"y{panel}"}
         layout[f"xaxis{panel}"] |= {"title": {"text": "seconds of the computing thread"}, "rangemode": "tozero"}
-    layout["yaxis"] = {"type": "log", "anchor": "x"}
+    layout["yaxis"] = _LOG | {"anchor": "x"}
     layout["yaxis2"] = {"tickformat": ".0%", "anchor": "x2", "rangemode": "tozero"}
     return {"data": data, "layout": layout}
 

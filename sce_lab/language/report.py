@@ -72,7 +72,9 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
         row |= {"top-1": f"{plain['top1']:.1%}", "top-10": f"{plain['top10']:.1%}"}
         row |= {"calibration error": f"{plain['calibration_error']:.3f}"}
         row |= {"corrected": f"{by.loc['word bias']['calibration_error']:.3f}"}
-        row |= {"log-sum bias": "" if math.isnan(plain["log sum bias"]) else f"{plain['log sum bias']:+.2f}"}
+        row |= {
+            "log-sum bias": "" if math.isnan(plain["log sum bias"]) else f"{round(plain['log sum bias'], 2) + 0.0:+.2f}"
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -110,7 +112,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     if EXACT not in plain.index:
         return said
     exact = plain.loc[EXACT]
-    others = plain.drop(index=[EXACT, "ce"], errors="ignore")
+    others = plain[plain["seeds"] >= min(_SEVERAL, exact["seeds"])].drop(index=[EXACT, "ce"], errors="ignore")
     worse = others[(others["behind low"] > 0) & (others["top10"] >= exact["top10"])]
     if len(worse):
         listed = [f"{row['words']} ({row['top10']:.1%}, {_behind(row)})" for _, row in worse.iterrows()]
