@@ -63,10 +63,15 @@ def language(
     sizes = _sizes(vocabulary)
     folder = own_results(results, "language_model") if record else (out or sce_lab.runs.runs_root()) / "language"
     torch.set_num_threads(1)
+    largest = 0
     with stop_on_interrupt() as stop:
         for size in sizes:
             corpus, study = read_corpus(size, text), _study(size, seconds, hidden_size)
             counted = corpus.statistics
+            if counted["vocabulary"] == largest:
+                say(f"{corpus.name} has no more words than that: {size:,} is left out.")
+                continue
+            largest = counted["vocabulary"]
             files, unknown = sum(counted["files"].values()), counted["unknown"]["test"]
             say(
                 f"{corpus.name}: {counted['tokens']['train']:,} words of training, {files:,} files in all, a "

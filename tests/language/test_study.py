@@ -167,11 +167,12 @@ def test_the_page_says_what_was_recorded():
 
 def test_the_command_trains_records_and_goes_on(sce_lab, texts, tmp_path, monkeypatch):
     monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
-    shared = ("language", "--text", str(texts), "--vocabulary", "50", "--seconds", "0.01", "--loss", "cce,sce")
+    shared = ("language", "--text", str(texts), "--vocabulary", "50,60", "--seconds", "0.01", "--loss", "cce,sce")
     shared += ("--hidden-size", "8")
     status, out, _ = sce_lab(*shared, "--plan")
     assert status == 0
     assert "SCE" in out
+    assert "texts has no more words than that: 60 is left out." in out
     assert not (tmp_path / "runs").exists()
     status, out, _ = sce_lab(*shared)
     assert status == 0
