@@ -196,6 +196,34 @@ def _compared(drawn: Tensor, exact: Tensor, looks: pd.DataFrame) -> dict[str, fl
     return row
 
 
+@torch.no_grad()
+def log_sum_bias(loss: LossModule, model: nn.Module, batch: Batch, draws: int = 8) -> list[float]:
+    """By how much the logarithm of the loss's sum of ``e^logit`` differs from that over the catalog; a mean a draw.
+
+    That is the loss minus cross-entropy, at the positions that the loss counts. 0: its softmax means what it says. A
+    draw that counts none has no mean.
+    """
+    outputs, items = model.eval()(batch.inputs).float(), model.item_embedding.float()
+    exact = cross_entropy(outputs, items, batch.targets, reduction="none")
+    found = []
+    for draw in range(draws):
+        loss.generator = torch.Generator(outputs.device).manual_seed(draw)
+        counted = _counted(loss, outputs, items, batch.targets)
+        each = loss(outputs, items, batch.targets, reduction="none")
+        if counted.any():
+            found.append(float((each - exact)[counted].mean()))
+    return found
+
+
+def _counted(loss: LossModule, outputs: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    """Which positions the loss counts in its next draw: those in a bucket, where nothing stands for the other ones.
+
+    Their loss does not say it: it is 0 where the bucket has nothing to compete with the target, too.
+    """
+    looked = None if getattr(loss, "n_negatives", 0) else loss.statistics(outputs, items, targets)
+    return torch.ones_like(targets, dtype=torch.bool) if looked is None else looked.covered
+
+
 def fidelity_while_training(
     trainer: Any, losses: Mapping[str, LossModule], batch: Batch, *, epochs: Iterable[int], draws: int = 8
 ) -> Iterator[pd.DataFrame]:

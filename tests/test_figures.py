@@ -268,7 +268,7 @@ def test_the_wall_is_drawn_over_catalog_size_with_what_is_free():
     shown = memory_wall(points, free=2**29)
     assert [trace.name for trace in shown.data] == ["Cross-entropy", "SCE"]
     assert list(shown.data[0].y) == [9e6, 9e7, 9e8]
-    assert list(shown.layout.xaxis.ticktext) == ["1k", "10k", "100k"]
+    assert list(shown.layout.xaxis.ticktext) == ["1,000", "10,000", "100,000"]
     assert shown.layout.shapes[0].y0 == 2**29
     low, high = shown.layout.yaxis.range
     assert 10**low < 3e5

@@ -124,7 +124,7 @@ def test_curves_and_measured_points_have_the_colour_of_their_loss(curves):
     mark = drawn.layout.shapes[-1]
     assert (mark.x0, mark.visible) == (10**5, True)
     assert figure(growth_spec(curves)).layout.shapes[-1].visible is False
-    assert drawn.layout.xaxis.ticktext[-1] == "1G"
+    assert drawn.layout.xaxis.ticktext[-1] == "1 billion"
 
 
 def test_a_timeline_is_drawn_in_its_phases():

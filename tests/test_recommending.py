@@ -69,6 +69,48 @@ def scores_of(recommender, rows):
 # ------------------------------------------------------------------------------------------------------ what it answers
 
 
+def clustered(catalog_size=5_000, width=16):
+    """A recommender whose items lie around some directions, as those of a trained one do."""
+    recommender = made(catalog_size, hidden_size=width)
+    generator = torch.Generator().manual_seed(0)
+    around = torch.randn(40, width, generator=generator)[torch.randint(40, (catalog_size,), generator=generator)]
+    near = around + 0.5 * torch.randn(catalog_size, width, generator=generator)
+    recommender.model.item_embedding.data.copy_(near)
+    return recommender
+
+
+def test_an_approximate_search_finds_nearly_all_of_the_best_and_says_what_it_is():
+    pytest.importorskip("faiss")
+    recommender, hits = clustered(), []
+    for first in range(0, 4_000, 200):
+        history = [first, first + 1, first + 1, first + 7]
+        exact = recommender.recommend(history)
+        found = recommender.recommend(history, search="approximate")
+        assert (exact.attrs["search"], found.attrs["search"]) == ("exact", "approximate")
+        assert len(found) == 10
+        assert not found["item"].isin(history).any()
+        same = exact.merge(found, on="item")
+        np.testing.assert_allclose(same["score_x"], same["score_y"], rtol=1e-5)
+        hits.append(len(same))
+    assert 90 <= np.mean(hits) * 10 < 100  # it does not go through all
+
+
+def test_an_approximate_search_of_a_small_catalog_leaves_out_what_was_seen():
+    pytest.importorskip("faiss")
+    recommender = made(12)
+    assert len(recommender.recommend([1, 2], 50, search="approximate")) <= 10
+    kept = recommender.recommend([1, 2], 50, seen="keep", search="approximate")
+    assert kept["score"].is_monotonic_decreasing
+
+
+def test_without_its_library_an_approximate_search_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ValueError, match="needs faiss, which is not installed: pip install"):
+        made(12).recommend([1], search="approximate")
+    with pytest.raises(ValueError, match="search must be 'exact' or 'approximate', got 'fast'"):
+        made(12).recommend([1], search="fast")
+
+
 def test_a_loaded_model_recommends_what_the_best_weights_of_the_run_would(whole, split):
     trainer = Trainer(CONFIG, split)
     trainer.load(whole / "run" / "checkpoint.safetensors")

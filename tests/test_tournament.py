@@ -8,7 +8,7 @@ import pytest
 from sce_lab.losses import LOSSES
 from sce_lab.memory import predict_memory, typical_length
 from sce_lab.metrics import rank_items
-from sce_lab.reproduce import calibration, read_records
+from sce_lab.reproduce import calibration, read_baselines, read_records
 from sce_lab.reproduce.calibration import calibrate, calibration_path, estimate, pace_of, read_calibration
 from sce_lab.reproduce.studies import tournament_markdown
 from sce_lab.reproduce.tournament import CONTENDERS, MATCHES, Contender, Match, compete, entries_of, plan_of
@@ -207,6 +207,18 @@ def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
     assert pace_of(rates, entry, folders["results"])[0] > 0  # a step takes no longer
 
 
+def test_a_step_is_measured_without_the_evaluations_between_epochs(cycle_split, folders, monkeypatch):
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.1)  # some epochs of three steps
+
+    def evaluated(trainer):
+        raise AssertionError(f"evaluated after step {trainer.step}")
+
+    monkeypatch.setattr(Trainer, "_evaluated", evaluated)
+    calibrated(cycle_split, folders)
+    steps = [entry["steps"] for entry in read_calibration(folders["results"])["cycle"]["entries"].values()]
+    assert max(steps) > TINY.config.steps_per_epoch
+
+
 def test_the_estimate_counts_every_training_and_evaluation(cycle_split, folders):
     entry = entries_of(TINY, cycle_split)["cce-both"]
     known = {"config": calibration._asked(TINY.config), "evaluation": 0.5}
@@ -238,7 +250,8 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.02)
     monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
     match = dataclasses.replace(TINY, name="tiny", contenders={"cce": SMALL["cce"]}, seconds=1e9)
-    monkeypatch.setattr("sce_lab.reproduce.tournament.MATCHES", {"tiny": match})
+    for module in ("tournament", "studies"):
+        monkeypatch.setattr(f"sce_lab.reproduce.{module}.MATCHES", {"tiny": match})
     kept = ("--results", str(tmp_path / "results"))
     status, out, err = sce_lab("tournament", "tiny", "--plan", *kept)
     assert status == 0
@@ -258,6 +271,13 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
     (found,) = read_records(tmp_path / "results" / "tournament")
     assert Evidence.read(tmp_path / "results").tournament == [found]  # one meaning of --results
     assert found["repeat"] == "sce-lab tournament tiny --loss cce"
+    (untrained,) = read_baselines(tmp_path / "results" / "tournament")
+    assert {row["baseline"] for row in untrained["rows"]} >= {"popularity", "transitions"}
+    text = tournament_markdown([found], [untrained], tmp_path / "results" / "tournament")
+    (best,) = [line for line in text.splitlines() if line.startswith("| The best that can be expected")]
+    assert f"{untrained['ceiling']['NDCG@10']:.4f}" in best
+    assert untrained["ceiling"]["NDCG@10"] > max(row["test"]["NDCG@10"] for row in untrained["rows"])
+    assert "above *the best" not in text  # it is no rival
     assert [seed["step"] for seed in found["seeds"]] == [6, 6]
     for arguments, sentence in (
         (["nowhere"], "there is no tournament on 'nowhere'"),

@@ -113,7 +113,7 @@ def test_positions_in_a_bucket_count_though_their_loss_is_nothing(split):
 def test_a_loss_that_counts_nothing_has_no_bias(split, monkeypatch):
     trainer = Trainer(SMALL, split)
     batch = next(training_batches(split.train, 20, 8, np.random.default_rng(0)))
-    monkeypatch.setattr(variants, "_counted", lambda *_: torch.zeros(batch.n_positions, dtype=torch.bool))
+    monkeypatch.setattr("sce_lab.fidelity._counted", lambda *_: torch.zeros(batch.n_positions, dtype=torch.bool))
     found = variants.statistics_of(variants.log_sum_bias(make_loss("sce"), trainer.model, batch, 2), "log sum bias")
     assert json.dumps(found, allow_nan=False) == '{"log sum bias": null, "log sum bias sd": null}'
 

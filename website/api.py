@@ -13,7 +13,8 @@ import sce_lab
 MODULES = (
     "sce_lab",
     *(f"sce_lab.{name}" for name in ("losses", "data", "metrics", "model", "training", "memory", "runs", "reproduce")),
-    *(f"sce_lab.{name}" for name in ("fidelity", "explain", "distributed", "figures", "losses.engine.backend")),
+    *(f"sce_lab.{name}" for name in ("fidelity", "explain", "distributed", "language", "figures")),
+    "sce_lab.losses.engine.backend",
 )
 
 TEMPLATE = Path(__file__).parent / "template" / "api"

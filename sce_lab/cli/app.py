@@ -11,6 +11,7 @@ from sce_lab.cli.course import notebooks
 from sce_lab.cli.exporting import export
 from sce_lab.cli.fidelity import fidelity
 from sce_lab.cli.grading import grade
+from sce_lab.cli.language import language
 from sce_lab.cli.looking import data, memory, runs
 from sce_lab.cli.output import complain
 from sce_lab.cli.paper import baselines, open_test, reproduce, results
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 for _command in (
     compare, train, reproduce, search, tournament, variants, open_test, baselines, memory, fidelity, results, runs,
-    data, grade, notebooks, export, speedrun,
+    data, grade, notebooks, export, speedrun, language,
 ):  # fmt: skip
     app.command()(_command)
 

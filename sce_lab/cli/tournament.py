@@ -67,6 +67,7 @@ def tournament(
             elif plan:
                 total += _plan(match, entries, folder)
             else:
+                _judge_untrained(match, split, folder)
                 for entry in entries.values():
                     if stop():
                         break
@@ -83,6 +84,19 @@ def _calibrate(match: Match, entries: dict[str, Entry], split: Split, folder: Pa
     repeat = f"sce-lab tournament {match.name} --calibrate"
     for name, seconds in calibrate(match, entries, split, repeat=repeat, results=folder):
         say(f"{match.name} {name}: {1000 * seconds:,.0f} ms a step")
+
+
+def _judge_untrained(match: Match, split: Split, folder: Path) -> None:
+    """Record what needs no training, and the best possible where it is known, unless that is done."""
+    from sce_lab.reproduce import judge_baselines, read_baselines, write_baselines
+
+    known = {record["dataset"]: record["fingerprint"] for record in read_baselines(folder)}
+    if known.get(match.name) == split.fingerprint:
+        return
+    _, process = sce_lab.data.open_split(**match.source)
+    ceiling = process.ceiling(split.test) if process else None
+    judged = judge_baselines(match.name, split, repeat=f"sce-lab tournament {match.name}", ceiling=ceiling)
+    write_baselines(judged, folder)
 
 
 def _plan(match: Match, entries: dict[str, Entry], folder: Path) -> float:

@@ -91,11 +91,14 @@ def _check_times(times: pd.Series, name: str) -> None:
             f"interactions['timestamp'].astype('datetime64[s]').astype('int64')"
         )
     values = values.astype(np.float64) if values.dtype.kind == "f" else values  # half precision ends at 65,504
-    if (bad := ~np.isfinite(values)).any():
+    if not np.isfinite(values).all():
+        bad = ~np.isfinite(values)
         raise ValueError(
             f"column {name!r} has {count(bad.sum(), 'time')} that {'is' if bad.sum() == 1 else 'are'} not finite, the "
             f"first is {values[bad.argmax()]} in row {bad.argmax() + 1}; correct or drop such rows"
         )
+    if unix_unit(values):  # as a rule: nothing more need be made of them
+        return
     rows = {}
     for unit, per_second in UNITS.items():
         inside = (values >= _SECONDS[0] * per_second) & (values < _SECONDS[1] * per_second)

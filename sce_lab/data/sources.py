@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from sce_lab.data.datasets import DATASETS, load_dataset
+from sce_lab.data.parquet_files import parts
 from sce_lab.data.reading import existing, read_interactions, without_repeats
 from sce_lab.data.sequences import Split
 from sce_lab.data.splits import SPLITS, drop_rare, leave_one_out
 from sce_lab.data.synthetic import SyntheticProcess
-from sce_lab.data.tables import parts
 
 SYNTHETIC = "synthetic"
 

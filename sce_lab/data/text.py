@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from sce_lab.data.columns import as_times, as_whole_numbers
+from sce_lab.data.gathering import Gathered
 from sce_lab.data.interactions import count
 from sce_lab.data.naming import LIKE_A_TIME, Columns, called, choose
 
@@ -26,7 +27,8 @@ SEPARATORS = {"::": "double colon", ",": "comma", "\t": "tab", ";": "semicolon",
 _UNIT = "\x1f"  # what a separator of two characters becomes: Arrow takes one
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets put it in front
 _HEAD = 2**20  # bytes that are looked at first; a longer first line is refused
-_BLOCK = 2**22  # bytes; a longer row is refused
+_BLOCK = 2**18  # bytes; with larger ones some dozens of megabytes of scraps are left lying between them
+_LONG = 2**22  # of a file with rows longer than that; a longer row is refused
 _SAMPLE = 20  # rows that are looked at
 _TYPED = re.compile(r"(.+):(token|float|token_seq|float_seq)")  # RecBole's
 
@@ -106,19 +108,32 @@ def read_text(name: str, opened: Opener, head: Head, date_format: str | None = N
     Raises:
         ValueError: a row with another number of fields, a stray quotation mark, or what is not UTF-8.
     """
+    try:
+        return _read_text(name, opened, head, date_format, _BLOCK)
+    except _LongRowError:
+        return _read_text(name, opened, head, date_format, _LONG)
+
+
+class _LongRowError(ValueError):
+    """A row does not end within a block."""
+
+
+def _read_text(
+    name: str, opened: Opener, head: Head, date_format: str | None, block: int
+) -> dict[str, pa.ChunkedArray]:
     position = {key: head.names.index(column) for key, column in head.columns.names.items()}
-    chunks: dict[str, list[pa.Array]] = {key: [] for key in position}
-    for batch in _blocks(name, opened, head, position):
-        for key, found in chunks.items():
+    gathered = {key: Gathered() for key in position}
+    for batch in _blocks(name, opened, head, position, block):
+        for key, found in gathered.items():
             text = batch.column(str(position[key]))
             found.append(as_times(text, date_format) if key == "timestamp" else as_whole_numbers(text))
         pa.default_memory_pool().release_unused()  # else what the blocks took stays with Arrow
     columns = {}
-    for key in list(chunks):
-        columns[key] = _together(chunks.pop(key))
+    for key in list(gathered):
+        columns[key] = _together(gathered.pop(key).blocks)
     if again := {key: position[key] for key, column in columns.items() if column is None}:
         found = {key: [] for key in again}
-        for batch in _blocks(name, opened, head, position):
+        for batch in _blocks(name, opened, head, position, block):
             for key in again:
                 found[key].append(batch.column(str(position[key])))
         columns |= {key: pa.chunked_array(parts, pa.large_string()) for key, parts in found.items()}
@@ -134,8 +149,8 @@ def _together(chunks: list[pa.Array]) -> pa.ChunkedArray | None:
     return pa.chunked_array(chunks, *(kinds or {pa.large_string()})) if len(kinds) < 2 else None
 
 
-def _blocks(name: str, opened: Opener, head: Head, position: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
-    """The rows, some at a time; the columns that are meant, under their places, as text."""
+def _blocks(name: str, opened: Opener, head: Head, position: Mapping[str, int], block: int) -> Iterator[pa.RecordBatch]:
+    """The rows, about ``block`` bytes at a time; the columns that are meant, under their places, as text."""
     used = list(map(str, position.values()))
     double = len(head.separator) > 1
     with opened() as stream:
@@ -146,7 +161,7 @@ def _blocks(name: str, opened: Opener, head: Head, position: Mapping[str, int]) 
                 read_options=arrow_csv.ReadOptions(
                     column_names=list(map(str, range(len(head.names)))),
                     use_threads=False,  # else a wrong row has no number
-                    block_size=_BLOCK,
+                    block_size=block,
                 ),
                 parse_options=arrow_csv.ParseOptions(
                     delimiter=_UNIT if double else head.separator,
@@ -163,6 +178,8 @@ def _blocks(name: str, opened: Opener, head: Head, position: Mapping[str, int]) 
                 _check_quotes(name, opened, head, position)
             if wrong := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", str(error), re.DOTALL):
                 raise ValueError(_wrong_fields(name, *map(int, wrong.groups()[:3]), wrong[4], head)) from None
+            if "straddl" in str(error) and block < _LONG:
+                raise _LongRowError(f"{name} has a row of more than {block:,} bytes") from error
             if "UTF8" in str(error):
                 raise ValueError(f"{name} is not UTF-8 text ({error}); save it again with that encoding") from None
             raise

@@ -14,6 +14,7 @@ from sce_lab.figures.engine import beating_spec, running_sums_spec, timelines_sp
 from sce_lab.figures.fidelity import fidelity_spec
 from sce_lab.figures.hypotheses import contrasts_spec, recorded_seeds_spec, seeds_spec
 from sce_lab.figures.insight import insight_spec
+from sce_lab.figures.language import language_curves_spec, perplexity_memory_spec, top10_perplexity_spec
 from sce_lab.figures.lessons import (
     collapse_spec,
     estimates_spec,
@@ -79,6 +80,7 @@ __all__ = [
     "insight_spec",
     "intervals_spec",
     "label",
+    "language_curves_spec",
     "live_spec",
     "look",
     "mass_spec",
@@ -90,6 +92,7 @@ __all__ = [
     "nice_ceiling",
     "overlay_spec",
     "pareto_spec",
+    "perplexity_memory_spec",
     "pushes_spec",
     "quality_memory_spec",
     "recorded_seeds_spec",
@@ -101,6 +104,7 @@ __all__ = [
     "settings_spec",
     "short_label",
     "timelines_spec",
+    "top10_perplexity_spec",
     "training_figure",
     "training_spec",
     "write_comparison_page",

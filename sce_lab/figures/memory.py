@@ -19,6 +19,7 @@ from sce_lab.figures.style import (
     Spec,
     brief_label,
     bytes_axis,
+    decade_ticks,
     figure,
     label,
     line_at,
@@ -91,6 +92,11 @@ def memory_spec(
     symbols = [look(loss).symbol for loss in losses]
     filled = {"symbol": symbols, "size": 13, "color": colors}
     hollow = {"symbol": symbols, "size": 13, "color": CLEAR, "line": {"color": LINE, "width": 1.5}}
+    known = np.where(peak > 0, 1.0, np.nan)  # of what is not known there is neither a mark nor a number
+
+    def say(values: np.ndarray, how: Any) -> list[str]:
+        return ["" if np.isnan(there) else how(v) for v, there in zip(values, known)]
+
     diamond = {"symbol": "diamond", "size": 11, "color": "white", "line": {"color": "black", "width": 1.5}}
     data = [
         bar("weights, gradients, Adam", weights, GREY),
@@ -98,9 +104,9 @@ def memory_spec(
         bar("the loss", peak - weights - encoder, colors),
         ghost | {"line": {"color": LINE, "width": 1.5, "dash": "dot"}, "showlegend": False},
         dots("measured peak", np.array(taken, float), "", diamond),
-        text([f"<b>{format_bytes(v)}</b>" for v in peak], end / (1 - ROOM[0]), ""),
+        text(say(peak, lambda v: f"<b>{format_bytes(v)}</b>"), end / (1 - ROOM[0]), ""),
         dots("before", old_workspace, "2", hollow),
-        dots("the loss", workspace, "2", filled),
+        dots("the loss", workspace * known, "2", filled),
     ]
     inside = free is not None and bool(free < end)
     shapes = [line_at(free if inside else 1.0) | {"visible": inside}]
@@ -108,7 +114,7 @@ def memory_spec(
     annotations.append(_free_label(free or 1.0) | {"visible": inside})
     ends = (0.56, 0.63, 1.0) if work is None else (0.38, 0.42, 0.66)
     alone = log_bytes_axis(low / 1.5, high, room=ROOM[1])
-    data.append(text([format_bytes(v) for v in workspace], 10 ** alone["range"][1], "2"))
+    data.append(text(say(workspace, format_bytes), 10 ** alone["range"][1], "2"))
     line = {"showgrid": False, "range": [-0.7, len(losses) - 0.4], "tickvals": rows, "ticks": ""}
     line |= {"ticktext": [f"{brief_label(loss)}  " for loss in losses]}
     layout = {
@@ -130,7 +136,8 @@ def memory_spec(
         seconds = work.set_index("loss").reindex(losses)["seconds"].to_numpy(float)
         axis = log_count_axis(operations.min() / 1.5, operations.max(), room=ROOM[2])
         words = [f"{format_count(n)}, ≥ {format_seconds(t)}" for n, t in zip(operations, seconds)]
-        data += [dots("operations", operations, "3", filled), text(words, 10 ** axis["range"][1], "3")]
+        words = ["" if np.isnan(there) else word for word, there in zip(words, known)]
+        data += [dots("operations", operations * known, "3", filled), text(words, 10 ** axis["range"][1], "3")]
         data[-2]["customdata"] = [format_count(n) for n in operations]
         layout["xaxis3"] = {"domain": [0.7, 1], "anchor": "y3", **axis, **_few(axis)}
         layout["yaxis3"] = {**line, "showticklabels": False, "anchor": "x3"}
@@ -139,9 +146,9 @@ def memory_spec(
 
 
 def _few(axis: Spec) -> Spec:
-    """Two ticks of an axis, which have room in half a panel."""
-    every = max(1, math.ceil(len(axis["tickvals"]) / 2))
-    return {"tickangle": 0} | {ticks: axis[ticks][::every] for ticks in ("tickvals", "ticktext")}
+    """The first tick of an axis and the last, which have room in half a panel."""
+    ends = slice(None, None, max(1, len(axis["tickvals"]) - 1))
+    return {"tickangle": 0, "tickfont": {"size": 10}} | {ticks: axis[ticks][ends] for ticks in ("tickvals", "ticktext")}
 
 
 def _outlines(rows: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,11 +208,9 @@ def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec
         where = {"xref": "x domain", "x": 0, "y": math.log10(free), "xanchor": "left", "yanchor": "bottom"}
         annotations.append({"text": f"free on this machine: {format_bytes(free)}", **where})
     catalog = np.unique(memory["catalog_size"])
-    decades = 10.0 ** np.arange(math.ceil(math.log10(catalog[0])), math.floor(math.log10(catalog[-1])) + 1)
     layout = {
         "height": 340,
-        "xaxis": {"type": "log", "title": {"text": "items in the catalog"}, "tickvals": decades}
-        | {"ticktext": [count(d) for d in decades]},
+        "xaxis": {"type": "log", "title": {"text": "items in the catalog"}, **decade_ticks(catalog[0], catalog[-1])},
         "yaxis": {"title": {"text": "peak memory of a step"}, **log_bytes_axis(low / 1.5, 1.5 * high)},
         "shapes": shapes,
         "annotations": annotations,
@@ -216,11 +221,3 @@ def memory_wall_spec(memory: pd.DataFrame, *, free: float | None = None) -> Spec
 def memory_wall(memory: pd.DataFrame, *, free: float | None = None) -> go.Figure:
     """:func:`memory_wall_spec` as a figure."""
     return figure(memory_wall_spec(memory, free=free))
-
-
-def count(n: float) -> str:
-    """``20000`` to ``"20k"``."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= unit:
-            return f"{n / unit:.3g}{name}"
-    return f"{n:.0f}"

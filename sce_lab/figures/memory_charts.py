@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from sce_lab.figures.memory import count
 from sce_lab.figures.style import (
     CLEAR,
     INK,
     LINE,
     Spec,
     bytes_axis,
+    decade_ticks,
     label,
     log_bytes_axis,
     look,
@@ -201,9 +201,7 @@ def growth_spec(
 def catalog_ticks(catalog: np.ndarray) -> Spec:
     """A tick a power of ten, written as people say it."""
     low, high = math.log10(catalog.min()), math.log10(catalog.max())
-    decades = 10.0 ** np.arange(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
-    names = [count(d) for d in decades]
-    return {"range": [low - 0.05, high + 0.05], "tickvals": decades, "ticktext": names}
+    return {"range": [low - 0.05, high + 0.05], **decade_ticks(catalog.min(), catalog.max())}
 
 
 def timeline_spec(

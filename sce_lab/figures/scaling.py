@@ -8,9 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sce_lab.figures.memory import count
 from sce_lab.figures.selection import log_seconds_axis
-from sce_lab.figures.style import CLEAR, GRID, LINE, Spec, label, log_bytes_axis, look, nice_ceiling, panel_title
+from sce_lab.figures.style import (
+    CLEAR,
+    GRID,
+    LINE,
+    Spec,
+    decade_ticks,
+    in_words,
+    label,
+    log_bytes_axis,
+    look,
+    nice_ceiling,
+    panel_title,
+)
 from sce_lab.memory import format_bytes, format_seconds
 
 AXIS_TITLES = {
@@ -51,7 +62,9 @@ def growth_panels_spec(growth: pd.DataFrame, value: str = "peak") -> Spec:
             data[-1] |= {**on, "customdata": [say(v) for v in y], "hovertemplate": hover + "measured here</extra>"}
             outline = {"color": style.color, "width": 2}
             data[-1]["marker"] = {"symbol": style.symbol, "size": 8, "color": "white", "line": outline}
-        ticks = [v for v in sorted(rows["value"].unique()) if axis != "catalog_size" or math.log10(v) % 1 == 0]
+        values = sorted(rows["value"].unique())
+        ticks = {"tickvals": values, "ticktext": [in_words(v) for v in values]}
+        ticks = decade_ticks(values[0], values[-1]) if axis == "catalog_size" else ticks
         span = [math.log10(rows["value"].min()) - 0.08, math.log10(rows["value"].max()) + 0.08]
         start = number * (width + 0.04)
         layout[f"xaxis{panel}"] = {
@@ -60,7 +73,7 @@ def growth_panels_spec(growth: pd.DataFrame, value: str = "peak") -> Spec:
             "type": "log",
             "range": span,
         }
-        layout[f"xaxis{panel}"] |= {"tickvals": ticks, "ticktext": [count(v) for v in ticks]}
+        layout[f"xaxis{panel}"] |= ticks
         layout[f"xaxis{panel}"] |= {"title": {"text": AXIS_TITLES.get(axis, axis)}}
         layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", **axis_of(low, high)}
     title = "Peak memory of a step" if value == "peak" else "Time of a step"
@@ -132,7 +145,6 @@ def ends_spec(ends: pd.DataFrame) -> Spec:
         data[-1] |= {"text": rows["device"], "showlegend": False}
         data[-1]["hovertemplate"] = f"{label(loss)} on %{{text}}: %{{x:,}} items<extra></extra>"
     low, high = np.log10(ends.loc[ends["catalog_size"] > 0, "catalog_size"].agg(["min", "max"]).to_numpy(float))
-    ticks = [10**e for e in range(math.floor(low), math.ceil(high) + 1)]
     stripes = [
         {"type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": n - 0.5, "y1": n + 0.5}
         | {"fillcolor": GRID if n % 2 else CLEAR, "opacity": 0.4, "line": {"width": 0, "color": LINE}, "layer": "below"}
@@ -141,8 +153,8 @@ def ends_spec(ends: pd.DataFrame) -> Spec:
     layout = {
         "height": 80 + 40 * len(devices),
         "margin": MARGIN,
-        "xaxis": {"type": "log", "range": [math.floor(low), math.ceil(high)], "tickvals": ticks}
-        | {"ticktext": [count(t) for t in ticks], "title": {"text": "items in the catalog"}},
+        "xaxis": {"type": "log", "range": [math.floor(low), math.ceil(high)]}
+        | {"title": {"text": "items in the catalog"}, **decade_ticks(10 ** math.floor(low), 10 ** math.ceil(high))},
         "yaxis": {"tickvals": list(range(len(devices))), "ticktext": devices, "range": [-0.6, len(devices) - 0.4]}
         | {"showgrid": False, "ticks": ""},
         "shapes": stripes,

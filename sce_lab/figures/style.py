@@ -112,6 +112,8 @@ def short_label(loss: str) -> str:
 
 
 _AXIS = {
+    "exponentformat": "none",  # 1,000,000 as in the text, not 1M
+    "separatethousands": True,
     "gridcolor": GRID,
     "linecolor": LINE,
     "zeroline": False,
@@ -186,6 +188,23 @@ def log_count_axis(smallest: float, largest: float, room: float = 0.0) -> Spec:
         "tickvals": ticks,
         "ticktext": [power_of_ten(round(math.log10(t))) for t in ticks],
     }
+
+
+def in_words(n: float) -> str:
+    """``20_000`` to ``"20,000"``, ``3_000_000`` to ``"3 million"``: a number as the text has it."""
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if n >= unit:
+            return f"{n / unit:,.3g} {name}"
+    return f"{n:,.0f}"
+
+
+def decade_ticks(smallest: float, largest: float) -> Spec:
+    """For a logarithmic axis of counts: a tick at each power of ten; at most four have names, the ends if it can be."""
+    low, high = math.ceil(math.log10(smallest) - 1e-9), math.floor(math.log10(largest) + 1e-9)
+    fitting = [s for s in (1, 2, 3) if high // s - (low - 1) // s <= 4] or [3]
+    step = min(fitting, key=lambda s: (low % s > 0) + (high % s > 0))
+    ticks = 10.0 ** np.arange(low, high + 1)
+    return {"tickvals": ticks, "ticktext": [in_words(10.0**e) if e % step == 0 else "" for e in range(low, high + 1)]}
 
 
 def panel_widths(*least: int) -> Spec:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .engine import Blocks, How, resolved, without_autocast, workspace_or_default
-from .inputs import Inputs, accumulation_dtype, check_reduction, check_scale, flatten_inputs
+from .inputs import Inputs, accumulation_dtype, check_reduction, check_scale, check_softcap, flatten_inputs
 from .module import LossModule
 from .reduction import block_losses, reduce_losses, reduced_softmax
 
@@ -22,6 +22,7 @@ def cross_entropy(
     weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     logit_scale: float | Tensor = 1.0,
+    softcap: float | None = None,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     workspace_bytes: int | None = None,
@@ -60,6 +61,7 @@ def cross_entropy(
         label_smoothing: share of the target that is spread over all items, from 0 to 1. Without held logits it takes
             one more tensor like ``linear_weight``, the gradient of that vector.
         logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
+        softcap: take ``softcap * tanh(logit / softcap)`` for each logit, as Gemma 2 does with 30; None: as they are.
         ignore_index: target value of positions that have no target; None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         workspace_bytes: bytes for temporary tensors without held logits. By default 4 MiB on a CPU, about its cache;
@@ -78,21 +80,23 @@ def cross_entropy(
     large-vocabulary language models", ICLR 2025, arXiv 2411.09009.
     """
     check_reduction(reduction)
-    _check(weight, label_smoothing, logit_scale)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, may_be_sharded=True)
+    _check(weight, label_smoothing, logit_scale, softcap, hold_logits)
+    options = {"softcap": softcap, "may_be_sharded": True}
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **options)
     if inputs.everyone is not None and label_smoothing:
         raise ValueError(f"label_smoothing does not go with a sharded item table, got {label_smoothing!r}")
     of_classes, weights = _weights(weight, inputs, linear_weight)
     if hold_logits and inputs.everyone is None:
         logits = F.linear(inputs.finite_outputs, linear_weight)  # (N, C): the wall
         logits = logits.to(accumulation_dtype(logits.dtype))
+        if softcap is not None:
+            logits = logits.div_(softcap).tanh_() * softcap
         if inputs.bias is not None:
             logits = logits.add_(inputs.bias)
         losses = F.cross_entropy(logits, inputs.labels, of_classes, reduction="none", label_smoothing=label_smoothing)
         return reduce_losses(losses, inputs.valid, target.shape, reduction, weights)
     with without_autocast(input):
-        special = inputs.bias is not None or inputs.everyone is not None
-        backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
+        backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=inputs.special)
         how = How(workspace_or_default(workspace_bytes, input, backend), False, deterministic, backend)
         if label_smoothing == 0:
             return reduced_softmax(inputs, linear_weight, Blocks(), how, target.shape, reduction, weights)
@@ -126,10 +130,23 @@ def _spread(inputs: Inputs, linear_weight: Tensor, losses: Tensor, of_classes: T
     return spread
 
 
-def _check(weight: Tensor | None, label_smoothing: float, logit_scale: float | Tensor, **_: Any) -> None:
+def _check(
+    weight: Tensor | None,
+    label_smoothing: float,
+    logit_scale: float | Tensor,
+    softcap: float | None,
+    hold_logits: bool = True,
+    **_: Any,
+) -> None:
     check_scale(logit_scale)
+    check_softcap(softcap)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie between 0 and 1, got {label_smoothing!r}")
+    if label_smoothing and softcap is not None and not hold_logits:
+        raise ValueError(
+            f"label_smoothing without held logits sums them up by one product, which capped ones do not allow, got "
+            f"label_smoothing={label_smoothing!r} and softcap={softcap!r}: leave one out, or hold the logits"
+        )
     if weight is not None and weight.dim() != 1:
         raise ValueError(f"weight must be (C,), one number for each item, got shape {tuple(weight.shape)}")
 

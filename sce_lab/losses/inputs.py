@@ -18,11 +18,17 @@ class Inputs(NamedTuple):
     valid: Tensor  # (N,) bool, positions with a target
     bias: Tensor | None = None  # (C,) added to the logits of each item, in the dtype that losses are added up in
     everyone: Everyone | None = None  # the positions of all ranks, where the item table is sharded
+    softcap: float | None = None  # logits are this times the tanh of what they are of it
 
     @property
     def finite_outputs(self) -> Tensor:
         """The outputs, 0 at ignored positions: whatever stands there, such as NaN, touches no gradient."""
         return self.outputs.masked_fill(~self.valid.unsqueeze(1), 0.0)
+
+    @property
+    def special(self) -> bool:
+        """Whether only PyTorch computes such a loss: no other backend has kernels for it yet."""
+        return self.bias is not None or self.everyone is not None or self.softcap is not None
 
 
 def flatten_inputs(
@@ -33,12 +39,14 @@ def flatten_inputs(
     linear_bias: Tensor | None = None,
     logit_scale: float | Tensor = 1.0,
     *,
+    softcap: float | None = None,
     may_be_sharded: bool = False,
     sparse_grad: bool = False,
 ) -> Inputs:
     """Check the inputs and lay the positions out in one dimension; ``ignore_index=None`` ignores none.
 
     Logits are ``logit_scale * (x . w_i) + b_i``: the scale is that of the outputs, with its gradient if it is a tensor.
+    With a ``softcap`` they are ``softcap * tanh(logit_scale * (x . w_i) / softcap)``, and have no item bias.
     A table that is a DTensor has its ranks meet here, of a loss that can take one (``may_be_sharded``).
 
     Raises:
@@ -77,6 +85,11 @@ def flatten_inputs(
         inputs = Inputs(outputs, labels, valid, None, everyone)
     else:
         inputs = Inputs(outputs, labels, valid, _checked_bias(linear_bias, input, linear_weight))
+    if check_softcap(softcap) is not None:
+        if inputs.special:
+            found = "linear_bias" if inputs.everyone is None else "a sharded item table"
+            raise ValueError(f"softcap does not go with {found}, got softcap={softcap!r}: leave one of them out")
+        inputs = inputs._replace(softcap=float(softcap))
     if isinstance(logit_scale, Tensor) or check_scale(logit_scale) != 1:
         return inputs._replace(outputs=inputs.finite_outputs * logit_scale)
     return inputs
@@ -118,6 +131,14 @@ def check_scale(logit_scale: float | Tensor) -> float | Tensor:
     if not isinstance(logit_scale, Real) or isinstance(logit_scale, bool) or not 0 < logit_scale < float("inf"):
         raise ValueError(f"logit_scale must be a positive number such as 1 or 20, got {logit_scale!r}")
     return logit_scale
+
+
+def check_softcap(softcap: float | None) -> float | None:
+    """A ValueError unless it is a positive number, or None for none."""
+    number = isinstance(softcap, Real) and not isinstance(softcap, bool)
+    if softcap is not None and not (number and 0 < softcap < float("inf")):
+        raise ValueError(f"softcap must be a positive number such as 30, or None for none, got {softcap!r}")
+    return softcap
 
 
 def check_items(name: str, items: Tensor, catalog_size: int, advice: str) -> None:

@@ -14,6 +14,7 @@ from .inputs import (
     check_positive,
     check_reduction,
     check_scale,
+    check_softcap,
     check_sparse_grad,
     flatten_inputs,
 )
@@ -32,6 +33,7 @@ def reduced_cross_entropy(
     n_rounds: int = 1,
     centers: Tensor | None = None,
     logit_scale: float | Tensor = 1.0,
+    softcap: float | None = None,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
@@ -71,6 +73,7 @@ def reduced_cross_entropy(
         n_rounds: how often to hash.
         centers: ``(n_rounds, n_buckets, D)`` directions to use instead of random ones.
         logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
+        softcap: take ``softcap * tanh(logit / softcap)`` for each logit, as Gemma 2 does with 30; None: as they are.
         ignore_index: target value of positions that have no target; they are in no chunk. None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
@@ -93,8 +96,8 @@ def reduced_cross_entropy(
     """
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
-    _check(n_buckets, n_extra_chunks, n_rounds, logit_scale)
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale)
+    _check(n_buckets, n_extra_chunks, n_rounds, logit_scale, softcap)
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, softcap=softcap)
     n_positions, catalog_size = len(inputs.outputs), len(linear_weight)
     if n_buckets is None and centers is not None and centers.dim() == 3:
         n_buckets = centers.shape[1]
@@ -162,13 +165,21 @@ def _cut(order: Tensor, begin: Tensor, end: Tensor, most: int) -> Tensor:
     return chosen.where(there, -1).view(n_rounds * len(begin), most)
 
 
-def _check(n_buckets: int | None, n_extra_chunks: int, n_rounds: int, logit_scale: float | Tensor, **_: Any) -> None:
+def _check(
+    n_buckets: int | None,
+    n_extra_chunks: int,
+    n_rounds: int,
+    logit_scale: float | Tensor,
+    softcap: float | None,
+    **_: Any,
+) -> None:
     if n_buckets is not None:
         check_positive("n_buckets", n_buckets)
     check_positive("n_rounds", n_rounds)
     if isinstance(n_extra_chunks, bool) or not isinstance(n_extra_chunks, int) or n_extra_chunks < 0:
         raise ValueError(f"n_extra_chunks must be a whole number, 0 for none, got {n_extra_chunks!r}")
     check_scale(logit_scale)
+    check_softcap(softcap)
 
 
 class RECELoss(

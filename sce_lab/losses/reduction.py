@@ -83,9 +83,9 @@ def reduce_slots(losses: Tensor, slot: Tensor, how: How, reduction: str, inputs:
 
 
 def _problem(inputs: Inputs, linear_weight: Tensor, blocks: Blocks) -> Problem:
-    outputs, labels, valid, bias, _ = inputs
+    outputs, labels, valid, bias, _, softcap = inputs
     of_targets = None if bias is None else bias[labels]
-    return Problem(outputs, linear_weight, labels, valid, blocks.plus(bias), of_targets)
+    return Problem(outputs, linear_weight, labels, valid, blocks.plus(bias), of_targets, softcap)
 
 
 def _total(counted: Tensor, weights: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from .inputs import (
     check_positive,
     check_reduction,
     check_scale,
+    check_softcap,
     check_sparse_grad,
     flatten_inputs,
     flatten_negatives,
@@ -40,6 +41,7 @@ def sampled_softmax(
     positive_in_denominator: bool = True,
     negatives: Tensor | None = None,
     logit_scale: float | Tensor = 1.0,
+    softcap: float | None = None,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
@@ -99,6 +101,7 @@ def sampled_softmax(
         negatives: use these items, ``(k,)`` or ``(..., k)`` after the shape of ``target``, as if drawn from Q;
             ``(S, k)`` for sequences.
         logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
+        softcap: take ``softcap * tanh(logit / softcap)`` for each logit, as Gemma 2 does with 30; None: as they are.
         ignore_index: target value of positions that have no target; None: all have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored), ``"mean"`` over the targets, or ``"sum"``.
         generator: source of the randomness, torch's global one by default.
@@ -124,8 +127,8 @@ def sampled_softmax(
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
     check_sharing(shared_negatives)
-    sharded = {"may_be_sharded": True, "sparse_grad": sparse_grad}
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **sharded)
+    options = {"softcap": softcap, "may_be_sharded": True, "sparse_grad": sparse_grad}
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **options)
     everyone = inputs.everyone
     if everyone is not None:
         _check_sharded(shared_negatives, negatives)
@@ -147,7 +150,7 @@ def sampled_softmax(
 
     with without_autocast(input):
         dtype = accumulation_dtype(input.dtype, linear_weight.dtype)
-        special = by_sequence or inputs.bias is not None or drawn.log_expected.requires_grad or everyone is not None
+        special = by_sequence or inputs.special or drawn.log_expected.requires_grad
         backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
         blocks = _blocks(drawn, logq_correction, dtype, pieces, backend)
         if everyone is not None:
@@ -208,10 +211,12 @@ def _check(
     uniform_share: float,
     shared_negatives: bool | str,
     logit_scale: float | Tensor,
+    softcap: float | None,
     **_: Any,
 ) -> None:
     check_positive("n_negatives", n_negatives)
     check_scale(logit_scale)
+    check_softcap(softcap)
     check_sharing(shared_negatives)
     proposal = make_proposal(sampling, item_counts, exponent, uniform_share)
     if shared_negatives is not True:

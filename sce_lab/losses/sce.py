@@ -8,7 +8,7 @@ from torch import Tensor
 from .bucket_search import Search, draw_negatives, fill, with_negatives
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics
 from .engine import Combine, How, blocks_for, resolved, without_autocast, workspace_or_default
-from .inputs import check_reduction, check_scale, check_sparse_grad, flatten_inputs
+from .inputs import check_reduction, check_scale, check_softcap, check_sparse_grad, flatten_inputs
 from .module import LossModule
 from .reduction import block_losses, reduce_slots
 from .sharded import check_same
@@ -35,6 +35,7 @@ def scalable_cross_entropy(
     negatives_for: str = "uncovered",
     negatives: Tensor | None = None,
     logit_scale: float | Tensor = 1.0,
+    softcap: float | None = None,
     ignore_index: int | None = -100,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
@@ -99,6 +100,7 @@ def scalable_cross_entropy(
         negatives_for: "uncovered" positions or "all".
         negatives: use these items, ``(k,)``, as if drawn.
         logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
+        softcap: take ``softcap * tanh(logit / softcap)`` for each logit, as Gemma 2 does with 30; None: as they are.
         ignore_index: target value of positions that have no target; they enter no bucket and steer no centre. None: all
             have one.
         reduction: ``"none"`` (shape of ``target``, 0 where ignored or in no bucket), ``"sum"``, or ``"mean"`` over the
@@ -126,10 +128,10 @@ def scalable_cross_entropy(
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)
-    sharded = {"may_be_sharded": True, "sparse_grad": sparse_grad}
-    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **sharded)
+    options = {"softcap": softcap, "may_be_sharded": True, "sparse_grad": sparse_grad}
+    inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **options)
     with_drawn = n_negatives > 0 or negatives is not None
-    special = with_drawn or combine != "max" or inputs.bias is not None or inputs.everyone is not None
+    special = with_drawn or combine != "max" or inputs.special
     backend = resolved(backend, inputs.outputs, linear_weight, deterministic, special=special)
     workspace_bytes = workspace_or_default(workspace_bytes, input, backend, DEFAULT_WORKSPACE_BYTES)
     how = How(max(workspace_bytes // TILE_SHARE, 1), sparse_grad, deterministic, backend)
@@ -169,7 +171,7 @@ def scalable_cross_entropy_statistics(
     """What :func:`scalable_cross_entropy` looks at with these arguments: see :class:`SCEStatistics`.
 
     With the same centres, or a generator in the same state, it is about the same buckets. It costs their search and
-    losses again, and a softmax over the catalog at 256 positions.
+    losses again, and a softmax over the catalog at 256 positions. Logits are those without a scale and a softcap.
     """
     inputs = flatten_inputs(input, linear_weight, target, ignore_index)
     backend = resolved(backend, inputs.outputs, linear_weight, deterministic)
@@ -195,10 +197,12 @@ def _check(
     negatives_for: str,
     negatives: Tensor | None,
     logit_scale: float | Tensor,
+    softcap: float | None,
     **_: Any,
 ) -> None:
     BucketSizes.asked(n_buckets, bucket_size_x, bucket_size_y, n_positions=2**31, catalog_size=2**31)
     check_scale(logit_scale)
+    check_softcap(softcap)
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)
 
 

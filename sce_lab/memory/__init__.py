@@ -8,7 +8,7 @@ There is no formula beside the code that could drift from it.
     timeline   every moment of a step, and who holds what at its peak  formulas   each loss's workspace, to be taught
     fit        what fits into how much, on which device                guard      refusing in time, explaining in words
     roofline   the least time a step can take            scaling    one thing grows, the rest stays
-    tables     all of it side by side
+    heads      those of language models            tables     all of it side by side
 """
 
 from sce_lab.memory import tables
@@ -27,6 +27,7 @@ from sce_lab.memory.guard import (
     typical_length,
     what_would_fit,
 )
+from sce_lab.memory.heads import FORMATS, HEADS, PUBLISHED_HEADS, Head, HeadUse, PublishedHead, predict_head
 from sce_lab.memory.live import LiveBytes, largest_workspace
 from sce_lab.memory.measure import measure_memory, measured_step, measuring, timed_step
 from sce_lab.memory.predict import predict_memory
@@ -37,11 +38,17 @@ from sce_lab.memory.use import MemoryUse, format_bytes, format_count, format_sec
 
 __all__ = [
     "DEVICES",
+    "FORMATS",
+    "HEADS",
+    "PUBLISHED_HEADS",
     "Device",
     "DoesNotFitError",
     "Formula",
+    "Head",
+    "HeadUse",
     "LiveBytes",
     "MemoryUse",
+    "PublishedHead",
     "RanOutOfMemoryError",
     "Timeline",
     "Work",
@@ -63,6 +70,7 @@ __all__ = [
     "measured_step",
     "measured_timeline",
     "measuring",
+    "predict_head",
     "predict_memory",
     "predict_timeline",
     "real_timeline",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from sce_lab.losses import LOSSES
 from sce_lab.memory.devices import DEVICES
 from sce_lab.memory.fit import largest, suggest_sce
 from sce_lab.memory.formulas import workspace_formula
+from sce_lab.memory.heads import HEADS, PUBLISHED_HEADS, predict_head
 from sce_lab.memory.measure import timed_step
 from sce_lab.memory.predict import predict_memory
 from sce_lab.memory.roofline import count_work, this_machine
@@ -124,6 +126,28 @@ def times(configs: Iterable[TrainingConfig], catalog_size: int, *, repeats: int 
                 "estimate, here": format_seconds(counted.seconds(here)),
                 "measured, here": format_seconds(timed_step(config, catalog_size, repeats=repeats)),
                 "estimate, H100": format_seconds(counted.seconds(DEVICES["h100"])),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def heads() -> pd.DataFrame:
+    """What others measured on the heads of language models, and what that loss and SCE are predicted to take here."""
+    rows = []
+    for row in PUBLISHED_HEADS:
+        head = HEADS[row.head]
+        ours = {loss: predict_head(head, loss, row.n_tokens) for loss in ("ce" if row.held else "cce", "sce")}
+        sizes = [use.total if row.with_inputs else use.peak for use in ours.values()]
+        rows.append(
+            {
+                "head": head.name,
+                "tokens": f"{row.n_tokens:,}",
+                "measured by others": row.what,
+                "": format_bytes(row.nbytes),
+                "predicted here": format_bytes(sizes[0]),
+                "SCE here": format_bytes(sizes[1]),
+                "counted": "all" if row.with_inputs else "beyond inputs",
+                "where it stands": f"{row.source.removeprefix('github.com/')}, {Path(row.file).name}, {row.commit[:7]}",
             }
         )
     return pd.DataFrame(rows)

@@ -20,6 +20,7 @@ from sce_lab.data.batches import Packed
 from sce_lab.data.interactions import count
 from sce_lab.data.labels import read_labels
 from sce_lab.model import SASRec
+from sce_lab.recommending.cells import Cells
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig, make_model
 from sce_lab.training.checkpoint import Checkpoint, check_tensors
@@ -33,6 +34,7 @@ WEIGHTS, LABELS, ABOUT = "model.safetensors", "items.json", "config.json"
 
 class Recommender:
     """A model with the names of its items. Exact, on a CPU, in memory beyond the weights that the catalog does not set.
+    Where that takes too long, an approximate search can be asked for.
 
         score[c] = <encoder(history), E[c]>,    similarity[c] = cos(E[item], E[c])
 
@@ -64,6 +66,7 @@ class Recommender:
             twice = self._rows[self._rows.duplicated()][0]
             raise ValueError(f"the item {_shown(twice)} has several rows, and which is meant cannot be known")
         self.model = _model_of(self.config, weights, len(item_labels))
+        self._cells: Cells | None = None  # made when they are first asked for
 
     @classmethod
     def from_run(cls, run: Run | str | os.PathLike[str]) -> Recommender:
@@ -131,6 +134,7 @@ class Recommender:
         *,
         seen: Literal["exclude", "keep"] = "exclude",
         unknown: Literal["refuse", "skip"] = "refuse",
+        search: Literal["exact", "approximate"] = "exact",
     ) -> pd.DataFrame:
         """The k items with the highest scores after a history, best first.
 
@@ -139,21 +143,37 @@ class Recommender:
             k: how many; fewer come where the catalog has no more.
             seen: "exclude" leaves out every item of the history, "keep" lets them compete.
             unknown: what happens to items that the model does not know: "refuse" names them, "skip" goes on without.
+            search: "exact" goes through the whole table. "approximate" goes through a tenth of it
+                (:class:`~sce_lab.recommending.cells.Cells`), may miss some of the best, and takes another copy of the
+                table, made at the first such call.
 
         Returns:
-            Columns ``item`` and ``score``. Of equal scores the earlier row of the catalog comes first.
+            Columns ``item`` and ``score``; ``.attrs["search"]`` says how they were found. Of equal scores the earlier
+            row of the catalog comes first, if the search is exact.
 
         Raises:
-            ValueError: unknown items, a history in which no item is known, k below 1, or no such rule.
+            ValueError: unknown items, a history in which no item is known, k below 1, no such rule, or an approximate
+                search without its library.
         """
         _check_k(k)
-        for name, value, allowed in (("seen", seen, ("exclude", "keep")), ("unknown", unknown, ("refuse", "skip"))):
+        for name, value, allowed in (
+            ("seen", seen, ("exclude", "keep")),
+            ("unknown", unknown, ("refuse", "skip")),
+            ("search", search, ("exact", "approximate")),
+        ):
             if value not in allowed:
                 raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
         rows = self._find(history, unknown)
         output = self.encode(rows)
-        scores, found = self._best(lambda part: part @ output, rows if seen == "exclude" else rows[:0], k)
-        return pd.DataFrame({"item": self.item_labels[found], "score": scores})
+        left_out = rows if seen == "exclude" else rows[:0]
+        if search == "approximate":
+            self._cells = self._cells or Cells(self.model.item_embedding)
+            scores, found = self._cells.best(output, np.unique(left_out), k)
+        else:
+            scores, found = self._best(lambda part: part @ output, left_out, k)
+        answer = pd.DataFrame({"item": self.item_labels[found], "score": scores})
+        answer.attrs["search"] = search
+        return answer
 
     def neighbours(self, item: Any, k: int = 10) -> pd.DataFrame:
         """The k items whose rows of the table point most in the direction of the item's, itself left out.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,15 @@ from sce_lab.reproduce.opening import rules_for
 from sce_lab.reproduce.records import own_results, results_folder
 
 
-def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repeat: str = "") -> dict[str, Any]:
-    """The record of all baselines on the test holdout, by each of ``rules`` (default: :func:`rules_for`).
+def judge_baselines(
+    dataset: str,
+    split: Split,
+    rules: Sequence[str] = (),
+    repeat: str = "",
+    ceiling: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """The record of all baselines on the test holdout, by each of ``rules`` (default: :func:`rules_for`), and beside
+    them the ``ceiling``: the best metrics that can be expected of any model, where they are known.
 
     Nothing about a baseline is chosen, so looking at the test spoils nothing.
     """
@@ -38,6 +45,7 @@ def judge_baselines(dataset: str, split: Split, rules: Sequence[str] = (), repea
         "fingerprint": split.fingerprint,
         "split": split.summary(),
         "rows": rows,
+        **({"ceiling": dict(ceiling)} if ceiling else {}),
     }
 
 

@@ -22,6 +22,7 @@ from sce_lab.training import Started, StepDone, Trainer, TrainingConfig, evaluat
 LONG_ENOUGH = 1.0
 """Seconds of steps that are measured of each entry, at least, or one step that takes longer."""
 _WARM_UP = 2  # steps that are not counted: the first one allocates
+_NEVER = 10**9  # epochs
 _TOO_SLOW = 3.0  # seconds of a step that is its own warm-up
 _DECIDES_NO_TIME = ("max_epochs", "patience", "evaluate_every", "learning_rate", "dropout", "item_dropout")
 
@@ -54,7 +55,7 @@ def calibrate(
             known = {"config": _asked(match.config), "entries": {}}
         if known["entries"].get(name, {}).get("settings") == entry.settings:
             continue
-        trainer = Trainer(config, split, when_to_test="never")
+        trainer = Trainer(_without_evaluations(config), split, when_to_test="never")
         measured = seconds_of_a_step(trainer)
         if "evaluation" not in known:
             began = time.thread_time()
@@ -64,6 +65,11 @@ def calibrate(
         known |= {"repeat": repeat, "environment": environment()}
         write_text(path, json.dumps(everything | {match.name: known}, indent=1) + "\n")
         yield name, measured["seconds"]
+
+
+def _without_evaluations(config: TrainingConfig) -> TrainingConfig:
+    """Nothing but steps: a run's clock counts its evaluations, and an epoch may be as short as two steps."""
+    return dataclasses.replace(config, max_epochs=_NEVER, patience=_NEVER, evaluate_every=_NEVER)
 
 
 def seconds_of_a_step(trainer: Trainer) -> dict[str, float]:

@@ -65,6 +65,9 @@ def results_table(records: list[dict[str, Any]], baselines: Sequence[dict[str, A
     ]
     for record in baselines:
         rows += [_baseline_row(record, row) for row in record["rows"]]
+        if ceiling := record.get("ceiling"):
+            best = {"model": "The best that can be expected of any model", "source": record["repeat"]}
+            rows.append({"dataset": record["dataset"], **best, **{name: ceiling.get(name) for name in METRICS}})
     for record in records:
         if "withdrawn" in record:
             continue

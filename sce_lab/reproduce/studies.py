@@ -35,7 +35,7 @@ def tournament_markdown(
 
     Args:
         records: of the tournament; those whose test is not opened yet are not shown.
-        baselines: of the same data sets.
+        baselines: of the same data sets, by their names in the tournament.
         folder: of the records, where their ranks are.
     """
     tested = [record for record in records if "tested_at" in record]

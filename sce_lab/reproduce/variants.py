@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sce_lab.data import Split
-from sce_lab.data.batches import Batch, history_batches, mean_length, training_batches
-from sce_lab.fidelity import gradient_fidelity
+from sce_lab.data.batches import history_batches, mean_length, training_batches
+from sce_lab.fidelity import gradient_fidelity, log_sum_bias
 from sce_lab.files import write_text
-from sce_lab.losses import LossModule, cross_entropy, make_loss
+from sce_lab.losses import make_loss
 from sce_lab.metrics import calibration_error
 from sce_lab.model import SASRec
 from sce_lab.reproduce.recipes import Recipe
@@ -149,35 +148,7 @@ def _ask(rows: dict[str, dict[str, Any]], known: dict[str, Recipe], split: Split
         kept = ("error", "cosine", "direction", "length", "bias", "spread", "captured mass", "hardest seen", "coverage")
         rows[row["loss"]] |= {measure: row[measure] for measure in kept}
     for name, loss in losses.items():
-        rows[name] |= statistics_of(log_sum_bias(loss, model, batch), "log sum bias")
-
-
-@torch.no_grad()
-def log_sum_bias(loss: LossModule, model: SASRec, batch: Batch, draws: int = DRAWS) -> list[float]:
-    """By how much the logarithm of the loss's sum of ``e^logit`` differs from that over the catalog; a mean a draw.
-
-    That is the loss minus cross-entropy, at the positions that the loss counts. 0: its softmax means what it says. A
-    draw that counts none has no mean.
-    """
-    outputs, items = model.eval()(batch.inputs).float(), model.item_embedding.float()
-    exact = cross_entropy(outputs, items, batch.targets, reduction="none")
-    found = []
-    for draw in range(draws):
-        loss.generator = torch.Generator(outputs.device).manual_seed(draw)
-        counted = _counted(loss, outputs, items, batch.targets)
-        each = loss(outputs, items, batch.targets, reduction="none")
-        if counted.any():
-            found.append(float((each - exact)[counted].mean()))
-    return found
-
-
-def _counted(loss: LossModule, outputs: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-    """Which positions the loss counts in its next draw: those in a bucket, where nothing stands for the other ones.
-
-    Their loss does not say it: it is 0 where the bucket has nothing to compete with the target, too.
-    """
-    looked = None if getattr(loss, "n_negatives", 0) else loss.statistics(outputs, items, targets)
-    return torch.ones_like(targets, dtype=torch.bool) if looked is None else looked.covered
+        rows[name] |= statistics_of(log_sum_bias(loss, model, batch, DRAWS), "log sum bias")
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """Results as Markdown, and the files that show them.
 
 A file holds them between two marks. The first says what: ``<!-- results -->``, all scores; ``<!-- results at a glance
--->``, what is read in a minute; ``<!-- tournament -->``, ``<!-- variants -->``, ``<!-- fidelity -->`` or ``<!-- races
--->``. The second is ``<!-- end of results -->``. :func:`update_file` writes what belongs there, and a test fails when
-something else does.
+-->``, what is read in a minute; ``<!-- tournament -->``, ``<!-- variants -->``, ``<!-- fidelity -->``, ``<!-- races
+-->`` or ``<!-- language model -->``. The second is ``<!-- end of results -->``. :func:`update_file` writes what belongs
+there, and a test fails when something else does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 import pandas as pd
 
 from sce_lab.data import DATASETS
+from sce_lab.language.records import read_all as read_language
+from sce_lab.language.report import language_markdown
 from sce_lab.losses import LOSSES
 from sce_lab.reproduce.baselines import read_baselines
 from sce_lab.reproduce.findings import findings
@@ -37,7 +39,7 @@ _STUDIES = ("variants", "fidelity")
 @dataclass(frozen=True)
 class Evidence:
     """All that was recorded: of recipes, of what needs no training, and of searches, and where it lies; of the
-    tournament, and where; of SCE's options; and by the referee."""
+    tournament, and where; of SCE's options; by the referee; and of a language model's head."""
 
     records: list[dict[str, Any]]
     baselines: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Evidence:
     tournament_folder: Path | None = None
     variants: list[dict[str, Any]] = field(default_factory=list)
     fidelity: list[pd.DataFrame] = field(default_factory=list)
+    language: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path | None = None) -> Evidence:
@@ -60,6 +63,7 @@ class Evidence:
             others["tournament"],
             [read_record(path) for path in variants],
             [read_fidelity(path) for path in fidelity],
+            read_language(results_folder("language_model", folder)),
         )
 
     @property
@@ -143,10 +147,11 @@ _KINDS: dict[str, Callable[[Evidence], str]] = {
     "results at a glance": glance_markdown,
     "races": races_markdown,
     "tournament": lambda evidence: tournament_markdown(
-        evidence.tournament, evidence.baselines, evidence.tournament_folder
+        evidence.tournament, read_baselines(evidence.tournament_folder), evidence.tournament_folder
     ),
     "variants": lambda evidence: variants_markdown(evidence.variants),
     "fidelity": lambda evidence: fidelity_markdown(evidence.fidelity),
+    "language model": lambda evidence: language_markdown(evidence.language),
 }
 _MARKS = re.compile(rf"(<!-- ({'|'.join(_KINDS)}) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
 

@@ -12,6 +12,9 @@ from sce_lab.widgets.kit.results import write_results
 from sce_lab.widgets.kit.stage import machine_card
 from sce_lab.widgets.kit.sweep import SweepBoard
 from sce_lab.widgets.lessons.devices import DeviceSlider
+from sce_lab.widgets.lessons.head_wall import HeadWall
+from sce_lab.widgets.lessons.language_record import LanguageRecord
+from sce_lab.widgets.lessons.language_run import LanguageRun
 from sce_lab.widgets.lessons.loss_blocks import LossBlocks, World
 from sce_lab.widgets.lessons.memory_wall import MemoryWall
 from sce_lab.widgets.lessons.race import Race
@@ -28,6 +31,9 @@ __all__ = [
     "DeviceSlider",
     "Guess",
     "HandInCard",
+    "HeadWall",
+    "LanguageRecord",
+    "LanguageRun",
     "LiveRun",
     "Look",
     "LossBlocks",

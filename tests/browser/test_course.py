@@ -7,7 +7,9 @@ from .lab_page import SCREENSHOTS, needs_chromium
 pytestmark = needs_chromium
 
 
-@pytest.mark.parametrize("name", ["03_sampled_softmax", "04_sce_step_by_step", "90_inside_the_engine"])
+@pytest.mark.parametrize(
+    "name", ["03_sampled_softmax", "04_sce_step_by_step", "08_language_model_head", "90_inside_the_engine"]
+)
 def test_a_page_of_the_course(open_notebook, name):
     notebook = open_notebook(name)
     page = notebook.page

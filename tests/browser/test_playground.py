@@ -46,6 +46,24 @@ def train(notebook, state=None):
     wait_until(lambda: " done" in notebook.status(), 90, "the run did not end")
 
 
+def test_columns_of_a_file(playground, tmp_path):
+    rows = "".join(f"{u},{(u + i) % 30},{i}\n" for u in range(80) for i in range(9))
+    (tmp_path / "odd.csv").write_text("user_id,thing,n\n" + rows)
+    paste(playground, {**SMALL, "dataset": "file", "path": str(tmp_path / "odd.csv")})
+    wait_until(lambda: "no column with a usual name for the item" in playground.status(), 20, "it is not refused")
+    choice = ".sce-control .widget-dropdown:has(.widget-label:text-is('{}')) select"
+    what, who = (playground.page.locator(choice.format(name)) for name in ("What", "Who"))
+
+    def shown(choice):
+        return choice.locator("option:checked").inner_text().replace("\xa0", " ")
+
+    assert shown(what) == "choose ..."
+    what.select_option(label="thing")
+    wait_until(lambda: "Ready" in playground.status(), 20, "the column was not taken")
+    assert shown(who) == "user_id (found)"
+    wait_until(lambda: "'thing' says what" in playground.text(".sce-note-text"), 10, "it is not said")
+
+
 def test_slider_to_prediction(playground):
     page = playground.page
     wait_until(lambda: any(re.search(r"[KMG]iB", t) for t in playground.bars()), 20, "no prediction is shown")

@@ -100,7 +100,7 @@ def test_recommending_in_chunks_changes_nothing(monkeypatch):
     process = SyntheticProcess(catalog_size=200, n_users=50)
     histories = leave_one_out(process.interactions(), catalog_size=200).test.histories
     items, probabilities = process.recommend(histories, 10)
-    monkeypatch.setattr("sce_lab.data.synthetic._CHUNK_BYTES", 1)
+    monkeypatch.setattr("sce_lab.data.predicting._CHUNK_BYTES", 1)
     one_by_one, their_probabilities = process.recommend(histories, 10)
     np.testing.assert_allclose(their_probabilities, probabilities, atol=1e-12)
     assert (one_by_one == items).mean() > 0.99  # equal probabilities may come in another order

@@ -10,6 +10,11 @@ def log_sum_exp(values):
     return largest + np.log(sum(np.exp(value - largest) for value in values))
 
 
+def score(x, w):
+    """Inner product and its derivative: tests of capped logits put another in its place."""
+    return x @ w, 1.0
+
+
 def softmax_loss(x, weight, target, negatives, offsets=None, bias=None):
     """Loss of one position, its gradient in x, and its gradient in the rows of weight as {row: gradient}.
 
@@ -18,12 +23,16 @@ def softmax_loss(x, weight, target, negatives, offsets=None, bias=None):
     """
     bias = np.zeros(len(weight)) if bias is None else bias
     kept = [j for j, item in enumerate(negatives) if item != target]
-    logits = [x @ weight[target] + bias[target]]
-    logits += [x @ weight[negatives[j]] + bias[negatives[j]] - (0.0 if offsets is None else offsets[j]) for j in kept]
+    own, slope = score(x, weight[target])
+    logits, slopes = [own + bias[target]], [slope]
+    for j in kept:
+        value, slope = score(x, weight[negatives[j]])
+        logits.append(value + bias[negatives[j]] - (0.0 if offsets is None else offsets[j]))
+        slopes.append(slope)
     log_z = log_sum_exp(logits)
-    grad_x, grad_rows = -weight[target].copy(), {target: -x.copy()}
-    for item, logit in zip([target, *[negatives[j] for j in kept]], logits):
-        p = np.exp(logit - log_z)
+    grad_x, grad_rows = -slopes[0] * weight[target], {target: -slopes[0] * x}
+    for item, logit, slope in zip([target, *[negatives[j] for j in kept]], logits, slopes):
+        p = np.exp(logit - log_z) * slope
         grad_x += p * weight[item]
         grad_rows[item] = grad_rows.get(item, 0.0) + p * x
     return log_z - logits[0], grad_x, grad_rows
@@ -144,12 +153,12 @@ def smoothed_cross_entropy(outputs, weight, target, class_weights, smoothing, ig
     for n, t in enumerate(target):
         if t == ignore_index:
             continue
-        logits = [outputs[n] @ w for w in weight]
+        logits, slopes = zip(*(score(outputs[n], w) for w in weight))
         log_z = log_sum_exp(logits)
         ask = [smoothing * u / n_items for u in class_weights]  # how much of each item's log-probability
         ask[t] += (1 - smoothing) * class_weights[t]
         loss = sum(a * (log_z - s) for a, s in zip(ask, logits))
-        in_logits = [np.exp(s - log_z) * sum(ask) - a for a, s in zip(ask, logits)]
+        in_logits = [(np.exp(s - log_z) * sum(ask) - a) * slope for a, s, slope in zip(ask, logits, slopes)]
         grad_x = sum(g * w for g, w in zip(in_logits, weight))
         result.add(n, loss, grad_x, {i: g * outputs[n] for i, g in enumerate(in_logits)})
     return result
@@ -165,12 +174,13 @@ def unsure_sampled_softmax(outputs, weight, target, negatives, offsets, ignore_i
         if not kept:
             result.add(n, 0.0, np.zeros_like(x), {})
             continue
-        logits = [x @ weight[negatives[n][j]] - offsets[n][j] for j in kept]
-        log_others, own = log_sum_exp(logits), x @ weight[t]
+        scores, slopes = zip(*(score(x, weight[negatives[n][j]]) for j in kept))
+        logits, (own, slope) = [s - offsets[n][j] for s, j in zip(scores, kept)], score(x, weight[t])
+        log_others = log_sum_exp(logits)
         unsure = 1 - 1 / (1 + np.exp(log_others - own))
-        grad_x, grad_rows = -unsure * weight[t], {t: -unsure * x}
-        for j, logit in zip(kept, logits):
-            q, item = unsure * np.exp(logit - log_others), negatives[n][j]
+        grad_x, grad_rows = -unsure * slope * weight[t], {t: -unsure * slope * x}
+        for j, logit, slope in zip(kept, logits, slopes):
+            q, item = unsure * np.exp(logit - log_others) * slope, negatives[n][j]
             grad_x = grad_x + q * weight[item]
             grad_rows[item] = grad_rows.get(item, 0.0) + q * x
         result.add(n, unsure * (log_others - own), grad_x, grad_rows)

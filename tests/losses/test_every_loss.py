@@ -171,6 +171,33 @@ def equals_the_loops(name, seed):
     case.check(make_loss(name, **chosen, reduction=reduction), expected, reduction, **more)
 
 
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "bce"])
+@pytest.mark.parametrize("softcap", [0.7, 3.0])
+def test_logits_that_are_capped(name, softcap, monkeypatch):
+    def capped(x, w):
+        share = np.tanh(x @ w / softcap)
+        return softcap * share, 1 - share**2
+
+    monkeypatch.setattr(oracle, "score", capped)
+    for seed in range(25):
+        case = Case(seed)
+        case.bias = None
+        chosen, more, expected = ORACLES[name](case, name)
+        if name == "cce":  # smoothing takes one product for all logits
+            smooth = chosen.pop("label_smoothing")
+            weights = np.ones(case.c) if chosen["weight"] is None else chosen["weight"].numpy()
+            expected = oracle.smoothed_cross_entropy(*case.arrays, weights, 0.0) if smooth else expected
+        reduction = REDUCTIONS[seed % 3]
+        case.check(make_loss(name, **chosen, softcap=softcap, reduction=reduction), expected, reduction, **more)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "bce"])
+def test_a_softcap_and_item_biases_are_refused_together(name):
+    problem = make_problem()
+    with pytest.raises(ValueError, match=r"softcap does not go with linear_bias, got softcap=3\.0: leave one"):
+        make_loss(name, softcap=3.0)(*problem.arguments, linear_bias=torch.zeros(50))
+
+
 def test_every_loss_has_an_oracle():
     assert set(ORACLES) == set(LOSSES)
 

@@ -44,6 +44,13 @@ WRONG = [
         for value in (NAN, INF, 0, -2.0, True, "2")
     ),
     *(
+        (loss, {"softcap": value}, f"softcap must be a positive number such as 30, or None for none, got {value!r}")
+        for loss in LOSSES
+        if loss != "bce"
+        for value in (NAN, INF, 0, True, "30")
+    ),
+    ("cce", {"softcap": 30.0, "label_smoothing": 0.1}, "label_smoothing=0.1 and softcap=30.0: leave one out, or hold"),
+    *(
         (loss, {"shared_negatives": "user"}, 'shared_negatives must be True, "sequence" or False, got .user')
         for loss in ("sampled", "ce_minus", "bce")
     ),

@@ -220,20 +220,20 @@ def asked(kind):
     ("kind", "combine"),
     [("catalog", "max"), ("columns", "max"), ("blocks", "max"), ("blocks", "logsumexp"), ("blocks", "union")],
 )
-@pytest.mark.parametrize("biased", [False, True])
-def test_operators_are_what_they_say(kind, combine, biased):
+@pytest.mark.parametrize(("biased", "softcap"), [(False, None), (True, None), (False, 2.0)])
+def test_operators_are_what_they_say(kind, combine, biased, softcap):
     how = 2**20, False, "auto"
     problem = asked(kind)
     if biased:
         outputs, table, labels, valid, *blocks = problem
         problem = outputs, table, labels, valid, *Blocks(*blocks).plus(torch.linspace(-1, 1, 20))
-    asked_for = *problem, torch.ones(12) if biased else None, combine
-    torch.library.opcheck(block_losses, (*asked_for, *how))
-    found = block_losses(*asked_for, *how)
+    asked_for = *problem, torch.ones(12) if biased else None
+    torch.library.opcheck(block_losses, (*asked_for, softcap, combine, *how))
+    found = block_losses(*asked_for, softcap, combine, *how)
     needs = [kind != "columns", True, biased]
-    arguments = torch.ones(12), *asked_for[:-1], *found, combine, needs, False, *how
+    arguments = torch.ones(12), *asked_for, *found, softcap, combine, needs, False, *how
     torch.library.opcheck(block_gradients, arguments)
-    if kind != "blocks" and not biased:
+    if kind != "blocks" and not biased and softcap is None:
         torch.library.opcheck(losses_and_gradients, (torch.ones(12), *problem, needs, False, *how))
 
 

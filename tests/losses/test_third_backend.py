@@ -30,7 +30,7 @@ class Written(TorchBackend):
         return (scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)).topk(k).indices
 
     def log_negatives(self, problem, plan, distinct=False):
-        outputs, table, labels, _, (rows, items, bias), _ = problem
+        outputs, table, labels, _, (rows, items, bias) = problem[:5]
         everywhere = torch.arange(len(outputs)).unsqueeze(0) if rows is None else rows
         chosen = torch.arange(len(table)).unsqueeze(0) if items is None else items
         logits = torch.einsum("bxd,byd->bxy", outputs[everywhere], table[chosen])

@@ -98,6 +98,8 @@ def rival(seed):
         settings = negatives if loss != "cce" else {"label_smoothing": 0.1}
     if loss != "bce" and rng.random() < 0.5:
         settings["workspace_bytes"] = between(2**14, 2**22)
+    if loss != "bce" and "label_smoothing" not in settings:
+        settings["softcap"] = one_of(None, 5.0)
     config = TrainingConfig(
         loss=loss,
         loss_settings=settings | {"logit_scale": one_of(1.0, 2.0)},

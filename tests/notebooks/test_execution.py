@@ -131,6 +131,54 @@ look.another.click()
 """
 
 
+MOVE_THE_HEAD = """
+wall.controls["head"].value = "llama_3"
+wall.controls["n_tokens"].value = 32_768
+wall.controls["loss"].value = "sce"
+wall.settle()
+moved = wall.results()
+assert moved["settings"]["head"] == "llama_3"
+assert moved["predicted"]["ce"]["total"] > 10 * moved["predicted"]["cce"]["total"]
+wall.controls["frozen"].value = True
+wall.settle()
+assert wall.results()["predicted"]["cce"]["total"] < moved["predicted"]["cce"]["total"] - 2**29  # the table's gradient
+run.controls["vocabulary"].value = 512
+run.controls["seconds"].value = 80
+assert run.start()
+assert not run.start()
+run.stop()
+run.wait(30)
+assert run.results()["state"] == "stopped"
+assert run.verdict() is None
+"""
+
+
+def check_language_model_head(found):
+    """What the page says of losses that rank and losses that are a density."""
+    held, frozen, verdict, mended = (guess["answer"] for guess in found["guesses"])
+    assert held > 20  # GiB, where a table has 1.1
+    assert frozen > 8
+    assert found["run"]["state"] == "finished"
+    exact, sce = (found["run"]["losses"][name] for name in ("cce", "sce"))
+    assert sce["perplexity"] > 1.2 * exact["perplexity"]
+    assert sce["top10"] > exact["top10"] - 0.05
+    assert sce["calibration_error"] > exact["calibration_error"]
+    assert verdict in ("ranks", "neither")
+    assert sce["corrected"]["word bias"] < sce["corrected"]["scale"] < 0.95 * sce["corrected"]["none"]
+    assert mended > 0.4
+    assert len(found["others"]) == 7
+
+
+def test_the_head_of_a_language_model(tmp_path):
+    done = execute(BY_NAME["08_language_model_head"], {}, tmp_path)
+    check(done)
+    check_language_model_head(done.results)
+
+
+def test_the_controls_of_the_head_moved_from_python(tmp_path):
+    check(execute(BY_NAME["08_language_model_head"], {"vocabulary": 1_024}, tmp_path, extra=MOVE_THE_HEAD))
+
+
 def test_your_data(tmp_path):
     done = execute(BY_NAME["07_your_data"], {}, tmp_path)
     check(done)

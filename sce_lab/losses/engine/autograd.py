@@ -23,6 +23,8 @@ def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tupl
               \frac{\partial \ell_n}{\partial w_i} = p_i \, x_n, \qquad
               \frac{\partial \ell_n}{\partial w_t} = (p_t - 1) \, x_n .
 
+    Where inner products are capped, each of these is times ``1 - tanh^2`` of its own cell.
+
     Logits are computed twice and never held: backward computes those that have a gradient again. Between the passes it
     keeps its inputs, the items of the blocks and three numbers a position.
 
@@ -37,7 +39,7 @@ def softmax_losses(problem: Problem, how: How, combine: Combine = "max") -> tupl
         Losses ``(N,)``, 0 for a position without a target or in no block, and slots ``(N,)`` (a slot is a position in a
         block, counted through all blocks), -1 for none.
     """
-    losses, slot, _ = _Softmax.apply(*_flat(problem), problem.target_bias, combine, how)
+    losses, slot, _ = _Softmax.apply(*_flat(problem), problem.target_bias, problem.softcap, combine, how)
     return losses, slot
 
 
@@ -98,7 +100,7 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *problem, ctx.combine, ctx.how = inputs
+        *problem, ctx.softcap, ctx.combine, ctx.how = inputs
         _, slot, log_z = output
         # Of the rows PyTorch needs the shape only: slots say who won where.
         if ctx.combine == "max" and problem[4] is not None and ctx.how.backend == "torch":
@@ -110,16 +112,17 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_losses: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_losses is None:
-            return (None,) * 10
+            return (None,) * 11
         saved = ctx.saved_tensors  # once: under torch.utils.checkpoint they are made for the asking
         needs = ctx.needs_input_grad
-        grads = _gradients(grad_losses, saved, ctx.combine, (needs[0], needs[1], needs[6]), ctx.how)
+        asked = needs[0], needs[1], needs[6]
+        grads = _gradients(grad_losses, saved, ctx.softcap, ctx.combine, asked, ctx.how)
         of_targets = None
         if needs[7] and saved[5] is not None:
             losses, slot = saved[8:10]
             of_targets = (grad_losses.to(losses.dtype) * torch.expm1(-losses)).where(slot >= 0, 0.0)
         outputs, table, bias, of_targets = _differentiable_once((*grads, of_targets), saved)
-        return outputs, table, *(None,) * 4, bias, of_targets, None, None
+        return outputs, table, *(None,) * 4, bias, of_targets, None, None, None
 
 
 class _Mean(torch.autograd.Function):
@@ -165,9 +168,11 @@ class _SoftmaxAtOnce(torch.autograd.Function):
             return (None,) * 10
         *problem, weights = ctx.saved_tensors
         if ctx.grads is None:  # the graph was retained, and these went with the first backward pass
-            found = block_losses(*problem, None, "max", ctx.how.tile_bytes, ctx.how.deterministic, ctx.how.backend)
+            found = block_losses(
+                *problem, None, None, "max", ctx.how.tile_bytes, ctx.how.deterministic, ctx.how.backend
+            )
             needs = (*ctx.needs_input_grad[:2], False)
-            grads = _gradients(grad_loss * weights, (*problem, None, *found), "max", needs, ctx.how)[:2]
+            grads = _gradients(grad_loss * weights, (*problem, None, *found), None, "max", needs, ctx.how)[:2]
         else:
             grad_outputs, rows, touched = ctx.grads
             if torch.is_grad_enabled():
@@ -180,11 +185,24 @@ class _SoftmaxAtOnce(torch.autograd.Function):
 
 
 def _gradients(
-    grad_losses: Tensor, saved: tuple[Tensor | None, ...], combine: Combine, needs: tuple[bool, ...], how: How
+    grad_losses: Tensor,
+    saved: tuple[Tensor | None, ...],
+    softcap: float | None,
+    combine: Combine,
+    needs: tuple[bool, ...],
+    how: How,
 ) -> tuple[Tensor | None, ...]:
     """Of outputs, table and bias."""
     *grads, bias = block_gradients(
-        grad_losses, *saved, combine, list(needs), how.sparse_grad, how.tile_bytes, how.deterministic, how.backend
+        grad_losses,
+        *saved,
+        softcap,
+        combine,
+        list(needs),
+        how.sparse_grad,
+        how.tile_bytes,
+        how.deterministic,
+        how.backend,
     )
     return *_as_gradients(*grads, saved[1], needs, how), bias if needs[2] else None
 

@@ -89,8 +89,8 @@ def choose(name: str, outputs: Tensor, table: Tensor, plan: Plan) -> Backend:
 def resolved(name: str, outputs: Tensor, table: Tensor, deterministic: bool, *, special: bool = False) -> str:
     """The name of the backend that :func:`choose` takes; one that is compiled chooses when it runs.
 
-    A ``special`` problem, one with distinct items, empty slots, or a bias that has a gradient, is PyTorch's whatever
-    the name: no other backend has kernels for it yet.
+    A ``special`` problem, one with distinct items, empty slots, capped logits, or a bias that has a gradient, is
+    PyTorch's whatever the name: no other backend has kernels for it yet.
     """
     if special and name in (*BACKENDS, "auto"):
         return "torch"

@@ -82,7 +82,8 @@ def _like_losses(outputs: Tensor, table: Tensor, *_: Any) -> tuple[Tensor, Tenso
 
 
 @_operator(
-    f"block_losses({_PROBLEM}, Tensor? target_bias, str combine, {_HOW}) -> (Tensor, Tensor, Tensor)", _like_losses
+    f"block_losses({_PROBLEM}, Tensor? target_bias, float? softcap, str combine, {_HOW}) -> (Tensor, Tensor, Tensor)",
+    _like_losses,
 )
 def block_losses(
     outputs: Tensor,
@@ -93,6 +94,7 @@ def block_losses(
     items: Tensor | None,
     bias: Tensor | None,
     target_bias: Tensor | None,
+    softcap: float | None,
     combine: str,
     tile_bytes: int,
     deterministic: bool,
@@ -100,7 +102,7 @@ def block_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each position ``(N,)``: its loss, 0 for none; the slot it comes from, -1 for none; and its log-sum-exp."""
     how = tile_bytes, deterministic, backend
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, target_bias, *how)
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, target_bias, softcap, *how)
     return tuple(engine.losses(problem, combine, plan))
 
 
@@ -131,8 +133,8 @@ def _like_gradients(grad_losses: Tensor, outputs: Tensor, table: Tensor, *others
 
 
 @_operator(
-    f"block_gradients(Tensor grad_losses, {_PROBLEM}, Tensor? target_bias, Tensor losses, Tensor slot, "
-    f"Tensor log_z, str combine, bool[] needs, bool sparse, {_HOW}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"block_gradients(Tensor grad_losses, {_PROBLEM}, Tensor? target_bias, Tensor losses, Tensor slot, Tensor log_z, "
+    f"float? softcap, str combine, bool[] needs, bool sparse, {_HOW}) -> (Tensor, Tensor, Tensor, Tensor)",
     _like_gradients,
 )
 def block_gradients(
@@ -148,6 +150,7 @@ def block_gradients(
     losses: Tensor,
     slot: Tensor,
     log_z: Tensor,
+    softcap: float | None,
     combine: str,
     needs: list[bool],
     sparse: bool,
@@ -157,7 +160,7 @@ def block_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of outputs, table and bias, given those of the losses ``(N,)`` and what :func:`block_losses` found."""
     how = tile_bytes, deterministic, backend
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, target_bias, *how)
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, target_bias, softcap, *how)
     found = Found(losses, slot, log_z)
     return _without_none(engine.gradients(problem, found, grad_losses, combine, plan, needs, sparse), outputs)
 
@@ -187,15 +190,15 @@ def losses_and_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses ``(N,)`` and the gradients of their sum, weighted ``(N,)``, for one block of all positions."""
     how = tile_bytes, deterministic, backend
-    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, None, *how)
+    problem, plan, engine = _asked(outputs, table, labels, valid, rows, items, bias, None, None, *how)
     weights = weights.where(valid, 0.0)
     losses, gradients = engine.losses_and_gradients(problem, weights, plan, needs, sparse)
     return losses, *_without_none(gradients[:3], outputs)
 
 
 def _asked(*args: Any) -> tuple[Problem, Plan, Backend]:
-    *inputs, rows, items, bias, target_bias, tile_bytes, deterministic, backend = args
-    problem = Problem(*inputs, Blocks(rows, items, bias), target_bias)
+    *inputs, rows, items, bias, target_bias, softcap, tile_bytes, deterministic, backend = args
+    problem = Problem(*inputs, Blocks(rows, items, bias), target_bias, softcap)
     plan = Plan(compute_dtype(problem.outputs, problem.table), tile_bytes, deterministic)
     return problem, plan, choose(backend, problem.outputs, problem.table, plan)
 

@@ -71,6 +71,7 @@ class Problem(NamedTuple):
     valid: Tensor  # (N,) bool, positions with a target
     blocks: Blocks
     target_bias: Tensor | None = None  # (N,), added to the logits of the targets
+    softcap: float | None = None  # inner products s are taken as softcap * tanh(s / softcap), before any bias
 
 
 class Found(NamedTuple):

@@ -87,6 +87,11 @@ def tile_shape(bucket_size_x: int, bucket_size_y: int, dim: int, plan: Plan) -> 
     return n_x, n_y, tile_bytes(n_x, n_y, dim, plan)
 
 
+def room_for_slopes(plan: Plan, softcap: float | None) -> Plan:
+    """A plan with smaller tiles where each has another beside it: the slopes of capped logits."""
+    return plan if softcap is None else plan._replace(tile_bytes=max(plan.tile_bytes // 2, 1))
+
+
 def tile_bytes(n_x: int, n_y: int, dim: int, plan: Plan) -> int:
     """Logits, and three tensors each of positions and items: their rows, gradients and indices."""
     return (n_x * n_y + 3 * (n_x + n_y) * dim) * plan.dtype.itemsize

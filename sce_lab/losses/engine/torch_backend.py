@@ -8,7 +8,7 @@ from .problem import Blocks, Combine, Found, Gradients, PositionGradients, Probl
 from .table_gradient import TableGradient
 from .tiles import Plan, chunks
 from .torch_combine import combined, mean_of_counted, slots_with_gradient
-from .torch_parts import take
+from .torch_parts import cap, slope, take
 from .torch_search import streaming_topk
 
 
@@ -46,12 +46,12 @@ class TorchBackend:
         return mean_of_counted(losses, slot)
 
     def target_logits(self, problem: Problem, plan: Plan) -> Tensor:
-        """Inner product of each position with its own target, ``(N,)``."""
+        """Inner product of each position with its own target, capped if they are: ``(N,)``."""
         positive = problem.outputs.new_empty(len(problem.outputs), dtype=plan.dtype)
         for part in _position_chunks(problem, plan):
             x = problem.outputs[part].to(plan.dtype)
             positive[part] = (x * take(problem.table, problem.labels[part], plan)).sum(dim=1)
-        return positive
+        return cap(positive, problem.softcap)
 
     def log_negatives(self, problem: Problem, plan: Plan, distinct: bool = False) -> Tensor:
         """Log-sum-exp of every slot's logits (plus bias) over the items of its block, its target left out.
@@ -90,6 +90,8 @@ class TorchBackend:
         else:
             torch_buckets.add_negative_gradients(problem, slots, at, plan, *to, combine == "union")
         if problem.blocks.items is not None:
+            if problem.softcap is not None:
+                at = at._replace(target=at.target * slope(self.target_logits(problem, plan), problem.softcap))
             _add_target_gradients(problem, at, plan, grad_outputs, grad_table)
         return _finished(problem, grad_outputs, grad_table)._replace(bias=grad_bias)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from .problem import PositionGradients, Problem, Slots
 from .repeats import Repeats
 from .table_gradient import TableGradient
-from .tiles import Plan, chunks, is_fake, tile_bytes, tile_shape
-from .torch_parts import add_rows, log_sum_exp_inplace, set_at_targets, take
+from .tiles import Plan, chunks, is_fake, room_for_slopes, tile_bytes, tile_shape
+from .torch_parts import add_rows, cap, log_sum_exp_inplace, set_at_targets, slope, take
 
 
 def log_negatives(problem: Problem, plan: Plan, distinct: bool = False) -> Tensor:
@@ -32,7 +32,7 @@ def log_negatives(problem: Problem, plan: Plan, distinct: bool = False) -> Tenso
             positions, so_far = rows[blocks, slots], result[blocks, slots]  # (n_b, n_x)
             x, targets = take(outputs, positions, plan), labels[positions]  # (n_b, n_x, D), (n_b, n_x)
             for part in chunks(size_y, n_y, outputs):
-                negatives, _, logits = _logits(problem, x, blocks, part, plan)
+                negatives, _, logits, _ = _logits(problem, x, blocks, part, plan)
                 set_at_targets(logits, targets, negatives, -torch.inf)  # the target comes in elsewhere, once
                 if repeats is not None:
                     repeats.fill(logits, blocks, positions, negatives, -torch.inf)
@@ -58,7 +58,7 @@ def add_negative_gradients(
     ``g p w`` to the position's output, ``g p x`` to the item and ``g p`` to its bias.
     """
     outputs, _, labels, _, (_, items, _) = problem[:5]
-    plan, repeats = _seen_before(problem, plan, distinct)
+    plan, repeats = _seen_before(problem, room_for_slopes(plan, problem.softcap), distinct)
     size_y, dim = items.shape[1], outputs.shape[1]
     n_x, n_y, _ = tile_shape(slots.most, size_y, dim, plan)
     for blocks, positions, padding in _tiles(slots, len(items), n_x, n_y, dim, plan):
@@ -66,18 +66,20 @@ def add_negative_gradients(
         log_z, g = at.log_z[positions].unsqueeze(2), at.losses[positions].masked_fill(padding, 0.0).unsqueeze(2)
         weighted, grad_x = x * g, torch.zeros_like(x)
         for part in chunks(size_y, n_y, outputs):
-            negatives, w, p = _logits(problem, x, blocks, part, plan)
+            negatives, w, p, slopes = _logits(problem, x, blocks, part, plan, with_slopes=True)
             p.sub_(log_z).clamp_(max=0.0).exp_()  # (n_b, n_x, n_y); large logits are not twice rounded alike
             set_at_targets(p, targets, negatives, 0.0)
             if repeats is not None:
                 repeats.fill(p, blocks, positions, negatives, 0.0)
-            if grad_outputs is not None:
-                grad_x.baddbmm_(p, w)
             if grad_bias is not None:
                 grad_bias[blocks, part] += torch.bmm(p.mT, g).squeeze(2)
+            if slopes is not None:
+                p.mul_(slopes)
+            if grad_outputs is not None:
+                grad_x.baddbmm_(p, w)
             if grad_table is not None:
                 grad_table.add(negatives.flatten(), torch.bmm(p.mT, weighted).flatten(0, 1))
-            del negatives, w, p  # before the next tile is made beside them
+            del negatives, w, p, slopes  # before the next tile is made beside them
         if grad_outputs is not None:
             add_rows(grad_outputs, positions.flatten(), grad_x.mul_(g).flatten(0, 1), plan)
         del positions, padding, x, targets, log_z, g, weighted, grad_x
@@ -91,16 +93,20 @@ def _seen_before(problem: Problem, plan: Plan, distinct: bool) -> tuple[Plan, Re
 
 
 def _logits(
-    problem: Problem, x: Tensor, blocks: slice | Tensor, part: slice, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Some items of the blocks ``(n_b, n_y)``, their rows ``(n_b, n_y, D)`` and logits ``(n_b, n_x, n_y)``."""
+    problem: Problem, x: Tensor, blocks: slice | Tensor, part: slice, plan: Plan, with_slopes: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Some items of the blocks ``(n_b, n_y)``, their rows ``(n_b, n_y, D)`` and logits ``(n_b, n_x, n_y)``.
+
+    And, of capped logits, their slopes in the inner products.
+    """
     _, table, _, _, (_, items, bias) = problem[:5]
     chosen = items[blocks, part].contiguous()
     w = take(table, chosen, plan)
-    logits = torch.bmm(x, w.mT)
+    logits = cap(torch.bmm(x, w.mT), problem.softcap)
+    slopes = slope(logits, problem.softcap) if with_slopes and problem.softcap is not None else None
     if bias is not None:
         logits += bias[blocks, part].unsqueeze(1)
-    return chosen, w, logits
+    return chosen, w, logits, slopes
 
 
 def _tiles(

@@ -16,6 +16,16 @@ def softplus(log_odds: Tensor) -> Tensor:
     return torch.logaddexp(log_odds, torch.zeros_like(log_odds))
 
 
+def cap(scores: Tensor, softcap: float | None) -> Tensor:
+    """``softcap * tanh(scores / softcap)``, in place; without a softcap the scores as they are."""
+    return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
+
+
+def slope(capped: Tensor, softcap: float) -> Tensor:
+    """Derivative of :func:`cap` where it returned this: ``1 - (capped / softcap)^2``."""
+    return capped.div(softcap).square_().neg_().add_(1.0)
+
+
 def set_at_targets(logits: Tensor, targets: Tensor, items: Tensor, value: float | Tensor) -> None:
     """Set ``logits (n_b, n_x, n_y)`` wherever the sorted ``items (n_b, n_y)`` hold the slot's target ``(n_b, n_x)``.
 

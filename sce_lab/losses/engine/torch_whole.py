@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .problem import PositionGradients, Problem
 from .table_gradient import TableGradient
-from .tiles import Plan, chunks, is_fake, tile_shape
-from .torch_parts import log_sum_exp_inplace, set_at_targets, softplus, take
+from .tiles import Plan, chunks, is_fake, room_for_slopes, tile_shape
+from .torch_parts import cap, log_sum_exp_inplace, set_at_targets, slope, softplus, take
 
 LEAST_POSITIONS = 64  # a tile with fewer spends more on going through the table and its gradient than it saves
 
@@ -25,7 +25,7 @@ def log_negatives(problem: Problem, plan: Plan) -> Tensor:
         items, w, bias = _columns(problem, part, plan)
         for tile in chunks(len(positions), n_x, outputs):
             index = positions[tile]
-            logits = _logits(take(outputs, index, plan), w, bias, buffer)  # (n_x, n_y)
+            logits, _ = _logits(take(outputs, index, plan), w, bias, problem.softcap, buffer)  # (n_x, n_y)
             _set_at_targets(logits, labels[index], items, -torch.inf)  # the target comes in elsewhere, once
             result[index] = torch.logaddexp(result[index], log_sum_exp_inplace(logits))
         del items, w, bias  # before the next are made beside them
@@ -45,8 +45,8 @@ def add_gradients(
     There the cell of a target holds its own ``p_t - 1`` and needs no pass of its own.
     """
     outputs, _, labels, valid, (_, columns, _) = problem[:5]
-    positions, size = _with_target(valid), _n_items(problem)
-    n_x, n_y, _ = tile_shape(len(outputs), size, outputs.shape[1], plan)
+    positions, size, softcap = _with_target(valid), _n_items(problem), problem.softcap
+    n_x, n_y, _ = tile_shape(len(outputs), size, outputs.shape[1], room_for_slopes(plan, softcap))
     buffer = at.log_z.new_empty(n_x * n_y)
     for part in chunks(size, n_y, outputs):
         items, w, bias = _columns(problem, part, plan)
@@ -54,14 +54,18 @@ def add_gradients(
         for tile in chunks(len(positions), n_x, outputs):
             index = positions[tile]
             x, g = take(outputs, index, plan), at.losses[index].unsqueeze(1)
-            p = _logits(x, w, bias, buffer).sub_(at.log_z[index].unsqueeze(1)).clamp_(max=0.0).exp_()  # (n_x, n_y)
+            logits, slopes = _logits(x, w, bias, softcap, buffer, with_slopes=True)
+            p = logits.sub_(at.log_z[index].unsqueeze(1)).clamp_(max=0.0).exp_()  # (n_x, n_y)
             _set_at_targets(p, labels[index], items, at.target[index] if columns is None else 0.0)
-            if grad_outputs is not None:
-                grad_outputs.index_add_(0, index, torch.mm(p, w).mul_(g).to(grad_outputs.dtype))
             if grad_bias is not None:
                 grad_bias[0, part].addmv_(p.T, g.squeeze(1))
+            if slopes is not None:
+                p.mul_(slopes)
+            if grad_outputs is not None:
+                grad_outputs.index_add_(0, index, torch.mm(p, w).mul_(g).to(grad_outputs.dtype))
             if grad_w is not None:
                 grad_w.addmm_(p.T, x.mul_(g))
+            del logits, slopes, p  # before the next are made beside them
         if grad_w is not None:
             grad_table.end(part, items, grad_w)
         del items, w, bias, grad_w  # before the next are made beside them
@@ -69,6 +73,8 @@ def add_gradients(
 
 def fits_at_once(problem: Problem, plan: Plan) -> bool:
     """Whether a tile has room for all items beside enough positions, so that nothing need be computed twice."""
+    if problem.softcap is not None:  # its slopes follow from logits, which are exponentials by then
+        return False
     return problem.blocks.rows is None and _at_once(problem, plan) >= min(LEAST_POSITIONS, len(problem.outputs))
 
 
@@ -98,7 +104,7 @@ def losses_and_gradients(
         index = positions[tile]
         targets, x = labels[index], take(outputs, index, plan)
         positive = (x * take(table, targets, plan)).sum(dim=1)
-        e = _logits(x, w, bias, buffer)  # (n_x, n_items)
+        e, _ = _logits(x, w, bias, None, buffer)  # (n_x, n_items)
         _set_at_targets(e, targets, items, -torch.inf)
         largest = e.amax(dim=1).clamp(min=torch.finfo(e.dtype).min)
         total = e.sub_(largest.unsqueeze(1)).exp_().sum(dim=1)
@@ -146,10 +152,19 @@ def _columns(problem: Problem, part: slice, plan: Plan) -> tuple[Tensor, Tensor,
     return chosen, take(problem.table, chosen, plan), None if bias is None else bias[0, part]
 
 
-def _logits(x: Tensor, w: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
-    """``(n_x, n_y)`` in the buffer: one tile after the other, without a second one beside it."""
+def _logits(
+    x: Tensor, w: Tensor, bias: Tensor | None, softcap: float | None, buffer: Tensor, with_slopes: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """``(n_x, n_y)`` in the buffer: one tile after the other, without a second one beside it.
+
+    And, of capped logits, their slopes in the inner products.
+    """
     out = buffer[: len(x) * len(w)].view(len(x), len(w))
-    return torch.mm(x, w.T, out=out) if bias is None else torch.addmm(bias, x, w.T, out=out)
+    if softcap is None:
+        return torch.mm(x, w.T, out=out) if bias is None else torch.addmm(bias, x, w.T, out=out), None
+    cap(torch.mm(x, w.T, out=out), softcap)
+    slopes = slope(out, softcap) if with_slopes else None
+    return out if bias is None else out.add_(bias), slopes
 
 
 def _set_at_targets(logits: Tensor, targets: Tensor, items: Tensor, value: float | Tensor) -> None:

@@ -9,17 +9,21 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from sce_lab.data import open_split
 from sce_lab.figures import Spec
 from sce_lab.memory import format_seconds
-from sce_lab.sweeps import DONE, Sweep
+from sce_lab.sweeps import DONE, Sweep, Trial
+from sce_lab.timing import Duration, predict_time, time_left, too_long
 from sce_lab.training import Evaluated, Started, StepDone
+from sce_lab.widgets.kit.cores import one_core_left
 from sce_lab.widgets.kit.guess import Guess
-from sce_lab.widgets.kit.live import LiveRun, stop_all
+from sce_lab.widgets.kit.latest import Latest
+from sce_lab.widgets.kit.live import LiveRun, anything_trained, stop_all
 from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, text
 from sce_lab.widgets.kit.turns import Turn
-from sce_lab.widgets.kit.words import counted
+from sce_lab.widgets.kit.words import capitalised, counted
 
 
 class SweepBoard:
@@ -51,7 +55,12 @@ class SweepBoard:
         self._figures, self._guess = figures, guess
         self._nothing = Sweep(sweep.trials, sweep.root / "nothing")
         self._ended_before: list[Callable[[], None]] = []
-        self._here, self._length, self._began, self._first = 0.0, 1, 0.0, 0.0
+        self._here, self._length, self._began = 0.0, 1, 0.0
+        self._now: Trial | None = None  # what is trained
+        self._asked: list[Trial] = []  # what was left when Start was pressed
+        self._expected: dict[str, Duration] = {}  # by the names of trials; of those that were tried
+        self._trying = False
+        self._latest: Latest[Sweep] = Latest(self._find)
         self._stale = False
         self._canvases = [Canvas(make(self._visible)) for make in figures]
         self._status, self._bar = Status(), text("")
@@ -85,10 +94,30 @@ class SweepBoard:
         if why := self._busy():
             self._status.say(html.escape(why))
             return False
-        self._here, self._began, self._first = 0.0, time.monotonic(), self.progress
+        self._here, self._began, self._now, self._asked = 0.0, time.monotonic(), None, self.sweep.left
         self.live.start(self._events, self._show)
         self._show_state(self.live.snapshot())
         return True
+
+    def time(self) -> None:
+        """Find out how long all that is left will take, in the background. Beside a training nothing is tried."""
+        self._trying = self.seconds is None
+        self._show_state(self.live.snapshot())
+        self._latest.submit(self.sweep)
+
+    def settle(self, timeout: float = 60.0) -> None:
+        """Wait until it is known how long it will take.
+
+        Raises:
+            TimeoutError: that takes longer than ``timeout`` seconds.
+        """
+        self._latest.settle(timeout)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long all that is left will take; None as long as not all of it was tried."""
+        found = [self._expected.get(trial.name) for trial in self.sweep.left]
+        return None if None in found else sum(each.seconds for each in found)
 
     def take(self, sweep: Sweep) -> bool:
         """Show and train another sweep from now on. False if one is being trained, or it is the same."""
@@ -110,12 +139,34 @@ class SweepBoard:
     def results(self) -> dict[str, Any]:
         """How far it is, and the table, as plain data."""
         table = self.sweep.table()
-        return {"state": self.live.state, "left": len(self.sweep.left), "rows": _plain(table)}
+        left, seconds = len(self.sweep.left), self.seconds
+        return {"state": self.live.state, "left": left, "seconds": seconds, "rows": _plain(table)}
+
+    def _find(self, sweep: Sweep) -> None:
+        try:
+            with one_core_left():
+                self._try(sweep)
+        finally:
+            if self.sweep is sweep:
+                self._trying = False
+                self._show_state(self.live.snapshot())
+
+    def _try(self, sweep: Sweep) -> None:
+        source, split = None, None
+        for trial in sweep.left:
+            if anything_trained() or self.sweep is not sweep:
+                return
+            if trial.name in self._expected:
+                continue
+            if split is None or trial.source != source:
+                source, split = trial.source, open_split(**trial.source, progress=False)[0]
+            self._expected[trial.name] = predict_time(trial.config, split)
 
     # ---------------------------------------------------------------------------------------------- in the worker
 
     def _events(self, stop: Callable[[], bool]) -> Iterable[Turn]:
         for trial, event in self.sweep.events(stop):
+            self._now = trial
             if isinstance(event, Started):
                 self._length = event.n_steps_per_epoch * trial.config.max_epochs
             elif isinstance(event, StepDone):
@@ -166,16 +217,36 @@ class SweepBoard:
         if not self._may_look:
             return f"{trainings}. Commit to your guess above first."
         if shot.active:
-            made = share - self._first
-            spent = time.monotonic() - self._began
-            rest = f"; about {format_seconds(spent / made * (1 - share))} left" if made > 0.01 else ""
+            rest = time_left(time.monotonic() - self._began, self._made())
+            rest = f"; about {format_seconds(rest)} left" if rest else ""
             done = len(self.sweep.trials) - left
             return f"<b>{done} of {trainings}</b> done{rest}"
         if not left:
             return f"<b>All {trainings} done.</b> They are kept in <code>{html.escape(str(self.sweep.root))}</code>."
         done = len(self.sweep.trials) - left
         there = f" {done} of them are there already: they are kept on the disk." if done else ""
-        return f"{trainings}, in the background: read on meanwhile.{there}"
+        return f"{trainings}, in the background: read on meanwhile.{there}{self._words()}"
+
+    def _made(self) -> float:
+        """Share of what Start has begun: of its expected seconds if all were tried, else of its trainings."""
+        known = all(trial.name in self._expected for trial in self._asked)
+        whole = made = 0.0
+        for trial in self._asked:
+            seconds = self._expected[trial.name].seconds if known else 1.0
+            whole += seconds
+            done = self.sweep.state(trial) == DONE
+            made += seconds * (1.0 if done else self._here if trial is self._now else 0.0)
+        return made / whole if whole else 0.0
+
+    def _words(self) -> str:
+        """How long what is left will take, as HTML; nothing as long as that is not known."""
+        if not (seconds := self.seconds):
+            return " How long they take is being tried." if self._trying and self.sweep.left else ""
+        most = max(trial.config.max_epochs for trial in self.sweep.left)
+        measured = all(self._expected[trial.name].measured for trial in self.sweep.left)
+        long = too_long(seconds, most)
+        warned = f' <span class="sce-warning">⚠ {capitalised(long)}.</span>' if long else ""
+        return f" Expected: {'' if measured else 'at least '}{format_seconds(seconds)} in all.{warned}"
 
 
 def _plain(table: Any) -> list[dict[str, Any]]:

@@ -15,20 +15,17 @@ import ipywidgets as widgets
 import numpy as np
 
 from sce_lab.data import ColumnsError, columns_of
-from sce_lab.data.naming import ORDER
 from sce_lab.data.tables import READABLE
 from sce_lab.figures import data_spec
 from sce_lab.files import replacing
 from sce_lab.runs import runs_root
+from sce_lab.widgets.kit.columns import ROLES, ColumnChoice
 from sce_lab.widgets.kit.latest import Latest
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.speech import Status
 from sce_lab.widgets.kit.stage import Canvas, stage, table, text
 from sce_lab.widgets.kit.words import capitalised
 from sce_lab.widgets.own_data.file import RULES, OwnData, bring, files_near
-
-_ROLES = {"user": "Who", "item": "What", "timestamp": "When"}
-_IN_ORDER = "(no column: the rows stand in order)"
 
 
 class BringFile:
@@ -55,7 +52,7 @@ class BringFile:
         near = [(str(each), str(each)) for each in files_near(folder)]
         self.near = widgets.Dropdown(options=[("choose a file ...", ""), *near], value="", description="Near here")
         self.upload = widgets.FileUpload(accept=",".join(READABLE), description="From your machine")
-        self.roles = {role: widgets.Dropdown(description=title, options=[]) for role, title in _ROLES.items()}
+        self.roles = {role: ColumnChoice(role) for role in ROLES}
         rules = [(says, name) for name, says in RULES.items()]
         self.rule = widgets.Dropdown(options=rules, description="The test is")
         self.date_format = widgets.Text(placeholder="%d/%m/%Y", continuous_update=False, description="Date format")
@@ -96,10 +93,10 @@ class BringFile:
         path = os.path.expanduser(str(path).strip())
         if not path:
             return
-        problem, chosen = "", dict.fromkeys(_ROLES) | columns
+        problem, found = "", dict.fromkeys(ROLES)
         try:
-            found, names = columns_of(path, **columns)
-            chosen = {role: getattr(found, role) for role in _ROLES}
+            taken, names = columns_of(path, **columns)
+            found = {role: getattr(taken, role) for role in ROLES}
         except ColumnsError as error:  # a person may know better
             names, problem = error.names, str(error)
         except (OSError, ValueError) as error:
@@ -108,10 +105,9 @@ class BringFile:
         with self._own:
             self.path.value = path
             for role, choice in self.roles.items():
-                none = ("choose ...", None) if role != "timestamp" or problem else (_IN_ORDER, ORDER)
-                choice.options = [none, *([(_IN_ORDER, ORDER)] * (none[1] is None and role == "timestamp"))]
-                choice.options = [*choice.options, *((name, name) for name in names)]
-                choice.value = chosen[role] if chosen[role] in (*names, ORDER) else None
+                asked = columns.get(role)
+                choice.offer(names, found[role])
+                choice.value = asked if asked in (*names, "") else None
         if problem:
             self._fail(problem)
         else:
@@ -157,9 +153,9 @@ class BringFile:
             self.open(path)
 
     def _submit(self) -> None:
-        columns = {role: choice.value for role, choice in self.roles.items()}
-        if missing := next((role for role in _ROLES if columns[role] is None), None):
-            self._fail(f"Choose the column that says {_ROLES[missing].lower()}.")
+        columns = {role: choice.meant for role, choice in self.roles.items()}
+        if missing := next((role for role in ROLES if columns[role] is None), None):
+            self._fail(f"Choose the column that says {ROLES[missing].lower()}.")
             return
         asked = _Asked(
             self.path.value, columns, self.rule.value, self.date_format.value.strip(), self.drop_repeats.value
@@ -184,7 +180,7 @@ class BringFile:
     def _take(self, data: OwnData) -> None:
         self.data, self.problem = data, ""
         said = ", ".join(
-            f"<b>{html.escape(str(name or 'their order'))}</b> says {_ROLES[role].lower()}"
+            f"<b>{html.escape(str(name or 'their order'))}</b> says {ROLES[role].lower()}"
             for role, name in data.columns.items()
         )
         few = f' <span class="sce-warning">⚠ {html.escape(capitalised(data.split.few_test_users))}.</span>'

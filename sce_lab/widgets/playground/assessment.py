@@ -11,41 +11,60 @@ from pathlib import Path
 
 import pandas as pd
 
-from sce_lab.data import DATASETS, SYNTHETIC, Split, SyntheticProcess, columns_of, open_split, written
+from sce_lab.data import DATASETS, SYNTHETIC, ColumnsError, Split, SyntheticProcess, columns_of, open_split, written
 from sce_lab.data.batches import mean_length, n_batches
 from sce_lab.figures import LOOKS, label
 from sce_lab.memory import format_bytes, format_count, predict_memory, tables
 from sce_lab.timing import Duration, with_catalog
 from sce_lab.widgets.kit.words import capitalised, counted, listed
-from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
+from sce_lab.widgets.playground.settings import COLUMNS, OWN_FILE, Settings, Source
 
 
 @functools.lru_cache(maxsize=2)
-def _open(source: str, catalog_size: int | None, version: str) -> tuple[Split, SyntheticProcess | None]:
-    return open_split(source, catalog_size=catalog_size, seed=WORLD_SEED, progress=False)
+def _open(source: Source, version: str) -> tuple[Split, SyntheticProcess | None]:
+    return open_split(**source.arguments, progress=False)
 
 
-def open_data(source: str, catalog_size: int | None) -> tuple[Split, SyntheticProcess | None]:
+def open_data(source: Source) -> tuple[Split, SyntheticProcess | None]:
     """:func:`sce_lab.data.open_split`, remembering the last two; what was written to is read again.
 
     Raises:
         ValueError, OSError: the data cannot be had; the message says why.
     """
-    return _open(os.path.expanduser(source), catalog_size, str(written(source)))
+    return _open(source._replace(source=os.path.expanduser(source.source)), str(written(source.source)))
 
 
-@functools.lru_cache(maxsize=2)
-def _taken(source: str, version: str) -> str:
-    return columns_of(source)[0].sentence
+@dataclass(frozen=True)
+class FileColumns:
+    """The columns of a person's file.
+
+    Attributes:
+        names: of all.
+        found: by role, the one that is meant if none is chosen; empty if that cannot be told.
+        sentence: which were taken for what.
+    """
+
+    names: tuple[str, ...] = ()
+    found: Mapping[str, str] = field(default_factory=dict)
+    sentence: str = ""
 
 
-def _data_note(settings: Settings, facts: Facts) -> str:
-    """How many there are; of a person's file also which columns were taken for what."""
-    counts = f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"
-    if settings.dataset != OWN_FILE:
-        return counts
-    source, _ = settings.source
-    return f"{counts}. {_taken(source, str(written(source)))}"
+@functools.lru_cache(maxsize=8)
+def _columns(source: Source, version: str) -> FileColumns:
+    chosen = {name: getattr(source, name) for name in COLUMNS}
+    try:
+        taken, names = columns_of(source.source, **chosen)
+    except ColumnsError as error:
+        return FileColumns(tuple(error.names))
+    except (OSError, ValueError):  # which is said when it is read
+        return FileColumns()
+    return FileColumns(tuple(names), {name: getattr(taken, name) for name in COLUMNS}, taken.sentence)
+
+
+def _file_columns(settings: Settings) -> FileColumns:
+    """What there is to choose from in the file that is meant; nothing of other data."""
+    source = settings.source
+    return _columns(source, str(written(source.source))) if settings.dataset == OWN_FILE else FileColumns()
 
 
 #: Of what a training needs, why it is more than the peak of a step that the bars show.
@@ -63,13 +82,13 @@ def _similar(catalog_size: int) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _spread(catalog_size: int) -> Split:
-    return with_catalog(open_data(SYNTHETIC, _similar(catalog_size))[0], catalog_size)
+    return with_catalog(open_data(Source(SYNTHETIC, _similar(catalog_size)))[0], catalog_size)
 
 
 def typical_split(settings: Settings) -> Split:
     """The chosen data; instead of a synthetic world one that is made sooner, and trained on for as long."""
-    source, catalog_size = settings.source
-    return _spread(catalog_size) if source == SYNTHETIC else open_data(source, catalog_size)[0]
+    source = settings.source
+    return _spread(source.catalog_size) if source.source == SYNTHETIC else open_data(source)[0]
 
 
 @dataclass(frozen=True)
@@ -88,21 +107,21 @@ class Facts:
         Raises:
             ValueError, OSError: as :func:`open_data`.
         """
-        source, catalog_size = settings.source
-        if settings.dataset == OWN_FILE and not source:
+        source, path = settings.source, settings.source.source
+        if settings.dataset == OWN_FILE and not path:
             raise ValueError(
                 "type the path of a file with a row for each time that somebody had something: who, what, when"
             )
-        if settings.dataset == OWN_FILE and not Path(os.path.expanduser(source)).exists():
-            raise FileNotFoundError(f"there is no file {source!r}; a path is relative to {Path.cwd()}")
-        if source == SYNTHETIC:
-            facts = cls._read(SYNTHETIC, _similar(settings.catalog_size), settings.max_length)
+        if settings.dataset == OWN_FILE and not Path(os.path.expanduser(path)).exists():
+            raise FileNotFoundError(f"there is no file {path!r}; a path is relative to {Path.cwd()}")
+        if path == SYNTHETIC:
+            facts = cls._read(Source(SYNTHETIC, _similar(settings.catalog_size)), settings.max_length)
             return replace(facts, catalog_size=settings.catalog_size)
-        return cls._read(source, catalog_size, settings.max_length)
+        return cls._read(source, settings.max_length)
 
     @classmethod
-    def _read(cls, source: str, catalog_size: int | None, max_length: int) -> Facts:
-        split, _ = open_data(source, catalog_size)
+    def _read(cls, source: Source, max_length: int) -> Facts:
+        split, _ = open_data(source)
         usable = n_batches(split.train, 1)
         if usable == 0:
             raise ValueError("nobody in these data has enough interactions to learn from: each user needs four or more")
@@ -136,6 +155,7 @@ class Assessment:
         left_out: why some of the chosen losses would not be trained; empty if all would.
         free: bytes that were free for it.
         durations: by loss, how long a run would take; empty as long as nobody has tried.
+        columns: what there is to choose from in a person's file.
     """
 
     settings: Settings
@@ -149,6 +169,7 @@ class Assessment:
     left_out: str = ""
     free: int = 0
     durations: Mapping[str, Duration] = field(default_factory=dict)
+    columns: FileColumns = FileColumns()
 
     @property
     def seconds(self) -> float:
@@ -158,12 +179,13 @@ class Assessment:
 
 def assess(settings: Settings, free: int) -> Assessment:
     """Say what ``settings`` come to on a machine with ``free`` bytes. Never raises for what a person may choose."""
+    columns = _file_columns(settings)
     try:
         facts = Facts.of(settings)
     except (ValueError, OSError) as error:
         sentence = _sentence(error, settings)
         note = {"data": Note(sentence, "problem")}
-        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence, free=free)
+        return Assessment(settings, None, pd.DataFrame(), notes=note, problem=sentence, free=free, columns=columns)
     n_sequences, length = facts.step(settings)
     positions = n_sequences * length
     settings = settings.as_in_the_paper(positions, facts.catalog_size)
@@ -176,8 +198,9 @@ def assess(settings: Settings, free: int) -> Assessment:
     left_out = ""
     if refused and not problem:
         left_out = f"{' and '.join(refused)} ({WITH_THE_COPY}), {format_bytes(free)} are free: left out."
+    counts = f"{counted(facts.n_users, 'user')}, {counted(facts.catalog_size, 'item')}"
     notes = {
-        "data": Note(_data_note(settings, facts)),
+        "data": Note(f"{counts}. {columns.sentence}" if columns.sentence else counts),
         "loss": _loss_note(settings, facts, positions, scores),
         "sce": _sce_note(settings, facts, positions),
         "model": _model_note(settings, facts),
@@ -195,7 +218,8 @@ def assess(settings: Settings, free: int) -> Assessment:
         notes["loss"] = Note(f"{short}, and {format_bytes(free)} are free", "problem")
     shape = {"n_sequences": n_sequences, "length": length}
     work = tables.work([settings.config(loss) for loss in LOOKS], facts.catalog_size, **shape)
-    return Assessment(settings, facts, memory, work, scores, fitting, notes, problem, left_out, free)
+    known = {"notes": notes, "problem": problem, "left_out": left_out, "free": free, "columns": columns}
+    return Assessment(settings, facts, memory, work, scores, fitting, **known)
 
 
 def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
@@ -208,8 +232,9 @@ def predict(settings: Settings, facts: Facts) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-#: What this page cannot be told about a file; what a message says to type is for a shell and for Python.
-_HERE = "This page takes columns with usual names and usual dates only: page 07 lets you choose them."
+#: What can be done here where a message says what to type in a shell and in Python.
+_CHOOSE = "Here: choose it in Who, What and When, below the path."
+_DATES = "Here dates are as 2024-05-01; page 07 takes others."
 
 
 def _sentence(error: BaseException, settings: Settings) -> str:
@@ -223,7 +248,8 @@ def _sentence(error: BaseException, settings: Settings) -> str:
             f"SCE_LAB_DATA to that folder."
         )
     if isinstance(error, ValueError) and settings.dataset == OWN_FILE:
-        return f"{capitalised(str(error))}. {_HERE}"
+        here = _CHOOSE if isinstance(error, ColumnsError) else _DATES if "date_format=" in str(error) else ""
+        return f"{capitalised(str(error))}. {here}".strip()
     return capitalised(str(error) or type(error).__name__)
 
 

@@ -16,10 +16,11 @@ from sce_lab.data import SYNTHETIC
 from sce_lab.figures import LOOKS, brief_label
 from sce_lab.losses import LOSSES
 from sce_lab.training import AUTO, places
+from sce_lab.widgets.kit.columns import ColumnChoice
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider, octaves, round_steps
 from sce_lab.widgets.kit.words import capitalised
-from sce_lab.widgets.playground.settings import OWN_FILE
+from sce_lab.widgets.playground.settings import COLUMNS, OWN_FILE
 
 
 class Choice(widgets.Dropdown):
@@ -101,7 +102,25 @@ _ALL = (
         "path",
         "Path of your file",
         "",
-        "a file that says who had what and when, in columns with usual names. Press Enter. In 07 you can choose them.",
+        "a file that says who had what and when. Press Enter. Which columns do that can be chosen below it then.",
+    ),
+    Control(
+        "user",
+        "Who",
+        "",
+        "the column of your file that says who. Without a choice it is the one that has a usual name for that.",
+    ),
+    Control(
+        "item",
+        "What",
+        "",
+        "the column of your file that says what. Without a choice it is the one that has a usual name for that.",
+    ),
+    Control(
+        "timestamp",
+        "When",
+        "",
+        "the column of your file that says when, in numbers or dates; or none, if the rows stand oldest first.",
     ),
     Control(
         "losses",
@@ -240,7 +259,7 @@ def devices() -> list[tuple[str, str]]:
 
 #: Cards: title, and the names of their controls.
 CARDS = {
-    "data": ("Data", ("dataset", "catalog_size", "path")),
+    "data": ("Data", ("dataset", "catalog_size", "path", *COLUMNS)),
     "loss": ("Loss", ("losses", "n_negatives", "sampling")),
     "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "paper_rule", "mix_x")),
     "model": ("Model", ("hidden_size", "n_blocks", "max_length", "dropout")),
@@ -275,6 +294,7 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         "path": widgets.Text(
             value=values["path"], placeholder="interactions.csv", continuous_update=False, **keywords("path")
         ),
+        **{name: ColumnChoice(name, values[name], **keywords(name)) for name in COLUMNS},
         "losses": LossPicker(values["losses"], CONTROLS["losses"].help),
         "n_negatives": slider("n_negatives", octaves(4, 8192)),
         "sampling": choice("sampling", SAMPLINGS),

@@ -16,7 +16,7 @@ from sce_lab.widgets.playground.assessment import Note
 from sce_lab.widgets.playground.controls import CARDS, with_help
 from sce_lab.widgets.playground.fold import Fold
 from sce_lab.widgets.playground.hidden import controls_of
-from sce_lab.widgets.playground.settings import OWN_FILE, Settings
+from sce_lab.widgets.playground.settings import COLUMNS, OWN_FILE, Settings
 
 #: Cards that are folded up at first.
 FOLDED = ("model", "training")
@@ -75,6 +75,7 @@ class Deck:
         """Which controls have a say depends on the data and the losses; those in ``later`` wait for the next start."""
         of_no_use = {"catalog_size"} if settings.dataset != "synthetic" else set()
         of_no_use |= {"path"} if settings.dataset != OWN_FILE else set()
+        of_no_use |= {name for name in COLUMNS if settings.dataset != OWN_FILE or not self._controls[name].names}
         for name, box in self.boxes.items():
             box.layout.display = "none" if name in self._hidden | of_no_use else ""
         for name in ("n_buckets", "bucket_size_x"):

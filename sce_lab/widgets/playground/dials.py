@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import traitlets
 from sce_lab.widgets.kit.own import OwnMoves
 from sce_lab.widgets.kit.slider import StepSlider
 from sce_lab.widgets.playground.controls import make_controls
-from sce_lab.widgets.playground.settings import Settings
+from sce_lab.widgets.playground.settings import COLUMNS, Settings
 
 #: Changes of one control that follow each other faster than this (seconds) are one gesture, with one "before".
 GESTURE = 1.5
@@ -105,6 +105,12 @@ class Dials:
                     self.controls[name].value = value
             self._known = replace(self._known, **placed)
 
+    def offer(self, names: Sequence[str], found: Mapping[str, str | None]) -> bool:
+        """Columns of a file to choose from, and which are meant if none is chosen. False if just these are offered."""
+        with self._own:
+            others = [self.controls[name].offer(names, found.get(name)) for name in COLUMNS]
+        return any(others)
+
     def neighbours(self, settings: Settings) -> Iterator[Settings]:
         """``settings`` at the neighbouring steps of the slider that was moved last."""
         name = self._gesture[0]
@@ -123,6 +129,10 @@ class Dials:
             # A drag is one gesture however long it rests. Its last move may come together with letting go.
             same = grip == held if grip % 2 else grip - held <= 1 and now - when <= GESTURE
             begins = name != last or not same
+            if name == "path":  # what was chosen of another file says nothing of this one
+                with self._own:
+                    for column in COLUMNS:
+                        self.controls[column].value = None
             if begins:
                 before = self._known
                 self._undo.remember(lambda: self.set(before, again=True))

@@ -271,6 +271,9 @@ class Playground:
 
     def _show_assessment(self) -> None:
         self._dials.follow(self.assessment.settings)
+        columns = self.assessment.columns
+        if self._dials.offer(columns.names, columns.found):
+            self._show_controls()
         self._show_memory()
         self.view.show_assessment(self.assessment, self._forecast.free, self.runs)
         self._show_status()

@@ -120,8 +120,7 @@ class RunRecord:
         events: Iterable[Event] = trainer.events()
         if self.folder is not None:
             self.keep()
-            source, catalog_size = self.settings.source
-            made_of = {"source": source, "catalog_size": catalog_size, "seed": WORLD_SEED}
+            made_of = {"catalog_size": None, "seed": WORLD_SEED} | self.settings.source.arguments
             cells = trainer.split.catalog_size * self.settings.hidden_size
             small = 4 * 4 * cells <= MAX_CHECKPOINT  # weights, the best ones, and Adam's state
             events = record(trainer, self.folder, made_of, checkpoint=small, max_rows=MAX_ROWS)

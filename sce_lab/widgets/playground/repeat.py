@@ -8,14 +8,17 @@ from typing import Any
 
 from sce_lab.training import TrainingConfig
 from sce_lab.widgets.playground.records import RunRecord
-from sce_lab.widgets.playground.settings import OWN_FILE, WORLD_SEED, Settings
+from sce_lab.widgets.playground.settings import OWN_FILE, Settings
 
 _DEFAULTS = TrainingConfig()
+#: Arguments of the data that a command calls by other names.
+_OPTIONS = {"catalog_size": "catalog-size", "seed": "data-seed", "timestamp": "time"}
 
 
-def _source(settings: Settings) -> tuple[str, int | None]:
-    source, catalog_size = settings.source
-    return (os.path.expanduser(source) if settings.dataset == OWN_FILE else source), catalog_size
+def _data(settings: Settings) -> dict[str, Any]:
+    """What :func:`sce_lab.open_split` takes."""
+    data = settings.source.arguments
+    return data | ({"source": os.path.expanduser(data["source"])} if settings.dataset == OWN_FILE else {})
 
 
 def python_call(settings: Settings, loss: str) -> str:
@@ -27,12 +30,12 @@ def python_call(settings: Settings, loss: str) -> str:
             given[name] = getattr(config, name)
     given |= {"max_epochs": config.max_epochs, "seed": config.seed}
     given |= {"device": config.device} if config.device != _DEFAULTS.device else {}
-    source, catalog_size = _source(settings)
-    data = f"catalog_size={catalog_size}, seed={WORLD_SEED}" if catalog_size is not None else ""
+    data = _data(settings)
+    source = ", ".join([repr(data.pop("source")), *(f"{name}={value!r}" for name, value in data.items())])
     arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
     return (
         "from sce_lab import Evaluated, TrainingConfig, open_split, train\n\n"
-        f"split, _ = open_split({', '.join(filter(None, (repr(source), data)))})\n"
+        f"split, _ = open_split({source})\n"
         f"config = TrainingConfig(\n{arguments})\n"
         "for event in train(config, split):\n"
         "    if isinstance(event, Evaluated):\n"
@@ -43,10 +46,9 @@ def python_call(settings: Settings, loss: str) -> str:
 def command(settings: Settings, loss: str) -> str:
     """The ``sce-lab train`` command that does the same and records it."""
     config = settings.config(loss)
-    source, catalog_size = _source(settings)
-    options: dict[str, Any] = {"dataset": source, "loss": loss}
-    if catalog_size is not None:
-        options |= {"catalog-size": catalog_size, "data-seed": WORLD_SEED}
+    data = _data(settings)
+    options: dict[str, Any] = {"dataset": data.pop("source"), "loss": loss}
+    options |= {_OPTIONS.get(name, name): value for name, value in data.items()}
     options["epochs"] = config.max_epochs
     for name in ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate"):
         if getattr(config, name) != getattr(_DEFAULTS, name):

@@ -151,7 +151,7 @@ class Session:
 
     def _events(self, record: RunRecord, stop: Callable[[], bool]) -> Iterable[Event]:
         """Open the data, find the ceiling, train."""
-        split, process = open_data(*record.settings.source)
+        split, process = open_data(record.settings.source)
         if process is not None:
             known = next((r.ceiling for r in self.group if r.ceiling), None)
             record.ceiling = known or process.ceiling(split.validation)

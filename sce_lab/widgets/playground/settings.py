@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sce_lab.data import SYNTHETIC
 from sce_lab.figures import LOOKS, label
@@ -33,10 +33,31 @@ def dials(loss: str) -> tuple[str, ...]:
     return tuple(name for name in LOSSES[loss].dials if name in controls)
 
 
+class Source(NamedTuple):
+    """Data: what :func:`.assessment.open_data` takes. A synthetic catalog has a size, a file may have columns named."""
+
+    source: str
+    catalog_size: int | None = None
+    user: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What :func:`sce_lab.data.open_split` takes."""
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        return given | ({} if self.catalog_size is None else {"seed": WORLD_SEED})
+
+
+#: Which columns of a file are meant; None for that with a usual name.
+COLUMNS = ("user", "item", "timestamp")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything the playground's controls say. ``losses`` may be given as text too: ``"ce, sce"``.
 
+    ``user``, ``item``, ``timestamp``: columns of the file at ``path``; None for those with usual names.
     ``device``: where to train, or "auto"; a device that is not here counts as "auto" until something is trained.
     ``paper_rule``: as many buckets and positions per bucket as the paper takes, ``2 sqrt(N)``.
     """
@@ -44,6 +65,9 @@ class Settings:
     dataset: str = SYNTHETIC
     catalog_size: int = 10_000
     path: str = ""
+    user: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
     losses: tuple[str, ...] = ("sce",)
     n_negatives: int = 256
     sampling: str = "uniform"
@@ -113,11 +137,13 @@ class Settings:
         return ""
 
     @property
-    def source(self) -> tuple[str, int | None]:
-        """What :func:`.assessment.open_data` takes: the data, and the catalog size where it is free."""
+    def source(self) -> Source:
+        """The data that are meant."""
         if self.dataset == SYNTHETIC:
-            return SYNTHETIC, self.catalog_size
-        return (self.path.strip() if self.dataset == OWN_FILE else self.dataset), None
+            return Source(SYNTHETIC, self.catalog_size)
+        if self.dataset != OWN_FILE:
+            return Source(self.dataset)
+        return Source(self.path.strip(), None, self.user, self.item, self.timestamp)
 
     @property
     def asked(self) -> Settings:
@@ -148,7 +174,10 @@ def read_line(state: str | Mapping[str, Any], base: Settings | None = None) -> S
     if unknown := [name for name in state if name not in known]:
         raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
     values = {name: _read(name, value, known[name]) for name, value in state.items()}
-    return dataclasses.replace(base or Settings(), **values)
+    base = base or Settings()
+    if values.get("path", base.path) != base.path:  # what was chosen of another file says nothing of this one
+        values = dict.fromkeys(COLUMNS) | values
+    return dataclasses.replace(base, **values)
 
 
 def usual_here() -> dict[str, Any]:
@@ -188,6 +217,8 @@ def _read(name: str, value: Any, example: Any) -> Any:
             value = int(value) if right else value
         case float():
             right = number
+        case None:
+            right = value is None or isinstance(value, str)
         case _:
             right = isinstance(value, str)
     if not right:

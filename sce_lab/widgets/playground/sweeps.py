@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -14,7 +13,7 @@ from sce_lab.sweeps import Sweep, Trial, grid
 from sce_lab.widgets.kit.progress import Snapshot
 from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.kit.sweep import SweepBoard
-from sce_lab.widgets.playground.settings import WORLD_SEED, Settings
+from sce_lab.widgets.playground.settings import Settings
 
 #: What stands where nobody has set anything: cells of a second or two.
 SMALL = Settings(
@@ -36,11 +35,9 @@ class Crossing:
 
     def trials(self, settings: Settings) -> list[Trial]:
         """A training for each cell and seed."""
-        source, catalog_size = settings.source
-        data: dict[str, Any] = {"source": source}
-        data |= {} if catalog_size is None else {"catalog_size": catalog_size, "seed": WORLD_SEED}
         seeds = range(settings.seed, settings.seed + settings.n_seeds)
         configs = [dataclasses.replace(settings.config(loss), patience=settings.epochs) for loss in self.losses]
+        data = settings.source.arguments
         return [trial for config in configs for trial in grid(config, data, **self.axes, seed=seeds)]
 
     def figure(self, sweep: Sweep) -> Spec:
@@ -87,7 +84,7 @@ class SettingsSweep(SweepBoard):
             tooltip="What is trained but for those",
         )
         self._drawn = self._crossing
-        super().__init__(self._asked(), [lambda sweep: self._drawn.figure(sweep)], busy=busy)
+        super().__init__(self._sweep(), [lambda sweep: self._drawn.figure(sweep)], busy=busy)
         for choice in (self.what, self.where):
             choice.observe(lambda _: self.renew(), "value")
         row = widgets.HBox([text('<span class="sce-soft">Sweep</span>'), self.what, self.where])
@@ -103,7 +100,7 @@ class SettingsSweep(SweepBoard):
         """Is it being trained?"""
         return self.live.active
 
-    def _asked(self) -> Sweep:
+    def _sweep(self) -> Sweep:
         settings = self._settings()
         if self.where.value == "small":
             settings = dataclasses.replace(
@@ -113,10 +110,14 @@ class SettingsSweep(SweepBoard):
         return Sweep(self._crossing.trials(settings))
 
     def renew(self) -> None:
-        """Show what the controls ask for now, unless something is being trained."""
+        """Show what the controls ask for now and find out how long it takes, unless something is being trained."""
         if not self.active:
-            self._drawn = self._crossing
-            self.take(self._asked())
+            self._follow()
+            self.time()
+
+    def _follow(self) -> None:
+        self._drawn = self._crossing
+        self.take(self._sweep())
 
     def _show_state(self, shot: Snapshot) -> None:
         super()._show_state(shot)
@@ -124,7 +125,8 @@ class SettingsSweep(SweepBoard):
 
     def start(self) -> bool:
         """Train what the controls ask for now; see :meth:`SweepBoard.start`."""
-        self.renew()
+        if not self.active:
+            self._follow()
         return super().start()
 
 

@@ -16,7 +16,7 @@ from sce_lab.recommending import Recommender
 from sce_lab.timing import with_catalog
 from sce_lab.widgets import BringFile, Look, Plan, TakeHome, Training
 from sce_lab.widgets.own_data.file import bring, example_file, files_near
-from sce_lab.widgets.own_data.plan import suggested
+from sce_lab.widgets.own_data.suggesting import suggested
 
 SMALL = {"hidden_size": 8, "n_blocks": 1, "batch_size": 128}
 

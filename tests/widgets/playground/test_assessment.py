@@ -11,7 +11,7 @@ from sce_lab.memory import predict_memory
 from sce_lab.widgets.playground import assessment
 from sce_lab.widgets.playground.assessment import Facts, assess, open_data
 from sce_lab.widgets.playground.controls import DATASETS
-from sce_lab.widgets.playground.settings import Settings
+from sce_lab.widgets.playground.settings import Settings, Source
 
 PLENTY = 2**45
 SMALL = Settings(catalog_size=1000, batch_size=32, n_buckets=32, bucket_size_x=32, bucket_size_y=64)
@@ -45,7 +45,7 @@ def test_a_synthetic_catalog_is_not_drawn_to_answer():
 def test_the_facts_of_a_synthetic_world_are_those_of_the_data_it_makes():
     for size in (100, 199, 200, 2000):
         facts = Facts.of(changed(catalog_size=size))
-        split, _ = open_data("synthetic", size)
+        split, _ = open_data(Source("synthetic", size))
         assert facts.catalog_size == split.catalog_size == size
         assert facts.n_users == len(split.train)
         positions = np.minimum(split.train.lengths - 1, 50).mean()
@@ -148,7 +148,7 @@ def test_a_folder_is_read_again_when_a_part_comes_to_it_and_its_columns_are_said
     [
         (None, "There is no file "),
         ("", "is empty"),
-        ("user,thing,timestamp\n1,2,3\n", "page 07 lets you choose them"),
+        ("user,thing,timestamp\n1,2,3\n", "Here: choose it in Who, What and When"),
         ("user,item,timestamp\n1,2,3\n", "."),
     ],
 )

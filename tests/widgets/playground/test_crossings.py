@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from sce_lab.timing import Duration
 from sce_lab.widgets import Playground
+from sce_lab.widgets.kit import sweep
 from sce_lab.widgets.playground import sweeps
 from sce_lab.widgets.playground.forecast import Forecast
 from sce_lab.widgets.playground.settings import Settings
@@ -20,8 +22,14 @@ def quick(monkeypatch):
         "buckets": replace(CROSSINGS["buckets"], axes={"n_buckets": (4, 8), "bucket_size_y": (8,)}, catalog_size=120),
         "negatives": replace(CROSSINGS["negatives"], axes={"n_negatives": (4, 8)}, catalog_size=120),
     }
+    monkeypatch.setattr(sweep, "predict_time", lambda config, split: _duration(config))
     monkeypatch.setattr(sweeps, "CROSSINGS", small)
     monkeypatch.setattr(sweeps, "SMALL", SHORT)
+
+
+def _duration(config):
+    """Ten seconds for four buckets, twenty for eight."""
+    return Duration(2.5 * config.loss_settings.get("n_buckets", 4), 0.0, 1, 1, measured=True)
 
 
 @pytest.fixture
@@ -79,6 +87,36 @@ def test_quality_memory_and_time_of_each_cell(page):
     assert not board.start()
 
 
+def test_the_whole_sweep_says_how_long_it_takes_before_start(page):
+    board = page.view.sweep
+    assert (board.seconds, "Expected" in board._status.seen.value) == (None, False)  # nobody has looked
+    page.view.tabs.selected_index = 4
+    board.settle()
+    assert board.results()["seconds"] == 30
+    assert "Expected: 30 s in all" in board._status.seen.value
+    board.what.value = "negatives"
+    board.settle()
+    assert board.seconds == 40  # two losses, two numbers
+    board.what.value = "buckets"
+    board.settle()
+    assert board.start()
+    board.wait(120)
+    assert board.seconds == 0
+    assert "Expected" not in board._status.seen.value
+
+
+def test_what_is_left_is_counted_by_what_each_takes(page, monkeypatch):
+    board = page.view.sweep
+    board.time()
+    board.settle()
+    board._asked = first, second = board.sweep.trials
+    board._now, board._here = second, 0.5
+    monkeypatch.setattr(board.sweep, "state", lambda trial: "done" if trial is first else "begun")
+    assert board._made() == (10 + 10) / 30
+    board._expected.clear()
+    assert board._made() == 0.75  # as long as nothing is known each counts alike
+
+
 def test_the_settings_above_are_taken_as_they_are_at_the_start(page):
     board = page.view.sweep
     board.where.value = "above"
@@ -107,17 +145,17 @@ def test_nothing_is_tried_beside_a_sweep_and_its_end_asks_again(quick, monkeypat
     page = Playground(catalog_size=200, batch_size=512, epochs=1, hidden_size=8)
     page.wait(60)
     asked.clear()
-    sweep, pace = page.view.sweep, page._forecast._pace
-    events = sweep._events
+    board, pace = page.view.sweep, page._forecast._pace
+    events = board._events
 
     def watched(stop):
         for each in events(stop):
             busy.append(pace._busy())
             yield each
 
-    monkeypatch.setattr(sweep, "_events", watched)
-    assert sweep.start()
-    sweep.wait(60)
+    monkeypatch.setattr(board, "_events", watched)
+    assert board.start()
+    board.wait(60)
     assert busy
     assert all(busy)
     assert not pace._busy()

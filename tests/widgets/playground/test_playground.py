@@ -12,12 +12,15 @@ from events import fake_events
 from sce_lab.figures import LOOKS, label
 from sce_lab.losses import CrossEntropyLoss
 from sce_lab.memory import RanOutOfMemoryError, predict
+from sce_lab.runs import Run
 from sce_lab.training import train
 from sce_lab.widgets import Playground
 from sce_lab.widgets.kit import latest
 from sce_lab.widgets.playground import forecast
 from sce_lab.widgets.playground.assessment import assess, open_data
+from sce_lab.widgets.playground.repeat import command, python_call
 from sce_lab.widgets.playground.session import Session
+from sce_lab.widgets.playground.settings import Source
 
 SCE = list(LOOKS).index("sce")
 TINY = {"catalog_size": 200, "epochs": 2, "batch_size": 64, "n_buckets": 16, "bucket_size_x": 32, "bucket_size_y": 32}
@@ -142,7 +145,8 @@ def test_a_measured_peak_is_shown_only_beside_the_settings_it_belongs_to(page):
 
 def test_the_same_seed_gives_the_same_run_with_and_without_the_page_and_moving_sliders(page):
     config = dataclasses.replace(page.settings.config("sce"))
-    losses = [event.loss for event in train(config, open_data("synthetic", 200)[0]) if hasattr(event, "n_positions")]
+    split, _ = open_data(Source("synthetic", 200))
+    losses = [event.loss for event in train(config, split) if hasattr(event, "n_positions")]
     page.start()
     for value in (500, 1000, 2000, 5000, 10_000):  # predictions run beside the training and must not touch it
         page.controls["catalog_size"].value = value
@@ -188,6 +192,56 @@ def test_a_bad_path_is_a_sentence_and_a_good_one_trains(page, tmp_path):
     (run,) = page.results()["runs"]
     assert (run["state"], run["catalog_size"], run["ceiling"]) == ("finished", 30, {})
     json.dumps(page.results(), allow_nan=False)
+
+
+def odd_file(path):
+    rows = "".join(f"{u},{(u + i) % 30},{(u * i) % 7},{i}\n" for u in range(80) for i in range(9))
+    path.write_text("who,thing,user_id,n\n" + rows)
+    return path
+
+
+def test_columns_of_a_file_are_chosen_and_the_run_is_of_those(page, tmp_path):
+    page.controls["dataset"].value = "file"
+    boxes, controls = page.view.deck.boxes, page.controls
+    assert boxes["user"].layout.display == "none"  # there is nothing to choose from yet
+    controls["path"].value = str(odd_file(tmp_path / "odd.csv"))
+    assert "Here: choose it in Who, What and When" in page.results()["problem"]
+    assert boxes["user"].layout.display == boxes["timestamp"].layout.display == ""
+    assert [label for label, _ in controls["item"].options] == ["choose ...", "who", "thing", "user_id", "n"]
+    controls["item"].value = "thing"
+    assert page.results()["problem"] == ""
+    assert controls["user"].label == "user_id (found)"
+    assert "'user_id' says who, 'thing' says what; no column says when" in page.assessment.notes["data"].text
+    controls["user"].value, controls["timestamp"].value = "who", "n"
+    assert page.results()["settings"]["user"] == "who"
+    assert "80 users, 30 items. 'who' says who, 'thing' says what, 'n' says when" in page.assessment.notes["data"].text
+    assert page.start()
+    page.wait(60)
+    (run,) = page.runs
+    asked = Run(run.folder).settings["source"]
+    assert (asked["user"], asked["item"], asked["timestamp"]) == ("who", "thing", "n")
+    assert "user='who', item='thing', timestamp='n'" in python_call(run.settings, "sce")
+    assert "--user who --item thing --time n" in command(run.settings, "sce")
+    page.undo()
+    assert (controls["timestamp"].value, controls["user"].value) == (None, "who")
+    page.apply({"item": "no such"})
+    assert "has no column 'no such'" in page.results()["problem"]
+    assert controls["item"].label == "no such"
+
+
+def test_columns_chosen_of_one_file_say_nothing_of_another(page, tmp_path):
+    page.apply({"dataset": "file", "path": str(odd_file(tmp_path / "odd.csv")), "user": "who", "item": "thing"})
+    assert page.results()["problem"] == ""
+    good = "user,item,timestamp\n" + "".join(f"{u},{(u + i) % 30},{i}\n" for u in range(80) for i in range(9))
+    (tmp_path / "good.csv").write_text(good)
+    page.controls["path"].value = str(tmp_path / "good.csv")
+    assert page.results()["problem"] == ""
+    assert page.settings.user is None
+    page.undo()
+    page.results()
+    assert (page.settings.user, page.settings.item) == ("who", "thing")
+    page.apply({"path": str(tmp_path / "good.csv")})
+    assert (page.settings.user, page.results()["problem"]) == (None, "")
 
 
 def test_the_bars_of_other_data_do_not_stay_while_a_file_cannot_be_read(page):
