@@ -108,7 +108,7 @@ class _AttentionOfCpu(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention and not kwargs.get("dropout_p"):
             fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-            return fused(*args, is_causal=kwargs.get("is_causal", False))[0]
+            return fused(*args, **{name: kwargs[name] for name in ("is_causal", "attn_mask") if name in kwargs})[0]
         return func(*args, **kwargs)
 
 
