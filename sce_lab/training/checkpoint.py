@@ -19,7 +19,7 @@ from sce_lab.files import replacing
 from sce_lab.training.config import TrainingConfig
 
 #: How a run draws its random numbers. A checkpoint of another way goes on with other numbers than it would have had.
-DRAWS = "generator of the run"
+DRAWS = "generator of the run, dropout by tables of rows"
 
 
 @dataclass(frozen=True)
