@@ -56,6 +56,30 @@ def test_times_are_as_recorded():
         assert cells == [f"{1000 * each:,.0f} ms" if each else "" for each in seconds]
 
 
+def test_where_sce_loses_is_as_recorded():
+    assert "exact cross-entropy comes first" in README
+    reached = {loss: _mean(loss) for loss in ("cce", "sce", "sampled", "bce")}
+    assert max(reached, key=reached.get) == "cce"
+    assert 0 < reached["sce"] - reached["sampled"] < 0.002  # "a little less quality"
+    assert 0 < reached["cce"] - reached["sce"] < 0.002  # "ranks a little better"
+    assert "two to three times the perplexity of cross-entropy" in README
+    for name in ("python-4096", "python-16384"):
+        entries = record(f"language_model/{name}.json")["entries"]
+        times = _perplexity(entries["sce"], "none") / _perplexity(entries["cce"], "none")
+        assert 1.9 < times < 3.2
+        assert _perplexity(entries["sce"], "word bias") < 1.05 * _perplexity(entries["cce"], "word bias")
+
+
+def _mean(loss):
+    return record(f"reproduce/amazon_beauty-{loss}-searched.json")["mean"]["NDCG@10"]
+
+
+def _perplexity(entry, correction):
+    found = [seed["test"][correction]["perplexity"] for seed in entry["seeds"].values()]
+    assert len(found) >= 3
+    return sum(found) / len(found)
+
+
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_links_of_the_pages_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
