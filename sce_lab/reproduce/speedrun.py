@@ -90,7 +90,8 @@ _STEEP = _next(_FIRST, "steeper", "three times the learning rate", learning_rate
 _MEANS = _next(
     _STEEP,
     "running mean",
-    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights, one look at validation in nine epochs",
+    "a running mean beside attention, dropout .3 in place of .6, a shorter average of the weights; validation is "
+    "looked at after nine epochs",
     thresholds={"HR@10": 0.1136, "NDCG@10": 0.0695},  # .98 of the mean of three other seeds after 8 epochs
     evaluate_every=9,
     low_pass=0.5,

@@ -129,8 +129,8 @@ class Checkpoint:
             )
         if self.draws != DRAWS and self.counters["step"]:
             warnings.warn(
-                f"{path} is of an earlier version, which drew its random numbers in another way: trained further, it comes "
-                f"to other numbers than it would have there",
+                f"{path} is of an earlier version, which drew its random numbers in another way: trained further, it "
+                f"comes to other numbers than it would have there",
                 stacklevel=3,
             )
 
