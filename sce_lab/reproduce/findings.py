@@ -42,8 +42,9 @@ def findings(
         if same and best.get("fingerprint") == other.get("fingerprint"):
             apart = compare_records(best, other, metric, folder)
             found.append(in_words(model_name(best), model_name(other), apart, other["mean"][metric], metric))
-    for record in known[:1]:
-        found += _beside(rows[rows["published"]], record, metric)
+    for record in known:  # the best one, and what was trained as those who published did it
+        if record is known[0] or record["config"].get("encoder") == "sasrec_published":
+            found += _beside(rows[rows["published"]], record, metric)
     return found + _not_above(rows, metric)
 
 

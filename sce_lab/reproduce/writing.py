@@ -71,9 +71,11 @@ class Evidence:
         """See :func:`sce_lab.reproduce.results_table`."""
         return results_table(self.records, self.baselines)
 
-    def findings(self, dataset: str) -> list[str]:
-        """See :func:`sce_lab.reproduce.findings`."""
-        return findings(dataset, self.table, self.records, self.searches, self.folder)
+    def findings(self, dataset: str, shown: pd.DataFrame | None = None) -> list[str]:
+        """See :func:`sce_lab.reproduce.findings`; of the rows that are ``shown``, by default of all."""
+        table = self.table if shown is None else shown
+        records = [r for r in self.records if shown is None or r["recipe"] in set(shown["recipe"])]
+        return findings(dataset, table, records, self.searches, self.folder)
 
 
 def results_markdown(evidence: Evidence) -> str:
@@ -109,10 +111,11 @@ def glance_markdown(evidence: Evidence) -> str:
     for _, same in ours.groupby(ours["loss"].replace("cce", "ce"), sort=False):  # one loss, computed in two ways
         searched = same[same["recipe"].str.endswith("-searched")]
         picked += (searched if len(searched) else same).index[:1].tolist()
-    shown = for_readers(rows.loc[list(dict.fromkeys(picked))])
+    rows = rows.loc[list(dict.fromkeys(picked))]
+    shown = for_readers(rows)
     columns = ["model", "HR@10", "NDCG@10", "seeds", "minutes", "loss workspace"]
     parts = [f"**{heading(dataset, evidence.baselines)}**", markdown(shown[columns])]
-    if said := [*_unequal_search(evidence, dataset, ours), *evidence.findings(dataset)]:
+    if said := [*_unequal_search(evidence, dataset, ours), *evidence.findings(dataset, rows)]:
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(parts)
 
