@@ -35,6 +35,10 @@ needs_chromium = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
 ]
 
+#: anywidget says so of a widget whose script has not come within two seconds, as happens on a busy machine. The widget
+#: appears all the same as soon as it is there, and what a test asks of it shows that.
+LATE = "[anywidget] Failed to initialize model."
+
 
 class Notebook:
     """A notebook open in JupyterLab."""
@@ -44,7 +48,7 @@ class Notebook:
         self.path = lab.root / "notebooks" / f"{name}.ipynb"
         page.set_default_timeout(60_000)
         page.on("console", lambda m: self.errors.append(m.text) if "Error displaying widget" in m.text else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: None if LATE in str(error) else self.errors.append(str(error)))
         page.goto(f"{lab.url}/lab/tree/notebooks/{name}.ipynb?{query}{'reset&' if reset else ''}token={lab.token}")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
         # Before the session is ready "run all" would ask which kernel to use.

@@ -281,6 +281,9 @@ assert not playground.start()
 rows = [f"{u},{(u + i) % 40},{i}" for u in range(90) for i in range(8)]
 Path("mine.csv").write_text("\\n".join(["user,item,timestamp", *rows]))
 move(path="mine.csv")
+move(user="item", item="user", timestamp="timestamp")
+assert moves["user+item+timestamp"]["problem"] == ""
+move(user=None, item=None, timestamp=None)
 playground.controls["epochs"].value = 4
 move(losses="ce")
 playground.start()
@@ -407,6 +410,7 @@ json.dump(told, open("told.json", "w"))
 """
 
 
+@pytest.mark.slow  # it moves in the browser test, and alone in tests/widgets
 def test_the_sliders_of_memory_wall_moved_from_python(tmp_path):
     check(execute(BY_NAME["02_memory_wall"], {"catalog_size": 10_000}, tmp_path, extra=MOVE_THE_WALL))
     told = json.loads((tmp_path / "told.json").read_text())
