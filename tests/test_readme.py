@@ -76,6 +76,16 @@ def test_what_the_authors_do_otherwise_does_not_explain_their_number():
     assert record("reproduce/amazon_beauty-as-published.json")["interval"]["NDCG@10"][0] > 0.0544
 
 
+def test_the_race_is_as_recorded():
+    races = record("speedrun/amazon_beauty.json")
+    seconds = {}
+    for entry in races["runs"]:
+        assert entry["passed"]
+        assert len(entry["seeds"]) == 5
+        seconds[entry["environment"]["threads"]] = sum(seed["seconds"] for seed in entry["seeds"]) / 5
+    assert f"{seconds[2]:.0f} s on two cores, {seconds[1]:.0f} s on one (five seeds)" in README
+
+
 def _mean(loss):
     return record(f"reproduce/amazon_beauty-{loss}-searched.json")["mean"]["NDCG@10"]
 
