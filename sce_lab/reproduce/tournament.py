@@ -122,7 +122,6 @@ def _synthetic(catalog_size: int) -> dict[str, Any]:
     return {"source": "synthetic", "catalog_size": catalog_size}
 
 
-_FOUR = {"learning_rate": (1e-3, 3e-3), "dropout": (0.2, 0.5)}
 _UNION = Contender(
     {"mix_x": False, "combine": "union", "n_negatives": 256, "negatives_for": "all"}, "bucket_size_y", 256
 )
@@ -132,23 +131,23 @@ _MATCHES = (
         "amazon_beauty",
         {"source": "amazon_beauty"},
         dataclasses.replace(SEARCHES["amazon_beauty"].config, steps_per_epoch=22),
-        {"learning_rate": (2e-3, 4e-3), "dropout": (0.4, 0.6)},
-        seconds=120,
+        {"learning_rate": (2e-3, 4e-3), "dropout": (0.3, 0.5)},
+        seconds=90,
         cap=8 * 2**20,
         contenders=CONTENDERS | {"sce-union": _UNION},
     ),
-    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, space=_FOUR, settings={"steps_per_epoch": 8}),
+    _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, settings={"steps_per_epoch": 8}),
     _match(
-        "complete_journey", {"source": "complete_journey"}, 60, 20, settings={"batch_size": 32, "steps_per_epoch": 8}
+        "complete_journey", {"source": "complete_journey"}, 40, 20, settings={"batch_size": 32, "steps_per_epoch": 8}
     ),
-    _match("synthetic_1e4", _synthetic(10**4), 30, 8, space=_FOUR, settings={"steps_per_epoch": 8}),
-    _match("synthetic_1e5", _synthetic(10**5), 60, 24, settings={"steps_per_epoch": 8}),
+    _match("synthetic_1e4", _synthetic(10**4), 20, 8, settings={"steps_per_epoch": 8}),
+    _match("synthetic_1e5", _synthetic(10**5), 40, 24, settings={"steps_per_epoch": 8}),
     # Where an evaluation takes as long as a training there are few, and fewer seeds.
     # Narrower: a checkpoint has five copies of the item table.
     _match(
         "synthetic_1e6",
         _synthetic(10**6),
-        80,
+        60,
         0,
         seeds=3,
         evaluations=3,
@@ -157,7 +156,7 @@ _MATCHES = (
     _match(
         "epinions",
         {"source": "epinions"},
-        90,
+        60,
         0,
         seeds=3,
         evaluations=1,
