@@ -289,7 +289,7 @@ def test_compare_says_what_may_be_chance(sce_lab):
         (["movielens", "--loss", "all"], "no recipe for 'movielens'; there are recipes for amazon_beauty, "),
         (
             ["amazon_beauty", "--loss", "ce,bpr"],
-            "has no recipe 'bpr'; it has sce, as-published, quick, best, ce, ce-best, sampled, sampled-own",
+            "has no recipe 'bpr'; it has sce, as-published, quick, race, best, ce, ce-best, sampled, sampled-own",
         ),
         (["amazon_beauty", "--set", "dropot=1"], "no setting 'dropot'"),
         (["amazon_beauty", "--reduced"], "amazon_beauty sce has no reduced settings"),

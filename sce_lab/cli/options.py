@@ -63,8 +63,12 @@ PatienceOption = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option(help="Users a step. More is steadier and needs more memory.")]
 DropoutOption = Annotated[float, typer.Option(help="Dropout probability. Small data want more.")]
+LowPassOption = Annotated[float, typer.Option(help="Share of a running mean beside attention, in each block.")]
 LengthOption = Annotated[int, typer.Option(help="Longest history in items.")]
 RateOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
+AveragingOption = Annotated[
+    float, typer.Option(help="Evaluate and keep a moving average of the weights: its share of itself each step.")
+]
 BucketsOption = Annotated[
     int | None,
     typer.Option(help="SCE, RECE: number of buckets. Default: the paper's rule, 2 * sqrt(positions)."),
@@ -130,8 +134,8 @@ def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
     Raises:
         ValueError: a setting cannot be, or the device is not there.
     """
-    same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "patience", "seed")
-    same += ("device", "seen")
+    same = ("hidden_size", "n_blocks", "low_pass", "dropout", "max_length", "batch_size", "learning_rate", "averaging")
+    same += ("patience", "seed", "device", "seen")
     config = sce_lab.TrainingConfig(
         loss=loss,
         loss_settings=dialled(loss, options | {"mix_x": options["mix"]}),

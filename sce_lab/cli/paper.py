@@ -23,7 +23,7 @@ def reproduce(
     dataset: Annotated[str, typer.Argument(help="A data set with published results: `sce-lab results` lists them.")],
     loss: Annotated[str, typer.Option(help="Which recipes: names separated by commas, or `all`.")] = "sce",
     quick: Annotated[
-        bool, typer.Option("--quick", help="The recipe that takes minutes; same as --loss quick.")
+        bool, typer.Option("--quick", help="The recipe that takes a minute; same as --loss race.")
     ] = False,
     reduced: Annotated[
         bool, typer.Option("--reduced", help="Smaller settings, for a recipe that is meant for a GPU.")
@@ -58,7 +58,7 @@ def reproduce(
         raise ValueError(f"there is no recipe for {dataset!r}; there are recipes for {', '.join(RECIPES)}")
     if not names:
         raise ValueError(f"there is no recipe for {dataset!r}; there are recipes for {', '.join(RECIPES)}")
-    recipes = [find_recipe(dataset, name, results) for name in (["quick"] if quick else names)]
+    recipes = [find_recipe(dataset, name, results) for name in (["race"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
     recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
     for recipe in recipes:

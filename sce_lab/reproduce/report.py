@@ -100,9 +100,9 @@ def withdrawn(records: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def heading(dataset: str, baselines: Sequence[dict[str, Any]]) -> str:
-    """The name of a data set, who was asked, and what repeats, as far as the baselines know."""
-    title = DATASETS[dataset].title if dataset in DATASETS else dataset
+def heading(dataset: str, baselines: Sequence[dict[str, Any]], title: str = "") -> str:
+    """The name of a data set, or this title; who was asked, and what repeats, as far as the baselines know."""
+    title = title or (DATASETS[dataset].title if dataset in DATASETS else dataset)
     split = next((record["split"] for record in baselines if record["dataset"] == dataset), None)
     if split is None:
         return title

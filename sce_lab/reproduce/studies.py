@@ -49,7 +49,7 @@ def tournament_markdown(
         shown.insert(4, "validation NDCG@10", ["" if pd.isna(v) else f"{v:.4f}" for v in table["validation"]])
         took = {record["recipe"]: f"{record['took']['seconds']:.1f}" for record in mine}
         shown.insert(5, "s used", [took.get(recipe, "") for recipe in table["recipe"]])
-        parts += [f"**{heading(name, baselines)}**", in_words(rules), markdown(shown)]
+        parts += [f"**{heading(name, baselines, MATCHES[name].title)}**", in_words(rules), markdown(shown)]
         said = findings(name, table, mine, folder=folder)
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab tournament")

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sce_lab.data import Split
+from sce_lab.data import DATASETS, Split
 from sce_lab.memory import format_bytes, predict_memory, typical_length
 from sce_lab.reproduce.opening import open_test
 from sce_lab.reproduce.recipes import Recipe
@@ -92,6 +92,14 @@ class Match:
     contenders: Mapping[str, Contender] = field(default_factory=lambda: CONTENDERS, hash=False)
 
     @property
+    def title(self) -> str:
+        """For headings: that of the data set, and what is special."""
+        source, size = self.source["source"], self.source.get("catalog_size")
+        title = DATASETS[source].title if source in DATASETS else f"{source.capitalize()}, {size:,} items"
+        special = self.name.removeprefix(source).strip("_") if size is None else ""
+        return f"{title}, {special}" if special else title
+
+    @property
     def n_trials(self) -> int:
         """Of each loss."""
         return len(list(product(*self.space.values())))
@@ -135,6 +143,19 @@ _MATCHES = (
         seconds=90,
         cap=8 * 2**20,
         contenders=CONTENDERS | {"sce-union": _UNION},
+    ),
+    # The best model: as wide and as much left out as the rows called best, and time enough for that.
+    Match(
+        "amazon_beauty_wide",
+        {"source": "amazon_beauty"},
+        dataclasses.replace(
+            SEARCHES["amazon_beauty"].config, steps_per_epoch=22, hidden_size=128, item_dropout=0.2, averaging=0.998
+        ),
+        {"learning_rate": (1e-3, 2e-3), "dropout": (0.5, 0.7)},
+        seconds=600,
+        cap=0,
+        evaluations=20,
+        contenders={name: CONTENDERS[name] for name in ("sce", "cce", "ce_minus")},
     ),
     _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, settings={"steps_per_epoch": 8}),
     _match(

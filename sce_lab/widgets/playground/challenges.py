@@ -14,9 +14,10 @@ from sce_lab.widgets.kit.stage import text
 from sce_lab.widgets.playground.assessment import Assessment, needed
 from sce_lab.widgets.playground.kept import keep_solved, kept_solved
 from sce_lab.widgets.playground.records import RunRecord
+from sce_lab.widgets.playground.settings import OF_THE_RUN
 
 #: What has to be alike for two runs to be a fair comparison, beside the data.
-ALIKE = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "epochs", "learning_rate", "seed")
+ALIKE = (*OF_THE_RUN, "epochs", "seed")
 #: At the wall cross-entropy needs at most this many times what there is: any number far beyond it proves nothing.
 AT_THE_WALL = 1.2
 #: SCE has collapsed if, at some time, only this share of the positions sat in a bucket; and what makes it repaired.

@@ -184,6 +184,12 @@ _ALL = (
         "attention layers that the model has one after the other.",
     ),
     Control(
+        "low_pass",
+        "Running mean",
+        "",
+        "what share the mean of the history so far has beside attention, in each block. Short trainings like it.",
+    ),
+    Control(
         "max_length",
         "History length",
         "l",
@@ -212,6 +218,12 @@ _ALL = (
         "Learning rate",
         "",
         "how far Adam moves the weights in a step.",
+    ),
+    Control(
+        "averaging",
+        "Averaging",
+        "",
+        "what is scored is a moving average of the weights that keeps this share of itself each step. 0: no average.",
     ),
     Control(
         "seed",
@@ -262,8 +274,8 @@ CARDS = {
     "data": ("Data", ("dataset", "catalog_size", "path", *COLUMNS)),
     "loss": ("Loss", ("losses", "n_negatives", "sampling")),
     "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "paper_rule", "mix_x")),
-    "model": ("Model", ("hidden_size", "n_blocks", "max_length", "dropout")),
-    "training": ("Training", ("batch_size", "epochs", "learning_rate", "seed", "n_seeds", "device")),
+    "model": ("Model", ("hidden_size", "n_blocks", "low_pass", "max_length", "dropout")),
+    "training": ("Training", ("batch_size", "epochs", "learning_rate", "averaging", "seed", "n_seeds", "device")),
 }
 
 
@@ -305,11 +317,15 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         "mix_x": check("mix_x"),
         "hidden_size": slider("hidden_size", octaves(8, 512)),
         "n_blocks": slider("n_blocks", [1, 2, 3, 4]),
+        "low_pass": slider("low_pass", [0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], whole=False),
         "max_length": slider("max_length", [5, 10, 20, 50, 100, 200]),
         "dropout": slider("dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], whole=False),
         "batch_size": slider("batch_size", octaves(4, 2048)),
         "epochs": slider("epochs", [*range(1, 11), 12, 15, 20, 30, 50, 100, 200]),
-        "learning_rate": slider("learning_rate", [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01], whole=False),
+        "learning_rate": slider(
+            "learning_rate", [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01], whole=False
+        ),
+        "averaging": slider("averaging", [0.0, 0.9, 0.99, 0.995, 0.998], whole=False),
         "seed": slider("seed", list(range(10))),
         "n_seeds": slider("n_seeds", [1, 2, 3, 4, 5]),
         "device": choice("device", devices()),

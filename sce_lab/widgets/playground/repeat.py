@@ -8,7 +8,7 @@ from typing import Any
 
 from sce_lab.training import TrainingConfig
 from sce_lab.widgets.playground.records import RunRecord
-from sce_lab.widgets.playground.settings import OWN_FILE, Settings
+from sce_lab.widgets.playground.settings import OF_THE_RUN, OWN_FILE, Settings
 
 _DEFAULTS = TrainingConfig()
 #: Arguments of the data that a command calls by other names.
@@ -25,7 +25,7 @@ def python_call(settings: Settings, loss: str) -> str:
     """Python that trains ``loss`` as the playground does, prints what each epoch gives, and keeps nothing."""
     config = settings.config(loss)
     given: dict[str, Any] = {"loss": loss}
-    for name in ("loss_settings", "hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate"):
+    for name in ("loss_settings", *OF_THE_RUN):
         if getattr(config, name) != getattr(_DEFAULTS, name):
             given[name] = getattr(config, name)
     given |= {"max_epochs": config.max_epochs, "seed": config.seed}
@@ -50,7 +50,7 @@ def command(settings: Settings, loss: str) -> str:
     options: dict[str, Any] = {"dataset": data.pop("source"), "loss": loss}
     options |= {_OPTIONS.get(name, name): value for name, value in data.items()}
     options["epochs"] = config.max_epochs
-    for name in ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate"):
+    for name in OF_THE_RUN:
         if getattr(config, name) != getattr(_DEFAULTS, name):
             options[name.replace("_", "-")] = getattr(config, name)
     for name, value in config.loss_settings.items():

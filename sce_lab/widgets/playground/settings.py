@@ -18,6 +18,10 @@ from sce_lab.training import AUTO, TrainingConfig, choose_device
 OWN_FILE = "file"
 #: The synthetic world is the same whatever the training seed is, so that runs stay comparable.
 WORLD_SEED = 0
+#: What a run has beside its loss and where :class:`TrainingConfig` has the same name for it.
+OF_THE_RUN = (
+    "hidden_size", "n_blocks", "low_pass", "dropout", "max_length", "batch_size", "learning_rate", "averaging",
+)  # fmt: skip
 #: Dials of a loss that a run does not take over while it goes on.
 _FIXED = ("sampling",)
 
@@ -78,11 +82,13 @@ class Settings:
     mix_x: bool = True
     hidden_size: int = 64
     n_blocks: int = 2
+    low_pass: float = 0.0
     dropout: float = 0.3
     max_length: int = 50
     batch_size: int = 64
     epochs: int = 12
     learning_rate: float = 1e-3
+    averaging: float = 0.0
     seed: int = 0
     n_seeds: int = 1
     device: str = AUTO
@@ -96,13 +102,13 @@ class Settings:
 
     def config(self, loss: str) -> TrainingConfig:
         """The training these settings mean for ``loss``."""
-        same = ("hidden_size", "n_blocks", "dropout", "max_length", "batch_size", "learning_rate", "seed")
         return TrainingConfig(
             loss=loss,
             loss_settings=self.loss_settings(loss),
             max_epochs=self.epochs,
+            seed=self.seed,
             device=self.place,
-            **{name: getattr(self, name) for name in same},
+            **{name: getattr(self, name) for name in OF_THE_RUN},
         )
 
     def loss_settings(self, loss: str) -> dict[str, Any]:

@@ -51,8 +51,10 @@ def run_words(record: RunRecord) -> str:
         ("hidden_size", "D = {:g}"),
         ("n_blocks", "blocks {:g}"),
         ("max_length", "length {:g}"),
+        ("low_pass", "running mean {:g}"),
         ("dropout", "dropout {:g}"),
         ("learning_rate", "rate {:g}"),
+        ("averaging", "averaging {:g}"),
         ("seed", "seed {:g}"),
     ):
         if getattr(settings, name) != getattr(usual, name):

@@ -8,6 +8,7 @@ import pytest
 from events import fake_events
 
 from sce_lab.memory import MemoryUse
+from sce_lab.reproduce.speedrun import find_race
 from sce_lab.training import Finished
 from sce_lab.widgets import Playground
 from sce_lab.widgets.kit.progress import Snapshot
@@ -20,6 +21,7 @@ from sce_lab.widgets.playground.challenges import (
     find_the_wall,
     same_quality,
 )
+from sce_lab.widgets.playground.controls import make_controls
 from sce_lab.widgets.playground.kept import SOLVED
 from sce_lab.widgets.playground.presets import PRESETS
 from sce_lab.widgets.playground.records import RunRecord
@@ -250,7 +252,7 @@ def test_the_tour_ends_in_a_world_with_two_losses_however_it_is_gone_through(pag
     assert page.view.tour.at is None
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("wall", "beauty")])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("wall", "race", "paper")])
 def test_presets_are_settings_that_can_be_trained(page, name):
     page.view.share.choose(name)
     results = page.results()
@@ -282,11 +284,20 @@ def test_no_preset_solves_a_challenge(page):
 
 
 def test_the_papers_preset_is_the_papers():
-    settings = PRESETS["beauty"].settings(2**34)
+    settings = PRESETS["paper"].settings(2**34)
     assert settings.config("sce").loss_settings == {
         "n_buckets": 202, "bucket_size_x": 202, "bucket_size_y": 256, "mix_x": False,
     }  # fmt: skip
     assert (settings.dataset, settings.batch_size, settings.dropout) == ("amazon_beauty", 1024, 0.6)
+
+
+def test_a_preset_trains_what_wins_the_race_and_the_controls_can_say_it():
+    settings = PRESETS["race"].settings(2**34)
+    entry = find_race("amazon_beauty").entry()
+    free = {"max_epochs": 1, "patience": 1, "evaluate_every": 1, "device": "cpu"}
+    assert dataclasses.replace(settings.config("sce"), **free) == dataclasses.replace(entry.config, **free)
+    controls = make_controls(dataclasses.asdict(settings))
+    assert {name: control.value for name, control in controls.items()} == dataclasses.asdict(settings)
 
 
 def test_the_state_goes_around(page):
