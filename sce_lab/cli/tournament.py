@@ -14,7 +14,8 @@ from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_
 
 if TYPE_CHECKING:
     from sce_lab.data import Split
-    from sce_lab.reproduce.tournament import Entry, Match
+    from sce_lab.reproduce.matches import Match
+    from sce_lab.reproduce.tournament import Entry
     from sce_lab.training import TrainingConfig
 
 
@@ -44,7 +45,8 @@ def tournament(
     import torch
 
     from sce_lab.reproduce import own_results, results_folder
-    from sce_lab.reproduce.tournament import MATCHES, entries_of
+    from sce_lab.reproduce.matches import MATCHES
+    from sce_lab.reproduce.tournament import entries_of
 
     if dataset not in (None, *MATCHES):
         raise ValueError(f"there is no tournament on {dataset!r}; there is one on {', '.join(MATCHES)}")
@@ -105,7 +107,8 @@ def _plan(match: Match, entries: dict[str, Entry], folder: Path) -> float:
 
     from sce_lab.reproduce import format_setting
     from sce_lab.reproduce.calibration import estimate, pace_of
-    from sce_lab.reproduce.tournament import in_words, plan_of
+    from sce_lab.reproduce.matches import in_words
+    from sce_lab.reproduce.tournament import plan_of
 
     rows, total, left_out = [], 0.0, []
     for name, entry in entries.items():

@@ -15,7 +15,8 @@ from typing import Any
 
 from sce_lab.data import Split
 from sce_lab.files import write_text
-from sce_lab.reproduce.tournament import Entry, Match, plan_of
+from sce_lab.reproduce.matches import Match
+from sce_lab.reproduce.tournament import Entry, plan_of
 from sce_lab.runs import environment
 from sce_lab.training import Started, StepDone, Trainer, TrainingConfig, evaluate
 

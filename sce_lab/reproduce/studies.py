@@ -14,8 +14,8 @@ from sce_lab.explain.hypotheses import HELPS, HURTS, verdicts
 from sce_lab.losses import LOSSES
 from sce_lab.memory import format_bytes
 from sce_lab.reproduce.findings import findings
+from sce_lab.reproduce.matches import MATCHES, in_words
 from sce_lab.reproduce.report import for_readers, heading, results_table
-from sce_lab.reproduce.tournament import MATCHES, in_words
 from sce_lab.reproduce.variants import PLAIN
 
 _NOT_YET = "Nothing of this has been recorded yet: `{}` does it."
