@@ -161,8 +161,11 @@ class Block(nn.Module):
             mean = self.mean_norm(x + drop(running_mean(x, rows, seen)))
             attended = attended.lerp(mean, self.low_pass)
         x = self.feed_forward_norm(attended)
-        inner = drop(F.relu(self.inner(x)))
-        return x + drop(self.outer(inner))
+        return x + drop(self.outer(drop(self.activated(x))))
+
+    def activated(self, x: Tensor) -> Tensor:
+        """The inside of the feed-forward layer, of ``x`` ``(N, D)``."""
+        return F.relu(self.inner(x))
 
     def attended(self, query: Tensor, key_value: Tensor, rows: Rows, seen: list[Sight]) -> Tensor:
         """What attention finds ``(N, D)``, of ``query`` ``(N, D)`` and ``key_value`` ``(N, 2 D)``, a call a table."""

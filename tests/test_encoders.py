@@ -9,7 +9,8 @@ from torch import nn
 
 from sce_lab.attention import sights
 from sce_lab.data.rows import Rows
-from sce_lab.encoders import ENCODERS, PublishedSASRec
+from sce_lab.encoders import ENCODERS, GatedSASRec, PublishedSASRec
+from sce_lab.model import SASRec
 from sce_lab.training import TrainingConfig, make_model
 from tests.test_model import packed_of
 
@@ -87,8 +88,43 @@ def test_initial_weights_are_those_of_the_published_code():
     assert 0 < block.inner.bias.abs().max() <= 1 / 8
 
 
+@torch.no_grad()
+def test_the_gated_layer_is_swiglu_and_all_else_is_sasrec():
+    """With three linear layers of torch's, one position after the other; attention as it is in SASRec."""
+    torch.manual_seed(0)
+    model = GatedSASRec(10, 6, 8, 2, n_heads=2, low_pass=0.25).eval().double()
+    packed = packed_of(LISTS)
+    for block in model.blocks:
+        gate, value, back = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 8)
+        for layer, weight, bias in (
+            (gate, block.inner.weight[:16], block.inner.bias[:16]),
+            (value, block.inner.weight[16:], block.inner.bias[16:]),
+            (back, block.outer.weight, block.outer.bias),
+        ):
+            layer.weight.data, layer.bias.data = weight, bias
+        x = torch.randn(7, 8, dtype=torch.float64)
+        one_by_one = [back(gate(row) * torch.sigmoid(gate(row)) * value(row)) for row in x]
+        torch.testing.assert_close(block.outer(block.activated(x)), torch.stack(one_by_one))
+        block.outer.weight.zero_(), block.outer.bias.zero_()
+    plain = SASRec(10, 6, 8, 2, n_heads=2, low_pass=0.25).eval().double()
+    shared = {
+        name: value for name, value in model.state_dict().items() if ".inner." not in name and ".outer." not in name
+    }
+    plain.load_state_dict(plain.state_dict() | shared)
+    for block in plain.blocks:
+        block.outer.weight.zero_(), block.outer.bias.zero_()
+    torch.testing.assert_close(model(packed), plain(packed))
+
+
+def test_the_gated_encoder_takes_the_bytes_it_says():
+    n_items, length, width, n_blocks = 50, 6, 8, 3
+    model = GatedSASRec(n_items, length, width, n_blocks)
+    parameters = (n_items + length + n_blocks * (10 * width + 13) + 2) * width
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
 def test_a_configuration_names_its_encoder():
     for name, kind in ENCODERS.items():
         assert type(make_model(TrainingConfig(encoder=name, hidden_size=8), 20)) is kind
-    with pytest.raises(ValueError, match="encoder must be one of sasrec, sasrec_published, got 'gru'"):
+    with pytest.raises(ValueError, match="encoder must be one of sasrec, sasrec_gated, sasrec_published, got 'gru'"):
         TrainingConfig(encoder="gru")

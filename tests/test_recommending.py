@@ -249,6 +249,7 @@ ENCODERS = {
     "plain": {},
     "several heads and a running mean": {"n_heads": 2, "n_blocks": 2, "low_pass": 0.3},
     "published": {"encoder": "sasrec_published"},
+    "gated": {"encoder": "sasrec_gated", "low_pass": 0.3},
     "bfloat16": {"dtype": "bfloat16"},
     "no block": {"n_blocks": 0},
     "one item": {"max_length": 1},

@@ -40,8 +40,9 @@ def make_sharded_model(
     Raises:
         ValueError: an encoder that draws its item table in another way.
     """
-    if ENCODERS[config.encoder] is not SASRec:
-        raise ValueError(f"sharded items go with encoder='sasrec', got {config.encoder!r}")
+    if ENCODERS[config.encoder].__init__ is not SASRec.__init__:
+        known = " or ".join(repr(name) for name, kind in ENCODERS.items() if kind.__init__ is SASRec.__init__)
+        raise ValueError(f"sharded items go with encoder={known}, got {config.encoder!r}")
     model = make_model(config, catalog_size, generator, rows=bounds(catalog_size, ranks_of(mesh)))
     return data_parallel(model, mesh, {model.item_embedding})
 

@@ -30,7 +30,8 @@ class TrainingConfig:
     Args:
         loss: a name in :data:`sce_lab.losses.LOSSES`.
         loss_settings: keyword arguments of that loss's module.
-        encoder: a name in :data:`sce_lab.encoders.ENCODERS`: SASRec, or as the paper's authors run it.
+        encoder: a name in :data:`sce_lab.encoders.ENCODERS`: SASRec, with gated
+            feed-forward layers, or as the paper's authors run it.
         hidden_size, n_blocks, n_heads, dropout, low_pass, max_length: see :class:`sce_lab.model.SASRec`.
         item_dropout: probability that an item is left out of a training sequence, drawn anew each epoch.
         batch_size: sequences (users) a step.

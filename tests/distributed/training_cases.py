@@ -217,7 +217,9 @@ def _refusals(rank, n):
         check_alike(mesh, seed=str(min(rank, 1)))
     with pytest.raises(ValueError, match="must have the same data, but rank 2"):
         ShardedTrainer(CONFIG, walks(seed=int(rank == 2)), mesh)
-    with pytest.raises(ValueError, match=r"sharded items go with encoder='sasrec', got 'sasrec_published'"):
+    with pytest.raises(
+        ValueError, match=r"sharded items go with encoder='sasrec' or 'sasrec_gated', got 'sasrec_published'"
+    ):
         ShardedTrainer(dataclasses.replace(CONFIG, encoder="sasrec_published"), walks(), mesh)
     outputs, targets, table = of_batches(13, [3], torch.float32)
     for placement in (Shard(1), Replicate()):
