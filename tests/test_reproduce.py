@@ -645,6 +645,15 @@ def test_sentences_about_results_follow_from_the_records():
     epochs = [str(seed["best_epoch"]) for seed in sce["seeds"]]
     for name in ("docs/results.md", "notebooks/06_paper.ipynb"):
         assert f"best in epochs {', '.join(epochs[:-1])} and {epochs[-1]}" in prose(name)
+    longer = next(r for r in RECORDED if (r["dataset"], r["recipe"]) == ("amazon_beauty", "sce"))
+    epochs = [str(seed["best_epoch"]) for seed in longer["seeds"]]
+    for name in ("docs/results.md", "notebooks/06_paper.ipynb"):
+        assert f"best in epochs {', '.join(epochs[:-1])} and {epochs[-1]}" in prose(name)
+    low, high = (f"{end:.4f}"[1:] for end in longer["interval"]["NDCG@10"])
+    came_to = f"{longer['mean']['NDCG@10']:.4f}"[1:]
+    assert f"was {first} and is {came_to} [{low}, {high}]" in text
+    theirs = mean["as-published"]["NDCG@10"]
+    assert f"{longer['mean']['NDCG@10'] - theirs:.4f} of NDCG@10".removeprefix("0") in prose("notebooks/06_paper.ipynb")
     kept = [
         next(row["test"]["HR@10"] for row in BASELINES_RECORDED[name]["rows"] if row["baseline"] == "repeat")
         for name in ("gowalla_nyc", "gowalla_sepgcn")

@@ -21,7 +21,7 @@ def findings(
     metric: str = "NDCG@10",
 ) -> list[str]:
     """Sentences about the models of one data set: the search they had, how they compare on the same users, and with
-    what was published and what needs no training.
+    what was published and what needs no training. Models that had the same search are compared with each other.
 
     Args:
         dataset: which.
@@ -36,12 +36,13 @@ def findings(
     known = [record for record in asked if not is_trial(record) and ranks_of(record, folder) is not None]
     known.sort(key=lambda record: -record["mean"]["validation NDCG@10"])
     found = _searched([search for search in searches if search["dataset"] == dataset and "recipe" in search])
-    for other in known[1:]:
-        best = known[0]
-        same = best["config"].get("seen") == other["config"].get("seen")
-        if same and best.get("fingerprint") == other.get("fingerprint"):
-            apart = compare_records(best, other, metric, folder)
-            found.append(in_words(model_name(best), model_name(other), apart, other["mean"][metric], metric))
+    searched = [record for record in known if record["recipe"].endswith("-searched")]
+    for best, *others in filter(None, (searched, [record for record in known if record not in searched])):
+        for other in others:
+            same = best["config"].get("seen") == other["config"].get("seen")
+            if same and best.get("fingerprint") == other.get("fingerprint"):
+                apart = compare_records(best, other, metric, folder)
+                found.append(in_words(model_name(best), model_name(other), apart, other["mean"][metric], metric))
     for record in known:  # the best one, and what was trained as those who published did it
         if record is known[0] or record["config"].get("encoder") == "sasrec_published":
             found += _beside(rows[rows["published"]], record, metric)

@@ -95,8 +95,9 @@ def results_markdown(evidence: Evidence) -> str:
 
 
 def glance_markdown(evidence: Evidence) -> str:
-    """The first data set that has a trained model: the paper's row and the best published one, baselines, and for each
-    loss its row after the common search, or else its best on validation; and the best of all on validation."""
+    """The first data set that has a trained model: the paper's row and the best published one, baselines, the paper's
+    settings trained here, for each loss its row after the common search, or else its best on validation; and the best
+    of all on validation."""
     table = evidence.table
     trained = table[table["loss"].notna() & ~table["trial"]]
     if trained.empty:
@@ -107,7 +108,7 @@ def glance_markdown(evidence: Evidence) -> str:
     tested = rows["loss"].notna() & rows["validation"].notna() & rows["NDCG@10"].notna()
     ours = rows[tested].sort_values("validation", ascending=False)
     picked = [*published.index[:1], *published["NDCG@10"].nlargest(1).index, *rows[rows["baseline"]].index]
-    picked += ours.index[:1].tolist()
+    picked += [*ours.index[ours["recipe"] == "sce"], *ours.index[:1]]
     for _, same in ours.groupby(ours["loss"].replace("cce", "ce"), sort=False):  # one loss, computed in two ways
         searched = same[same["recipe"].str.endswith("-searched")]
         picked += (searched if len(searched) else same).index[:1].tolist()
