@@ -81,6 +81,7 @@ SamplingOption = Annotated[
     str,
     typer.Option(help="Sampled softmax: how to draw; `uniform`, `log_uniform`, `popularity`, `in_batch` or `mixed`."),
 ]
+EncoderOption = Annotated[str, typer.Option(help="`sasrec`, `sasrec_gated` or `sasrec_published`.")]
 SizeOption = Annotated[int, typer.Option(help="Width D of the model.")]
 BlocksOption = Annotated[int, typer.Option(help="Attention blocks of the model.")]
 DataSeedOption = Annotated[
@@ -134,8 +135,8 @@ def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
     Raises:
         ValueError: a setting cannot be, or the device is not there.
     """
-    same = ("hidden_size", "n_blocks", "low_pass", "dropout", "max_length", "batch_size", "learning_rate", "averaging")
-    same += ("patience", "seed", "device", "seen")
+    same = ("encoder", "hidden_size", "n_blocks", "low_pass", "dropout", "max_length", "batch_size", "learning_rate")
+    same += ("averaging", "patience", "seed", "device", "seen")
     config = sce_lab.TrainingConfig(
         loss=loss,
         loss_settings=dialled(loss, options | {"mix_x": options["mix"]}),

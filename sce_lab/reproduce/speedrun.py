@@ -101,11 +101,16 @@ _MEANS = _next(
 
 _GATED = _next(
     _MEANS,
-    "gated",
-    "gated feed-forward layers; validation is looked at after five epochs",
+    "one gated block",
+    "one block with a gated feed-forward layer in place of two plain ones, more of the running mean, dropout .2, a "
+    "still shorter average; validation is looked at after six epochs",
+    thresholds={"HR@10": 0.114, "NDCG@10": 0.0702},  # .98 of the mean of three other seeds after 6 epochs
     encoder="sasrec_gated",
-    max_epochs=20,
-    evaluate_every=5,
+    n_blocks=1,
+    low_pass=0.8,
+    dropout=0.2,
+    averaging=0.98,
+    evaluate_every=6,
 )
 
 RACES = {

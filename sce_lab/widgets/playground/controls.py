@@ -172,6 +172,12 @@ _ALL = (
         "on here at first; sce-lab train takes it with --mix.",
     ),
     Control(
+        "encoder",
+        "Encoder",
+        "",
+        "SASRec, or with gated feed-forward layers, which learns in fewer epochs, or as the paper's authors run it.",
+    ),
+    Control(
         "hidden_size",
         "Width",
         "D",
@@ -260,6 +266,10 @@ SAMPLINGS = (
 )
 
 
+#: Encoders by title.
+ENCODER_TITLES = (("SASRec", "sasrec"), ("SASRec, gated", "sasrec_gated"), ("SASRec, as published", "sasrec_published"))
+
+
 def devices() -> list[tuple[str, str]]:
     """What there is to train on; and CUDA also where there is none, since a line from elsewhere may ask for it."""
     titles = [place.title for place in places()]
@@ -274,7 +284,7 @@ CARDS = {
     "data": ("Data", ("dataset", "catalog_size", "path", *COLUMNS)),
     "loss": ("Loss", ("losses", "n_negatives", "sampling")),
     "sce": ("SCE", ("n_buckets", "bucket_size_x", "bucket_size_y", "paper_rule", "mix_x")),
-    "model": ("Model", ("hidden_size", "n_blocks", "low_pass", "max_length", "dropout")),
+    "model": ("Model", ("encoder", "hidden_size", "n_blocks", "low_pass", "max_length", "dropout")),
     "training": ("Training", ("batch_size", "epochs", "learning_rate", "averaging", "seed", "n_seeds", "device")),
 }
 
@@ -315,9 +325,10 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         "bucket_size_x": slider("bucket_size_x", octaves(1, 8192)),
         "bucket_size_y": slider("bucket_size_y", octaves(1, 8192)),
         "mix_x": check("mix_x"),
+        "encoder": choice("encoder", ENCODER_TITLES),
         "hidden_size": slider("hidden_size", octaves(8, 512)),
         "n_blocks": slider("n_blocks", [1, 2, 3, 4]),
-        "low_pass": slider("low_pass", [0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], whole=False),
+        "low_pass": slider("low_pass", [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0], whole=False),
         "max_length": slider("max_length", [5, 10, 20, 50, 100, 200]),
         "dropout": slider("dropout", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], whole=False),
         "batch_size": slider("batch_size", octaves(4, 2048)),
@@ -325,7 +336,7 @@ def make_controls(values: dict[str, Any]) -> dict[str, widgets.ValueWidget]:
         "learning_rate": slider(
             "learning_rate", [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01], whole=False
         ),
-        "averaging": slider("averaging", [0.0, 0.9, 0.99, 0.995, 0.998], whole=False),
+        "averaging": slider("averaging", [0.0, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998], whole=False),
         "seed": slider("seed", list(range(10))),
         "n_seeds": slider("n_seeds", [1, 2, 3, 4, 5]),
         "device": choice("device", devices()),

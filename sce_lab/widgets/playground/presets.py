@@ -71,7 +71,7 @@ PRESETS = {
         _wall,
     ),
     "race": Preset(
-        "Amazon Beauty in nine epochs",
+        "Amazon Beauty in six epochs",
         "Real data, and the settings that pass the paper's NDCG@10, .0544 on the test items, in under a minute.",
         lambda free: _recipe("race"),
     ),

@@ -20,7 +20,8 @@ OWN_FILE = "file"
 WORLD_SEED = 0
 #: What a run has beside its loss and where :class:`TrainingConfig` has the same name for it.
 OF_THE_RUN = (
-    "hidden_size", "n_blocks", "low_pass", "dropout", "max_length", "batch_size", "learning_rate", "averaging",
+    "encoder", "hidden_size", "n_blocks", "low_pass", "dropout", "max_length",
+    "batch_size", "learning_rate", "averaging",
 )  # fmt: skip
 #: Dials of a loss that a run does not take over while it goes on.
 _FIXED = ("sampling",)
@@ -80,6 +81,7 @@ class Settings:
     bucket_size_x: int = 64
     bucket_size_y: int = 256
     mix_x: bool = True
+    encoder: str = "sasrec"
     hidden_size: int = 64
     n_blocks: int = 2
     low_pass: float = 0.0

@@ -48,6 +48,7 @@ def run_words(record: RunRecord) -> str:
     parts += [f"C = {record.catalog_size:,}"] if record.catalog_size else []
     parts += [f"batch {settings.batch_size:,}", loss_words(record)]
     for name, words in (
+        ("encoder", "{}"),
         ("hidden_size", "D = {:g}"),
         ("n_blocks", "blocks {:g}"),
         ("max_length", "length {:g}"),
