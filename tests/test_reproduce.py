@@ -426,6 +426,8 @@ def test_the_table_has_published_rows_then_ours_then_trials(records):
 def test_a_row_names_the_encoder_the_loss_and_what_is_special(records):
     record = next(r for r in records if r["recipe"] == "quick")
     assert model_name(record) == "SASRec, SCE (quick)"
+    gated = record | {"config": record["config"] | {"encoder": "sasrec_gated", "low_pass": 0.8}}
+    assert model_name(gated) == "SASRec, gated + running mean, SCE (quick)"
     record["config"]["low_pass"] = 0.5
     assert model_name(record | {"recipe": "best+dropout=0.1"}) == "SASRec + running mean, SCE (best, dropout=0.1)"
     cce = {"config": {"loss": "cce"}}
