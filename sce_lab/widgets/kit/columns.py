@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import ipywidgets as widgets
 import traitlets
 
 from sce_lab.data.naming import ORDER
+from sce_lab.widgets.kit.own import OwnMoves
 
 #: What each is called for people, in the order in which they are asked for.
 ROLES = {"user": "Who", "item": "What", "timestamp": "When"}
@@ -19,7 +21,8 @@ class ColumnChoice(widgets.Dropdown):
     """The column that says one thing. ``value`` is its name, ``""`` if the order of the rows says when, or None.
 
     None is nobody's choice: then it is the column that has a usual name, if that was found, and the list says which.
-    From Python any name can be set; whether a file has it is found out when it is read.
+    From Python any name can be set; whether a file has it is found out when it is read. Columns may be offered in one
+    thread while another one chooses.
 
     Args:
         role: a key of :data:`ROLES`.
@@ -29,6 +32,9 @@ class ColumnChoice(widgets.Dropdown):
 
     def __init__(self, role: str, value: str | None = None, **options: Any) -> None:
         self._role, self.found = role, None
+        # Held while what is offered and where it points are brought together, never while others are told of a choice:
+        # they have locks of their own.
+        self._lock, self._own = threading.RLock(), OwnMoves()
         self.names: tuple[str, ...] = ()
         words = {"description": ROLES[role], "tooltip": ROLES[role]} | options
         super().__init__(options=self._offered(value), index=0 if value is None else None, value=value, **words)
@@ -45,11 +51,12 @@ class ColumnChoice(widgets.Dropdown):
             names: of all columns of a file.
             found: that which is meant if none is chosen, ``""`` for the order of the rows; None if it cannot be told.
         """
-        self.names, self.found = tuple(names), found
-        if (offered := self._offered(self.value)) == self.options:
-            return False
-        self.options = offered
-        return True
+        with self._lock:
+            self.names, self.found = tuple(names), found
+            if (offered := self._offered(self.value)) == self.options:
+                return False
+            self.options = offered
+            return True
 
     def _offered(self, *chosen: str | None) -> tuple[tuple[str, str | None], ...]:
         none = "choose ..." if self.found is None else _IN_ORDER if self.found == ORDER else f"{self.found} (found)"
@@ -62,8 +69,9 @@ class ColumnChoice(widgets.Dropdown):
         value = proposal.value
         if value is not None and not (isinstance(value, str) and (value or self._role == "timestamp")):
             raise traitlets.TraitError(f"{self.tooltip} takes the name of a column, got {value!r}")
-        if value not in self._options_values:
-            self.options = self._offered(self.value, value)
+        with self._lock:
+            if value not in self._options_values:
+                self.options = self._offered(self.value, value)
         return value
 
     # ipywidgets takes None for nothing, and the first of other options for what is chosen then
@@ -79,7 +87,22 @@ class ColumnChoice(widgets.Dropdown):
         self._point()
 
     def _point(self) -> None:
-        """To what is chosen."""
-        index = self._options_values.index(self.value)
-        with self.hold_trait_notifications():
-            self.index, self.label = index, self._options_labels[index]
+        """To what is chosen. Meanwhile another thread may have offered what has it not, or have chosen again."""
+        with self._lock:
+            value = self.value
+            if value not in self._options_values:
+                self.options = self._offered(value)  # and that points there
+                return
+            index = self._options_values.index(value)
+            with self._own:
+                self.index, self.label = index, self._options_labels[index]
+
+    @traitlets.observe("index")
+    def _propagate_index(self, change: traitlets.Bunch) -> None:
+        if not self._own:  # a person has chosen
+            super()._propagate_index(change)
+
+    @traitlets.observe("label")
+    def _propagate_label(self, change: traitlets.Bunch) -> None:
+        if not self._own:
+            super()._propagate_label(change)

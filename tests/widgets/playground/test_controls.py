@@ -1,5 +1,6 @@
+from sce_lab.encoders import ENCODERS
 from sce_lab.widgets.kit.slider import StepSlider
-from sce_lab.widgets.playground.controls import CONTROLS, make_controls
+from sce_lab.widgets.playground.controls import CONTROLS, ENCODER_TITLES, make_controls
 from sce_lab.widgets.playground.settings import Settings
 
 
@@ -22,3 +23,7 @@ def test_no_markup_stands_where_it_is_shown_as_it_is():
         if not isinstance(controls[name], StepSlider):
             assert "<" not in getattr(controls[name], "description", "")
     assert controls["paper_rule"].description == "As in the paper 2√N"
+
+
+def test_every_encoder_can_be_chosen():
+    assert [name for _, name in ENCODER_TITLES] == list(ENCODERS)
