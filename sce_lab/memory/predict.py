@@ -223,12 +223,25 @@ def shaped_step(
 
 #: Models on meta tensors, to be used again: all that differs from one catalog to the next is the item table.
 _kept: dict[tuple[Any, ...], tuple[nn.Module, torch.optim.Optimizer]] = {}
+#: What of a configuration a model is the same with. All else tells models apart, a setting that is new, too.
+_SHAPES_NOTHING = frozenset(
+    (
+        "loss",
+        "loss_settings",
+        "batch_size",
+        "learning_rate",
+        "averaging",
+        "item_dropout",
+        "seen",
+        "max_epochs",
+        "patience",
+    )
+) | {"evaluate_every", "steps_per_epoch", "seed", "device"}
 
 
 def _model(config: TrainingConfig, catalog_size: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Model and optimizer of ``config`` as they are after a first step."""
-    names = ("hidden_size", "n_blocks", "n_heads", "dropout", "low_pass", "max_length", "dtype", "sparse_gradients")
-    key = tuple(getattr(config, name) for name in names)
+    key = tuple(value for name, value in vars(config).items() if name not in _SHAPES_NOTHING)
     if config.device == "meta" and key in _kept:
         model, optimizer = _kept[key]
         old = model.item_embedding

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sce_lab.memory import LiveBytes, measured_step, predict, predict_memory
 from sce_lab.memory import shapes as shapes_module
-from sce_lab.training import TrainingConfig
+from sce_lab.training import TrainingConfig, make_model
 
 SMALL_SCE = {"n_buckets": 6, "bucket_size_x": 5, "bucket_size_y": 9}
 VARIANTS = [
@@ -145,3 +145,11 @@ def test_the_prediction_for_cuda_is_what_its_allocator_says(loss):
     config = dataclasses.replace(configuration((loss, {}), (256, 50, 64)), device="cuda")
     measured = measure(config, 50_000)
     assert predict_memory(config, 50_000).peak == pytest.approx(measured.peak, rel=0.05)
+
+
+def test_a_model_that_is_kept_is_not_taken_for_another():
+    """One after the other, so that what was predicted before is there to be mistaken for it."""
+    for changed in ({}, {"encoder": "sasrec_gated"}, {"low_pass": 0.5}, {"n_blocks": 1}, {"encoder": "sasrec"}):
+        config = TrainingConfig(hidden_size=16, **changed)
+        parameters = sum(4 * p.numel() for p in make_model(config, 300).parameters())
+        assert predict_memory(config, 300, n_sequences=4, length=5).parameters == parameters

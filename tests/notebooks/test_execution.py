@@ -316,7 +316,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
     def change(name, loss):
         return moves[name]["after"][loss]["peak"] - moves[name]["before"][loss]["peak"]
 
-    for name in ("catalog_size", "batch_size"):
+    for name in ("catalog_size", "batch_size", "encoder"):
         assert all(change(name, loss) > 0 for loss in LOOKS)
     assert (
         change("n_negatives", "sampled")
@@ -339,7 +339,7 @@ def test_every_control_of_the_playground_moved_from_python(tmp_path):
         **first["settings"], "catalog_size": 1000, "batch_size": 96, "n_negatives": 1024, "n_buckets": 80,
         "bucket_size_x": 80, "bucket_size_y": 768, "mix_x": False, "losses": ["sampled"], "epochs": 1, "seed": 7,
         "hidden_size": 96, "n_blocks": 1, "max_length": 10, "dropout": 0.25, "learning_rate": 0.002,
-        "sampling": "popularity",
+        "sampling": "popularity", "encoder": "sasrec_gated", "low_pass": 0.8, "averaging": 0.98,
     }  # fmt: skip
     assert (file["catalog_size"], file["loss"]) == (40, "ce")
     assert stopped["state"] == "stopped"
