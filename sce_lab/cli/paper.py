@@ -56,8 +56,6 @@ def reproduce(
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     if not names:
         raise ValueError(f"there is no recipe for {dataset!r}; there are recipes for {', '.join(RECIPES)}")
-    if not names:
-        raise ValueError(f"there is no recipe for {dataset!r}; there are recipes for {', '.join(RECIPES)}")
     recipes = [find_recipe(dataset, name, results) for name in (["race"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
     recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
