@@ -120,18 +120,21 @@ def _sampled(n_negatives: int, **settings: Any) -> dict[str, Any]:
     return {"loss": "sampled", "loss_settings": {"n_negatives": n_negatives, **settings}}
 
 
-def _comparison(dataset: str, losses: tuple[str, ...], **settings: Any) -> Iterator[Recipe]:
-    """The same settings with each loss, chosen to fit two CPU cores and not tuned for any of them."""
+def _comparison(dataset: str, names: tuple[str, ...], **settings: Any) -> Iterator[Recipe]:
+    """The same settings with each loss, chosen to fit two CPU cores and not tuned for any of them. Besides, the race's
+    model, to see whether what was chosen on Beauty holds elsewhere."""
     how = {
         "ce": ({"loss": "cce"}, "all items, logits never held"),
         "sampled": (_sampled(256), "256 uniform negatives, shared by the batch, with correction"),
         "bce": (_bce(n_negatives=1), "one negative a position"),
         "sce": (_sce_by_rule(), "the paper's rule for the buckets, 256 items in each"),
+        "race": (_sce_by_rule() | _CARRIED, "Beauty's race, carried over: its model, rates and averaging"),
     }
-    for loss in losses:
-        which, words = how[loss]
-        config = TrainingConfig(**which, dropout=0.3, max_length=50, **settings)
-        yield Recipe(dataset, loss, config, f"{words}; the same settings for every loss, tuned for none")
+    for name in names:
+        which, words = how[name]
+        config = TrainingConfig(**{"dropout": 0.3, "max_length": 50} | settings | which)
+        same = "batches and epochs" if name == "race" else "settings"
+        yield Recipe(dataset, name, config, f"{words}; the same {same} for every loss, tuned for none")
 
 
 _PAPER = "the paper's settings (arXiv 2409.18721, section 4)"
@@ -145,6 +148,10 @@ _BEAUTY_RACE = _BEAUTY_QUICK | {
 _BEAUTY_BEST = _BEAUTY | {
     "hidden_size": 128, "dropout": 0.7, "low_pass": 0.5, "item_dropout": 0.2, "averaging": 0.998, "max_epochs": 150
 }  # fmt: skip
+
+_CARRIED = {
+    name: _BEAUTY_RACE[name] for name in ("encoder", "n_blocks", "low_pass", "dropout", "learning_rate", "averaging")
+}
 
 _TEMPORAL = {"dropout": 0.3, "max_length": 200, "max_epochs": 300, "patience": 10}
 
@@ -253,8 +260,8 @@ _RECIPES = (
         reduced={"batch_size": 128, "n_buckets": 144, "bucket_size_x": 144, "max_length": 50, "max_epochs": 10},
     ),
     # Fewer than 300 users validate: NDCG@10 jumps from epoch to epoch, and ten without a better one come by chance.
-    *_comparison("gowalla_nyc", ("ce", "sampled", "bce", "sce"), batch_size=32, max_epochs=100, patience=50),
-    *_comparison("gowalla_sepgcn", ("ce", "sampled", "bce", "sce"), batch_size=64, max_epochs=150, patience=10),
+    *_comparison("gowalla_nyc", ("ce", "sampled", "bce", "sce", "race"), batch_size=32, max_epochs=100, patience=50),
+    *_comparison("gowalla_sepgcn", ("ce", "sampled", "bce", "sce", "race"), batch_size=64, max_epochs=150, patience=10),
     Recipe(
         "epinions",
         "ce",
