@@ -23,7 +23,7 @@ from peers import Problem
 from plain import RESULTS, environment, show, write
 
 from sce_lab.data import Batch, open_split, training_batches
-from sce_lab.reproduce.speedrun import find_race
+from sce_lab.reproduce.races import find_race
 from sce_lab.training import StepDone, Trainer, TrainingConfig
 
 

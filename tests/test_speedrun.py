@@ -9,7 +9,8 @@ import pytest
 
 from sce_lab import Trainer, TrainingConfig
 from sce_lab.reproduce import speedrun
-from sce_lab.reproduce.speedrun import AHEAD, RACES, Entry, Race, find_race, in_a_line, look_ahead, run
+from sce_lab.reproduce.races import RACES, Entry, Race, find_race
+from sce_lab.reproduce.speedrun import AHEAD, in_a_line, look_ahead, run
 from sce_lab.reproduce.writing import Evidence, with_results
 from sce_lab.training import Evaluated, evaluate
 

@@ -33,22 +33,23 @@ def speedrun(
     """
     import torch
 
-    from sce_lab.reproduce import speedrun as races
+    from sce_lab.reproduce import speedrun as racing
+    from sce_lab.reproduce.races import find_race
     from sce_lab.runs.environment import environment
 
-    race = races.find_race(dataset)
+    race = find_race(dataset)
     chosen = race.entry(entry)
     device = sce_lab.training.choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     if record:
-        races.check_recordable(race, chosen, seeds, device, results)
+        racing.check_recordable(race, chosen, seeds, device, results)
     split = open_data({"source": dataset})
     say(f"{chosen.name}: {chosen.note}.")
     if ahead:
         for seed in range(seeds):
-            for row in races.look_ahead(chosen, split, seed, device):
-                parts = [f"{name} {row[part][name]:.4f}" for part in ("validation", "test") for name in races.METRICS]
+            for row in racing.look_ahead(chosen, split, seed, device):
+                parts = [f"{name} {row[part][name]:.4f}" for part in ("validation", "test") for name in racing.METRICS]
                 say(f"seed {row['seed']}, epoch {row['epochs']}: {', '.join(parts)} (validation, then test)")
         return
     here = environment()
@@ -56,15 +57,15 @@ def speedrun(
     where = here["gpus"][0] if device.startswith("cuda") else f"{here['processor']}, {cores}"
     came_out = []
     for seed in range(seeds):
-        came_out.append(races.run(chosen, split, seed, device))
-        say(races.in_a_line(came_out[-1], race.goal, where))
+        came_out.append(racing.run(chosen, split, seed, device))
+        say(racing.in_a_line(came_out[-1], race.goal, where))
     if record:
         words = ["sce-lab speedrun", dataset, f"--entry {chosen.name}", f"--seeds {seeds}"]
         words += [f"--threads {here['threads']}"] if device == "cpu" else [f"--device {device}"]
-        races.record_race(race, chosen, came_out, " ".join(words), results, device)
+        racing.record_race(race, chosen, came_out, " ".join(words), results, device)
     if seeds > 1 or record:
-        shown = races.read_races(dataset, results) if record else []
+        shown = racing.read_races(dataset, results) if record else []
         if shown:
-            show(races.race_table(shown))
+            show(racing.race_table(shown))
         mean = sum(each["seconds"] for each in came_out) / len(came_out)
         say(f"{mean:.1f} s on average over {seeds} seed{'s' if seeds > 1 else ''}.")

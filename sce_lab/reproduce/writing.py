@@ -24,11 +24,12 @@ from sce_lab.language.report import language_markdown
 from sce_lab.losses import LOSSES
 from sce_lab.reproduce.baselines import read_baselines
 from sce_lab.reproduce.findings import findings
+from sce_lab.reproduce.races import RACES
 from sce_lab.reproduce.records import read_record, read_records, results_folder
 from sce_lab.reproduce.refereed import read_fidelity
 from sce_lab.reproduce.report import for_readers, for_trials, heading, is_trial, results_table, withdrawn
 from sce_lab.reproduce.search import read_searches
-from sce_lab.reproduce.speedrun import RACES, race_table, read_races
+from sce_lab.reproduce.speedrun import race_table, read_races
 from sce_lab.reproduce.studies import fidelity_markdown, markdown, tournament_markdown, variants_markdown
 from sce_lab.runs import write_text
 

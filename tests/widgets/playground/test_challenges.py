@@ -8,7 +8,7 @@ import pytest
 from events import fake_events
 
 from sce_lab.memory import MemoryUse
-from sce_lab.reproduce.speedrun import find_race
+from sce_lab.reproduce.races import find_race
 from sce_lab.training import Finished
 from sce_lab.widgets import Playground
 from sce_lab.widgets.kit.progress import Snapshot
