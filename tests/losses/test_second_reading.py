@@ -16,6 +16,7 @@ from sce_lab.losses import (
     sampled_softmax,
     scalable_cross_entropy,
 )
+from sce_lab.losses.inputs import assert_items
 from sce_lab.losses.reduction import reduce_losses, reduced_softmax
 
 EXACT = {  # each is cross-entropy here, whatever it draws
@@ -176,6 +177,14 @@ def test_counts_from_inference_mode_serve(sampling):
         torch.manual_seed(0)
         found.append(sampled_softmax(*problem.arguments, sampling=sampling, item_counts=item_counts, n_negatives=9))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("item", [-1, 50])
+def test_a_device_stops_at_an_item_outside_the_catalog(item):
+    """On a GPU nobody reads the items back, and Triton's kernels would read and write beside the table."""
+    assert_items(torch.arange(50), 50)
+    with pytest.raises(RuntimeError, match=r"items must be in 0\.\.49"):
+        assert_items(torch.tensor([3, item]), 50)
 
 
 def test_a_loss_of_ones_own_cannot_have_a_reduction_that_is_none():
