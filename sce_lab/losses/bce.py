@@ -106,8 +106,8 @@ def binary_cross_entropy(
     k = negatives.shape[-1]
     beta = 1 - calibration * (1 - min(k / max(catalog_size - 1, 1), 1))
 
-    # The row of a target that does not count is not to be touched: another that is touched stands in.
-    labels = labels.where(inputs.valid, negatives.flatten()[:1])
+    if sparse_grad:  # the row of a target that does not count is not to be touched: another that is touched stands in
+        labels = labels.where(inputs.valid, negatives.flatten()[:1])
     # One lookup for both: two would each leave a dense (C, D) gradient to be added up.
     rows = look_up(linear_weight, torch.cat([labels, negatives.flatten()]), sparse_grad)
     targets, negative_items = rows.split([n_positions, negatives.numel()])  # (N, D)
