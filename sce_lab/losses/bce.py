@@ -77,8 +77,8 @@ def binary_cross_entropy(
         sparse_grad: give ``linear_weight`` a row-sparse gradient: a row for each target and each draw.
 
     Returns:
-        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
-        without any target gives 0, which back-propagates zeros.
+        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise; the negatives'
+        logits are in half precision then. A batch without any target gives 0, which back-propagates zeros.
 
     Raises:
         ValueError: a setting, named with its value, that is out of range.

@@ -79,8 +79,9 @@ def cross_entropy(
         backend: who computes without held logits, "auto", "torch" or "triton".
 
     Returns:
-        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
-        without any target gives 0, which back-propagates zeros.
+        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. Logits that are
+        held are in half precision then, as those of the plain loss are; others in float32. A batch without any target,
+        or with targets of weight 0 only, gives 0, which back-propagates zeros.
 
     Raises:
         ValueError: inputs that do not fit together, a target outside the catalog, an unknown reduction.
