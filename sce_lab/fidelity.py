@@ -22,7 +22,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from sce_lab.data.batches import Batch
-from sce_lab.losses import LOSSES, LossModule, cross_entropy, make_loss
+from sce_lab.losses import LOSSES, BinaryCrossEntropyLoss, LossModule, cross_entropy, make_loss
 from sce_lab.memory.live import LiveBytes, largest_workspace
 
 #: The extra dimensions' size, as a part of the outputs' mean length: random directions hardly notice them.
@@ -71,13 +71,17 @@ def gradient_fidelity(
         (bytes) and ``seconds`` (median of a forward and backward pass).
 
     Raises:
-        ValueError: fewer than two draws.
+        ValueError: fewer than two draws, or positions without a target.
     """
     if draws < 2:
         raise ValueError(f"draws must be at least 2, to tell chance from bias, got {draws}")
-    with torch.no_grad():
-        outputs = model.eval()(batch.inputs).float()  # (N, D)
-    items, target = model.item_embedding.detach().float(), batch.targets
+    target = batch.targets
+    if not len(target) or (target < 0).any():
+        raise ValueError(
+            f"the referee takes positions with a target, and at least one: of {len(target)} have none "
+            f"{int((target < 0).sum())}"
+        )
+    outputs, items = _as_evaluated(model, batch)
     exact = _gradients(cross_entropy, outputs, items, target)
     mass = (outputs @ items.T).softmax(dim=1)  # (N, C)
     hardest = mass.scatter(1, target[:, None], -1.0).topk(min(HARDEST, len(items) - 1), dim=1).indices
@@ -129,17 +133,31 @@ def _kind(loss: LossModule) -> str:
     return next((name for name, kind in LOSSES.items() if type(loss) is kind), "")
 
 
+@torch.no_grad()
+def _as_evaluated(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Outputs ``(N, D)`` and items ``(C, D)`` without dropout, of a model that goes on as it was."""
+    training = model.training
+    outputs = model.eval()(batch.inputs).float()
+    model.train(training)
+    return outputs, model.item_embedding.detach().float()
+
+
 def _gradients(loss: Any, outputs: Tensor, items: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the loss in the outputs ``(N, D)`` and in the items ``(C, D)``."""
+    """Of the mean loss in the outputs ``(N, D)`` and in the items ``(C, D)``."""
     x, w = outputs.clone().requires_grad_(), items.clone().requires_grad_()
-    loss(x, w, target).backward()
+    loss(x, w, target, reduction="mean").backward()
     return x.grad, w.grad.to_dense()
 
 
 def _cells(loss: LossModule, outputs: Tensor, items: Tensor, target: Tensor, draw: int) -> Tensor:
-    """Where the gradient of the loss in a logit ``(N, C)`` is not zero."""
+    """Where the gradient of the loss in a logit ``(N, C)`` is not zero.
+
+    In float64, where a model that is sure leaves something of its smallest probabilities.
+    """
     n, width = outputs.shape
-    size = EXTRA * outputs.norm(dim=1).mean()
+    outputs, items = outputs.double(), items.double()
+    length = outputs.norm(dim=1).mean()
+    size = EXTRA * length.where(length > 0, 1.0)
     wide = torch.cat([items, items.new_zeros(len(items), AT_A_TIME)], dim=1)
     looked = torch.empty(n, len(items), dtype=torch.bool, device=items.device)
     for start in range(0, n, AT_A_TIME):
@@ -155,6 +173,8 @@ def _cells(loss: LossModule, outputs: Tensor, items: Tensor, target: Tensor, dra
 def _seen(looked: Tensor, target: Tensor, mass: Tensor, hardest: Tensor) -> dict[str, float]:
     """What the cells that are looked at ``(N, C)`` are worth."""
     wrong = looked.scatter(1, target[:, None], False)
+    # Who looks at any looks at the target, too, also where its gradient is rounded to 0: where the model is sure.
+    looked = looked.scatter(1, target[:, None], wrong.any(dim=1, keepdim=True))
     return {
         "captured mass": float((mass * looked).sum(dim=1).mean()),
         "hardest seen": float(looked.gather(1, hardest).float().mean()),
@@ -168,7 +188,7 @@ def _workspace(loss: LossModule, outputs: Tensor, items: Tensor, target: Tensor)
     counter = LiveBytes()
     counter.know([x, w, target])
     with counter:
-        loss(x, w, target).backward()
+        loss(x, w, target, reduction="mean").backward()
     x.grad = w.grad = None
     return largest_workspace(counter.log)
 
@@ -177,13 +197,14 @@ def _compared(drawn: Tensor, exact: Tensor, looks: pd.DataFrame) -> dict[str, fl
     """The measures of draws ``(draws, ...)`` of a gradient beside the exact one."""
     draws, g, true = len(drawn), drawn.flatten(1), exact.flatten()
     size = true.norm()
-    cosine = torch.cosine_similarity(g, true[None], dim=1)
+    lengths = g.norm(dim=1)
+    cosine = (g / lengths.where(lengths > 0, 1.0).unsqueeze(1)) @ (true / size.where(size > 0, 1.0))
     each = pd.DataFrame(
         {
             "cosine": cosine,
             "direction": (1 - cosine.square()).clamp(min=0).sqrt(),
             "error": (g - true).norm(dim=1) / size,
-            "length": g.norm(dim=1) / size,
+            "length": lengths / size,
         }
     ).join(looks)
     mean = g.mean(dim=0)
@@ -202,14 +223,21 @@ def log_sum_bias(loss: LossModule, model: nn.Module, batch: Batch, draws: int = 
 
     That is the loss minus cross-entropy, at the positions that the loss counts. 0: its softmax means what it says. A
     draw that counts none has no mean.
+
+    Raises:
+        ValueError: binary cross-entropy, which has no such sum.
     """
-    outputs, items = model.eval()(batch.inputs).float(), model.item_embedding.float()
+    if isinstance(loss, BinaryCrossEntropyLoss):
+        raise ValueError(f"{loss.label} has no sum over items: the referee compares the sums of losses with a softmax")
+    # With the target out of the denominator the value is no longer that of a sum; with it, it is, of the same one.
+    more = {"positive_in_denominator": True} if "positive_in_denominator" in loss.defaults else {}
+    outputs, items = _as_evaluated(model, batch)
     exact = cross_entropy(outputs, items, batch.targets, reduction="none")
     found = []
     for draw in range(draws):
         loss.generator = torch.Generator(outputs.device).manual_seed(draw)
         counted = _counted(loss, outputs, items, batch.targets)
-        each = loss(outputs, items, batch.targets, reduction="none")
+        each = loss(outputs, items, batch.targets, reduction="none", **more)
         if counted.any():
             found.append(float((each - exact)[counted].mean()))
     return found
@@ -220,7 +248,8 @@ def _counted(loss: LossModule, outputs: Tensor, items: Tensor, targets: Tensor) 
 
     Their loss does not say it: it is 0 where the bucket has nothing to compete with the target, too.
     """
-    looked = None if getattr(loss, "n_negatives", 0) else loss.statistics(outputs, items, targets)
+    for_rest = getattr(loss, "n_negatives", 0) or getattr(loss, "negatives", None) is not None
+    looked = None if for_rest else loss.statistics(outputs, items, targets)
     return torch.ones_like(targets, dtype=torch.bool) if looked is None else looked.covered
 
 

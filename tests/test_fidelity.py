@@ -1,6 +1,7 @@
 """The referee: what it says of losses whose answers are known."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from sce_lab import make_loss
 from sce_lab.data import open_split
 from sce_lab.data.batches import training_batches
 from sce_lab.explain import Buckets, found_by_rank
-from sce_lab.fidelity import HARDEST, fidelity_while_training, gradient_fidelity, ways
+from sce_lab.fidelity import HARDEST, fidelity_while_training, gradient_fidelity, log_sum_bias, ways
 from sce_lab.figures import fidelity_spec
 from sce_lab.figures.fidelity import write_page
 from sce_lab.files import repository
@@ -134,6 +135,70 @@ def test_what_sce_sees_agrees_with_a_search_by_hand(trainer, batch, inside):
 def test_one_draw_tells_nothing_about_chance(trainer, batch):
     with pytest.raises(ValueError, match="draws must be at least 2, to tell chance from bias, got 1"):
         gradient_fidelity(ways(["ce"]), trainer.model, batch, draws=1)
+
+
+class Known(torch.nn.Module):
+    """A model whose outputs are given."""
+
+    def __init__(self, outputs, items):
+        super().__init__()
+        self.outputs, self.item_embedding = outputs, torch.nn.Parameter(items)
+
+    def forward(self, inputs):
+        return self.outputs
+
+
+def known(scale=1.0, ignored=()):
+    """A model with logits of this size, and a batch for it."""
+    generator = torch.Generator().manual_seed(0)
+    outputs, items = torch.randn(30, 8, generator=generator) * scale, torch.randn(20, 8, generator=generator)
+    target = torch.randint(20, (30,), generator=generator)
+    target[list(ignored)] = -100
+    return Known(outputs, items), SimpleNamespace(inputs=None, targets=target)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 15.0])
+def test_cross_entropy_sees_everything_however_large_the_logits(scale):
+    model, batch = known(scale)
+    table = gradient_fidelity({"ce": make_loss("ce")}, model, batch, draws=2).set_index("of")
+    assert table["captured mass"].tolist() == pytest.approx([1, 1])
+    assert table["hardest seen"].tolist() == table["coverage"].tolist() == [1, 1]
+    assert table["cosine"]["outputs"] == pytest.approx(1)
+    assert table["cosine"]["items"] == pytest.approx(1 if scale else 0)  # outputs of 0 move no item
+
+
+def test_the_referee_leaves_a_model_as_it_was():
+    model, batch = known()
+    gradient_fidelity({"ce": make_loss("ce")}, model.train(), batch, draws=2)
+    log_sum_bias(make_loss("ce"), model, batch, draws=1)
+    assert model.training
+    gradient_fidelity({"ce": make_loss("ce")}, model.eval(), batch, draws=2)
+    assert not model.training
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_means_are_compared_whatever_a_loss_is_set_to(reduction):
+    table = gradient_fidelity({"ce": make_loss("ce", reduction=reduction)}, *known(), draws=2)
+    assert (table["error"] < 1e-5).all()
+
+
+def test_positions_without_a_target_are_named():
+    with pytest.raises(ValueError, match="takes positions with a target, and at least one: of 30 have none 2"):
+        gradient_fidelity({"ce": make_loss("ce")}, *known(ignored=(3, 4)), draws=2)
+
+
+def test_a_log_sum_is_asked_of_those_that_have_one():
+    model, batch = known()
+    with pytest.raises(ValueError, match="BCE has no sum over items"):
+        log_sum_bias(make_loss("bce"), model, batch, draws=1)
+    every = torch.arange(20)
+    for loss in (
+        make_loss("sampled", negatives=every, positive_in_denominator=False),  # its value is another, its sum is not
+        make_loss("sce", n_buckets=1, bucket_size_x=1, bucket_size_y=20, negatives=every),  # negatives for the rest
+    ):
+        assert log_sum_bias(loss, model, batch, draws=1) == pytest.approx([0], abs=1e-5)
+    few = make_loss("sce", n_buckets=1, bucket_size_x=1, bucket_size_y=20, negatives=torch.tensor([0]))
+    assert abs(log_sum_bias(few, model, batch, draws=1)[0]) > 0.1  # all positions count
 
 
 def test_every_loss_has_its_ways():

@@ -12,6 +12,7 @@ from .inputs import (
     check_positive,
     check_reduction,
     check_scale,
+    check_share,
     check_sparse_grad,
     flatten_inputs,
     flatten_negatives,
@@ -76,8 +77,8 @@ def binary_cross_entropy(
         sparse_grad: give ``linear_weight`` a row-sparse gradient: a row for each target and each draw.
 
     Returns:
-        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
-        without any target gives 0, which back-propagates zeros.
+        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise; the negatives'
+        logits are in half precision then. A batch without any target gives 0, which back-propagates zeros.
 
     Raises:
         ValueError: a setting, named with its value, that is out of range.
@@ -105,12 +106,15 @@ def binary_cross_entropy(
     k = negatives.shape[-1]
     beta = 1 - calibration * (1 - min(k / max(catalog_size - 1, 1), 1))
 
+    if sparse_grad:  # the row of a target that does not count is not to be touched: another that is touched stands in
+        labels = labels.where(inputs.valid, negatives.flatten()[:1])
     # One lookup for both: two would each leave a dense (C, D) gradient to be added up.
     rows = look_up(linear_weight, torch.cat([labels, negatives.flatten()]), sparse_grad)
     targets, negative_items = rows.split([n_positions, negatives.numel()])  # (N, D)
     negative_items = negative_items.view(*negatives.shape, rows.shape[1])  # (k, D) or (N, k, D)
     dtype = accumulation_dtype(torch.promote_types(outputs.dtype, rows.dtype))
     target_logits = torch.linalg.vecdot(outputs.to(dtype), targets.to(dtype))  # (N,)
+    outputs = outputs.to(input.dtype)
     if by_sequence:
         logits, negatives = _of_sequences(outputs, negative_items, negatives, pieces)  # (N, k)
     elif negatives.dim() == 1:
@@ -144,8 +148,7 @@ def _check(
     check_positive("n_negatives", n_negatives)
     check_sharing(shared_negatives)
     check_scale(logit_scale)
-    if not 0 <= calibration <= 1:
-        raise ValueError(f"calibration must lie between 0 (plain) and 1, got {calibration!r}")
+    check_share("calibration", calibration)
 
 
 class BinaryCrossEntropyLoss(

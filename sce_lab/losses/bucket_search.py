@@ -54,7 +54,7 @@ def fill(
     if centers is None:
         centers = draw_centers(outputs, valid, asked.n_buckets, mix_x, generator, dtype)
     else:
-        centers = checked_centers(centers, asked.n_buckets, outputs, dtype)
+        centers = checked_centers(centers, outputs, dtype, n_buckets=asked.n_buckets)
     if kmeans_steps > 0:
         centers = moved_centers(centers, outputs, valid, kmeans_steps)
     rest = (workspace_bytes, how.deterministic, how.backend)

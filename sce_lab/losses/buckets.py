@@ -137,12 +137,11 @@ def mean_rows(outputs: Tensor, rows: Tensor, valid: Tensor, dtype: torch.dtype) 
     return means
 
 
-def checked_centers(centers: Tensor, n_buckets: int, outputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """Given centres on the device of ``outputs``; a ValueError unless they are ``(n_buckets, D)``."""
-    if tuple(centers.shape) != (n_buckets, outputs.shape[1]):
-        raise ValueError(
-            f"centers must be (n_buckets, D) = ({n_buckets}, {outputs.shape[1]}), got {tuple(centers.shape)}"
-        )
+def checked_centers(centers: Tensor, outputs: Tensor, dtype: torch.dtype, **sizes: int) -> Tensor:
+    """Given centres on the device of ``outputs``; a ValueError unless they are of these sizes (by name) and D."""
+    shape = (*sizes.values(), outputs.shape[1])
+    if tuple(centers.shape) != shape:
+        raise ValueError(f"centers must be ({', '.join(sizes)}, D) = {shape}, got {tuple(centers.shape)}")
     readable = centers.device.type == "cpu" and not is_fake(centers) and not torch.compiler.is_compiling()
     if readable and not torch.isfinite(centers).all():
         raise ValueError("centers must be finite numbers: a bucket around NaN or infinity has no nearest positions")

@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .engine import Blocks, How, resolved, without_autocast, workspace_or_default
-from .inputs import Inputs, accumulation_dtype, check_reduction, check_scale, check_softcap, flatten_inputs
+from .inputs import (
+    Inputs,
+    accumulation_dtype,
+    check_reduction,
+    check_scale,
+    check_share,
+    check_softcap,
+    check_switches,
+    flatten_inputs,
+)
 from .module import LossModule
 from .reduction import block_losses, reduce_losses, reduced_softmax
 
@@ -57,7 +66,7 @@ def cross_entropy(
         linear_bias: ``(C,)``, added to the logits of each item.
         hold_logits: write the matrix of logits down, as the plain loss does. Without, the values are the same. Over a
             sharded table it is never written down.
-        weight: ``(C,)``, of a position with this target; the mean is over what they sum up to.
+        weight: ``(C,)``, of a position with this target; the mean is over what they sum up to. It has no gradient.
         label_smoothing: share of the target that is spread over all items, from 0 to 1. Without held logits it takes
             one more tensor like ``linear_weight``, the gradient of that vector.
         logit_scale: of cosine models, whose outputs and items have length 1; a tensor has its gradient.
@@ -70,8 +79,9 @@ def cross_entropy(
         backend: who computes without held logits, "auto", "torch" or "triton".
 
     Returns:
-        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. A batch
-        without any target gives 0, which back-propagates zeros.
+        The loss: float32 for half-precision inputs and under autocast, the input's dtype otherwise. Logits that are
+        held are in half precision then, as those of the plain loss are; others in float32. A batch without any target,
+        or with targets of weight 0 only, gives 0, which back-propagates zeros.
 
     Raises:
         ValueError: inputs that do not fit together, a target outside the catalog, an unknown reduction.
@@ -87,7 +97,7 @@ def cross_entropy(
         raise ValueError(f"label_smoothing does not go with a sharded item table, got {label_smoothing!r}")
     of_classes, weights = _weights(weight, inputs, linear_weight)
     if hold_logits and inputs.everyone is None:
-        logits = F.linear(inputs.finite_outputs, linear_weight)  # (N, C): the wall
+        logits = F.linear(inputs.finite_outputs.to(input.dtype), linear_weight)  # (N, C): the wall
         logits = logits.to(accumulation_dtype(logits.dtype))
         if softcap is not None:
             logits = logits.div_(softcap).tanh_() * softcap
@@ -114,7 +124,7 @@ def _weights(weight: Tensor | None, inputs: Inputs, linear_weight: Tensor) -> tu
         raise ValueError(
             f"weight must be one number for each of the {len(linear_weight)} items, got shape {tuple(weight.shape)}"
         )
-    weight = weight.detach().to(accumulation_dtype(inputs.outputs.dtype, linear_weight.dtype))
+    weight = weight.to(accumulation_dtype(inputs.outputs.dtype, linear_weight.dtype))
     return weight, weight[inputs.labels].where(inputs.valid, 0.0)
 
 
@@ -140,15 +150,19 @@ def _check(
 ) -> None:
     check_scale(logit_scale)
     check_softcap(softcap)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie between 0 and 1, got {label_smoothing!r}")
+    check_share("label_smoothing", label_smoothing)
+    check_switches(hold_logits=hold_logits)
     if label_smoothing and softcap is not None and not hold_logits:
         raise ValueError(
             f"label_smoothing without held logits sums them up by one product, which capped ones do not allow, got "
             f"label_smoothing={label_smoothing!r} and softcap={softcap!r}: leave one out, or hold the logits"
         )
-    if weight is not None and weight.dim() != 1:
-        raise ValueError(f"weight must be (C,), one number for each item, got shape {tuple(weight.shape)}")
+    if weight is not None and (weight.dim() != 1 or weight.is_complex()):
+        raise ValueError(
+            f"weight must be (C,), one number for each item, got shape {tuple(weight.shape)} of {weight.dtype}"
+        )
+    if weight is not None and weight.requires_grad:
+        raise ValueError("weight has no gradient here, as in torch.nn.functional.cross_entropy: detach() it")
 
 
 class CrossEntropyLoss(

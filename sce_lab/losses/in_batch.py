@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .draws import draw
-from .proposals import Negatives, Popularity, Proposal, Uniform, precise_dtype
+from .inputs import check_share
+from .proposals import Negatives, Popularity, Proposal, Targets, Uniform, precise_dtype
 
 
 class InBatch(Proposal):
@@ -21,26 +22,20 @@ class InBatch(Proposal):
         super().__init__()
         self.popularity = None if item_counts is None else Popularity(item_counts, 1.0)
 
-    def negatives(
-        self,
-        labels: Tensor,
-        valid: Tensor,
-        n_negatives: int,
-        n_sets: int | None,
-        catalog_size: int,
-        generator: torch.Generator | None,
-    ) -> Negatives:
+    def negatives(self, targets: Targets, n_negatives: int, n_sets: int | None = None) -> Negatives:
         """Targets ``(k,)`` of up to ``n_negatives`` different positions."""
         if n_sets is not None:
             self.check_own()
+        labels, valid, _, generator = targets
         keys = draw(torch.rand, labels.shape, device=labels.device, generator=generator)
         keys = keys.masked_fill(~valid, -1.0)  # last, so taken only when nothing else is left
         positions = keys.topk(min(n_negatives, len(labels))).indices
         items, usable = labels[positions], valid[positions]
-        return Negatives(items, self.log_expected(items, labels, valid, usable.sum(), catalog_size), usable)
+        return Negatives(items, self.log_expected(items, targets, usable.sum()), usable)
 
-    def log_expected(self, items: Tensor, labels: Tensor, valid: Tensor, n_drawn: Tensor, catalog_size: int) -> Tensor:
+    def log_expected(self, items: Tensor, targets: Targets, n_drawn: Tensor) -> Tensor:
         """Log of how often each of the ``items`` is expected among ``n_drawn`` targets of the batch."""
+        labels, valid, catalog_size, _ = targets
         n_valid, n_drawn = valid.sum(), n_drawn.to(precise_dtype(labels.device))
         if self.popularity is not None:
             others = n_drawn * (n_valid - 1) / n_valid.clamp(min=1)  # the draw of one's own target never counts
@@ -76,25 +71,17 @@ class Mixed(InBatch):
 
     def __init__(self, item_counts: Tensor | None = None, uniform_share: float = 0.5) -> None:
         super().__init__(item_counts)
-        if not 0 <= uniform_share <= 1:
-            raise ValueError(f"uniform_share must lie between 0 and 1, got {uniform_share!r}")
+        check_share("uniform_share", uniform_share)
         self.uniform_share = uniform_share
 
-    def negatives(
-        self,
-        labels: Tensor,
-        valid: Tensor,
-        n_negatives: int,
-        n_sets: int | None,
-        catalog_size: int,
-        generator: torch.Generator | None,
-    ) -> Negatives:
+    def negatives(self, targets: Targets, n_negatives: int, n_sets: int | None = None) -> Negatives:
         """``round(uniform_share * n_negatives)`` uniform draws after the targets of as many positions as are left."""
         n_uniform = round(self.uniform_share * n_negatives)
-        batch = super().negatives(labels, valid, n_negatives - n_uniform, n_sets, catalog_size, generator)
+        batch = super().negatives(targets, n_negatives - n_uniform, n_sets)
+        labels, _, catalog_size, generator = targets
         drawn = Uniform().draw((n_uniform,), catalog_size, labels.device, generator)
         items = torch.cat([batch.items, drawn])
-        log_expected = self.log_expected(items, labels, valid, batch.usable.sum(), catalog_size)
+        log_expected = self.log_expected(items, targets, batch.usable.sum())
         if n_uniform > 0:
             log_expected = torch.logaddexp(log_expected, torch.full_like(log_expected, log(n_uniform / catalog_size)))
         return Negatives(items, log_expected, torch.cat([batch.usable, torch.ones_like(drawn, dtype=torch.bool)]))

@@ -46,14 +46,18 @@ def flatten_inputs(
     """Check the inputs and lay the positions out in one dimension; ``ignore_index=None`` ignores none.
 
     Logits are ``logit_scale * (x . w_i) + b_i``: the scale is that of the outputs, with its gradient if it is a tensor.
+    Outputs that are scaled are in the dtype that losses are added up in.
     With a ``softcap`` they are ``softcap * tanh(logit_scale * (x . w_i) / softcap)``, and have no item bias.
     A table that is a DTensor has its ranks meet here, of a loss that can take one (``may_be_sharded``).
 
     Raises:
         ValueError: shapes, dtypes or target items that do not fit; the message names them.
     """
-    if linear_weight.dim() != 2 or linear_weight.shape[0] == 0:
-        raise ValueError(f"linear_weight must be (C, D) with at least one item, got shape {tuple(linear_weight.shape)}")
+    if linear_weight.dim() != 2 or 0 in linear_weight.shape:
+        raise ValueError(
+            "linear_weight must be (C, D) with at least one item of at least one dimension, got shape "
+            f"{tuple(linear_weight.shape)}"
+        )
     if input.dim() < 1 or input.shape[-1] != linear_weight.shape[1]:
         raise ValueError(
             f"the last dimension of input, shape {tuple(input.shape)}, must be the D of linear_weight, "
@@ -69,11 +73,14 @@ def flatten_inputs(
         raise ValueError(f"target holds item numbers, so its dtype must be an integer one, got {target.dtype}")
     if not (input.is_floating_point() and linear_weight.is_floating_point()):
         raise ValueError(f"input and linear_weight must be floating point, got {input.dtype} and {linear_weight.dtype}")
-    if input.dtype != linear_weight.dtype and not torch.is_autocast_enabled(input.device.type):
+    dtypes = {input.dtype, linear_weight.dtype}
+    # autocast makes one of all but float64
+    if len(dtypes) > 1 and (torch.float64 in dtypes or not torch.is_autocast_enabled(input.device.type)):
         raise ValueError(
-            f"input is {input.dtype} but linear_weight is {linear_weight.dtype}: "
-            "give both the same dtype, or run under torch.autocast"
+            f"input is {input.dtype} but linear_weight is {linear_weight.dtype}: give both the same dtype"
+            + ("" if torch.float64 in dtypes else ", or run under torch.autocast")
         )
+    check_ignore_index(ignore_index)
 
     outputs = input.reshape(-1, input.shape[-1])  # (N, D)
     target = target.reshape(-1).long()  # (N,)
@@ -90,8 +97,10 @@ def flatten_inputs(
             found = "linear_bias" if inputs.everyone is None else "a sharded item table"
             raise ValueError(f"softcap does not go with {found}, got softcap={softcap!r}: leave one of them out")
         inputs = inputs._replace(softcap=float(softcap))
-    if isinstance(logit_scale, Tensor) or check_scale(logit_scale) != 1:
-        return inputs._replace(outputs=inputs.finite_outputs * logit_scale)
+    logit_scale = check_scale(logit_scale)
+    if isinstance(logit_scale, Tensor) or logit_scale != 1:
+        dtype = accumulation_dtype(input.dtype, linear_weight.dtype)  # half precision would round a second time
+        return inputs._replace(outputs=inputs.finite_outputs.to(dtype) * logit_scale)
     return inputs
 
 
@@ -125,9 +134,14 @@ def _checked_bias(linear_bias: Tensor | None, input: Tensor, linear_weight: Tens
 
 
 def check_scale(logit_scale: float | Tensor) -> float | Tensor:
-    """A ValueError unless it is a positive number; a tensor, which may be learned, is not looked into."""
+    """A ValueError unless it is a positive number; a tensor of one, which may be learned, is not looked into."""
     if isinstance(logit_scale, Tensor):
-        return logit_scale
+        if logit_scale.numel() != 1 or logit_scale.is_complex():
+            raise ValueError(
+                f"logit_scale must be one number for all logits, got {logit_scale.dtype} of shape "
+                f"{tuple(logit_scale.shape)}"
+            )
+        return logit_scale.reshape(())
     if not isinstance(logit_scale, Real) or isinstance(logit_scale, bool) or not 0 < logit_scale < float("inf"):
         raise ValueError(f"logit_scale must be a positive number such as 1 or 20, got {logit_scale!r}")
     return logit_scale
@@ -142,14 +156,22 @@ def check_softcap(softcap: float | None) -> float | None:
 
 
 def check_items(name: str, items: Tensor, catalog_size: int, advice: str) -> None:
-    """Name an item outside the catalog. On a GPU this would stall the queue; there indexing itself asserts."""
-    if items.device.type != "cpu" or is_fake(items) or items.numel() == 0 or torch.compiler.is_compiling():
+    """Name an item outside the catalog. A GPU is not waited for: it asserts by itself, and names none."""
+    if is_fake(items) or items.numel() == 0 or torch.compiler.is_compiling():
+        return
+    if items.is_cuda:
+        assert_items(items, catalog_size)
         return
     for item in map(int, items.aminmax()):
         if not 0 <= item < catalog_size:
             raise ValueError(
                 f"{name} {item} is outside the catalog of {catalog_size} items (0..{catalog_size - 1}); {advice}"
             )
+
+
+def assert_items(items: Tensor, catalog_size: int) -> None:
+    """Have the device of ``items`` stop where one is outside the catalog: a kernel of our own would go there."""
+    torch._assert_async(((items >= 0) & (items < catalog_size)).all(), f"items must be in 0..{catalog_size - 1}")
 
 
 def flatten_negatives(
@@ -170,6 +192,26 @@ def flatten_negatives(
     return negatives.long() if negatives.dim() == 1 else negatives.reshape(-1, negatives.shape[-1]).long()
 
 
+def check_ignore_index(ignore_index: int | None) -> None:
+    """A ValueError unless it is a whole number, or None for none."""
+    whole = isinstance(ignore_index, Integral | torch.SymInt) and not isinstance(ignore_index, bool)
+    if ignore_index is not None and not whole:
+        raise ValueError(f"ignore_index must be a whole number such as -100, or None for none, got {ignore_index!r}")
+
+
+def check_share(name: str, value: Any) -> None:
+    """A ValueError that names the setting, unless it is a number from 0 to 1."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+
+
+def check_switches(**switches: Any) -> None:
+    """A ValueError that names the first that is neither True nor False: of a text, "False" too would switch it on."""
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def check_reduction(reduction: str) -> None:
     """Raise before the work is done, not after it."""
     if reduction not in ("none", "mean", "sum"):
@@ -186,6 +228,7 @@ def check_positive(name: str, value: Any) -> int:
 
 def check_sparse_grad(sparse_grad: bool, linear_weight: Tensor) -> None:
     """A row-sparse gradient can be that of a parameter; operations before the loss could not go on from it."""
+    check_switches(sparse_grad=sparse_grad)
     if is_sharded(linear_weight):
         return  # what stands for its rows is looked at there
     if sparse_grad and linear_weight.requires_grad and not linear_weight.is_leaf:

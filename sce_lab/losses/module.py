@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .inputs import check_reduction
+from .inputs import check_ignore_index, check_reduction
 
 #: Arguments of a loss that belong to a batch or a model, and so to a call: they are no settings.
 _OF_A_CALL = ("linear_bias", "lengths")
@@ -18,7 +18,8 @@ class LossModule(nn.Module):
 
     A subclass names the function, ``class SCELoss(LossModule, function=scalable_cross_entropy, label="SCE")``: its
     keyword arguments are the settings, with its defaults. Tensors among them are buffers that move with the module and
-    stay out of its ``state_dict``; modules (a sampler) move with it, too. Settings named after the label are fixed.
+    stay out of its ``state_dict``; modules (a sampler) move with it, too, and parameters (a ``logit_scale``) are its
+    own. Settings named after the label are fixed.
 
     For people: ``label`` is its name, ``says`` one sentence, and ``dials`` are the settings that a person turns first,
     those of commands and sliders.
@@ -64,7 +65,7 @@ class LossModule(nn.Module):
             known = ", ".join(self.defaults)
             raise ValueError(f"{type(self).__name__} knows no setting {', '.join(sorted(unknown))}; it knows {known}")
         for name, value in (self.defaults | settings).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 self.register_buffer(name, value, persistent=False)
             else:
                 setattr(self, name, value)
@@ -78,6 +79,7 @@ class LossModule(nn.Module):
     def check_settings(self) -> None:
         """Raise a ValueError that names a setting out of range and its value."""
         check_reduction(self.reduction)
+        check_ignore_index(self.settings.get("ignore_index"))
         if self.check:
             self.check(**self.settings, **self.fixed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log, log1p
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,16 @@ from torch import Tensor, nn
 
 from .draws import draw
 from .engine import is_fake
+from .inputs import check_items
+
+
+class Targets(NamedTuple):
+    """Whom negatives are for."""
+
+    labels: Tensor  # (N,) target items
+    valid: Tensor  # (N,) bool, positions with a target
+    catalog_size: int
+    generator: torch.Generator | None  # source of the randomness
 
 
 class Negatives(NamedTuple):
@@ -36,25 +47,30 @@ class Proposal(nn.Module):
         """``log Q(i)`` of each of the ``items``."""
         raise NotImplementedError
 
-    def negatives(
-        self,
-        labels: Tensor,
-        valid: Tensor,
-        n_negatives: int,
-        n_sets: int | None,
-        catalog_size: int,
-        generator: torch.Generator | None,
-    ) -> Negatives:
-        """Negatives for targets ``labels (N,)``, ``valid`` where there is one: k for all, or so many sets of k."""
+    def negatives(self, targets: Targets, n_negatives: int, n_sets: int | None = None) -> Negatives:
+        """k negatives for all targets, or so many sets of k."""
         shape = (n_negatives,) if n_sets is None else (n_sets, n_negatives)
-        return self.given(self.draw(shape, catalog_size, labels.device, generator), catalog_size)
+        items = self.draw(shape, targets.catalog_size, targets.labels.device, targets.generator)
+        if items.shape != shape or items.is_floating_point():
+            raise ValueError(
+                f"draw of {type(self).__name__} must return whole numbers of shape {shape}, got {items.dtype} of "
+                f"shape {tuple(items.shape)}"
+            )
+        check_items("negative", items, targets.catalog_size, f"draw of {type(self).__name__} returned it")
+        return self.given(items.long(), targets.catalog_size)
 
     def check_own(self) -> None:
         """Raise a ValueError if there can be only one set of negatives, for the whole batch."""
 
     def given(self, items: Tensor, catalog_size: int) -> Negatives:
         """Negatives ``(k,)``, or sets of k, that somebody else drew from Q."""
-        return Negatives(items, log(items.shape[-1]) + self.log_probability(items, catalog_size))
+        log_q = self.log_probability(items, catalog_size)
+        if log_q.shape != items.shape:
+            raise ValueError(
+                f"log_probability of {type(self).__name__} must return one number for each of the items it is asked "
+                f"about, shape {tuple(items.shape)}, got shape {tuple(log_q.shape)}"
+            )
+        return Negatives(items, log(items.shape[-1]) + log_q)
 
 
 class Uniform(Proposal):
@@ -71,7 +87,31 @@ class Uniform(Proposal):
         return torch.full(items.shape, -log(catalog_size), device=items.device, dtype=precise_dtype(items.device))
 
 
-class LogUniform(Proposal):
+class _FromCounts(Proposal):
+    """A distribution that is prepared from counts: its logarithms are a table, draws invert it at uniform numbers."""
+
+    def __init__(self, log_q: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("log_q", log_q, persistent=False)  # (C,)
+
+    def item_at(self, u: Tensor) -> Tensor:
+        """The items where the distribution function reaches ``u``, from 0 to 1."""
+        raise NotImplementedError
+
+    def draw(
+        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
+        """See :meth:`Proposal.draw`."""
+        check_size(self.log_q, catalog_size)
+        return self.item_at(draw(torch.rand, shape, device=device, generator=generator, dtype=precise_dtype(device)))
+
+    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
+        """See :meth:`Proposal.log_probability`."""
+        check_size(self.log_q, catalog_size)
+        return self.log_q.to(items.device)[items]
+
+
+class LogUniform(_FromCounts):
     """Zipf over the popularity rank r = 0..C-1, ``Q = log((r + 2) / (r + 1)) / log(C + 1)``.
 
     Args:
@@ -79,28 +119,20 @@ class LogUniform(Proposal):
     """
 
     def __init__(self, item_counts: Tensor) -> None:
-        super().__init__()
         item_at_rank = torch.argsort(_checked(item_counts), descending=True, stable=True)
+        rank = torch.arange(len(item_at_rank), device=item_at_rank.device, dtype=precise_dtype(item_at_rank.device))
+        log_q = (torch.log1p(1 / (rank + 1)) / log1p(len(rank))).log()
+        super().__init__(torch.empty_like(log_q).index_copy(0, item_at_rank, log_q))
         self.register_buffer("item_at_rank", item_at_rank, persistent=False)  # (C,)
-        self.register_buffer("rank_of_item", torch.argsort(item_at_rank), persistent=False)  # (C,)
 
-    def draw(
-        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
-        """See :meth:`Proposal.draw`."""
-        check_size(self.item_at_rank, catalog_size)
-        u = draw(torch.rand, shape, device=device, generator=generator, dtype=precise_dtype(device))
-        rank = torch.exp(u * log1p(catalog_size)).long() - 1  # P(rank < r) = log(r + 1) / log(C + 1)
-        return self.item_at_rank.to(device)[rank.clamp(max=catalog_size - 1)]
-
-    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
-        """See :meth:`Proposal.log_probability`."""
-        check_size(self.rank_of_item, catalog_size)
-        rank = self.rank_of_item.to(items.device)[items].to(precise_dtype(items.device))
-        return (torch.log1p(1 / (rank + 1)) / log1p(catalog_size)).log()
+    def item_at(self, u: Tensor) -> Tensor:
+        """P(rank < r) is log(r + 1) / log(C + 1)."""
+        n = len(self.item_at_rank)
+        rank = torch.exp(u * log1p(n)).long() - 1
+        return self.item_at_rank.to(u.device)[rank.clamp(max=n - 1)]
 
 
-class Popularity(Proposal):
+class Popularity(_FromCounts):
     """``Q`` proportional to ``max(count, 1) ** exponent``: an item that could never be drawn would be missing.
 
     Args:
@@ -109,26 +141,15 @@ class Popularity(Proposal):
     """
 
     def __init__(self, item_counts: Tensor, exponent: float = 0.75) -> None:
-        super().__init__()
-        if not -100 <= exponent <= 100:
+        if not isinstance(exponent, Real) or not -100 <= exponent <= 100:
             raise ValueError(f"exponent must be a number such as 0.75, got {exponent!r}")
-        weights = _checked(item_counts).to(precise_dtype(item_counts.device)).clamp(min=1).pow(exponent)
-        self.register_buffer("cumulative", weights.cumsum(0) / weights.sum(), persistent=False)  # (C,)
-        self.register_buffer("log_q", (weights / weights.sum()).log(), persistent=False)  # (C,)
+        counts = _checked(item_counts).to(precise_dtype(item_counts.device)).clamp(min=1)
+        super().__init__((exponent * counts.log()).log_softmax(dim=0))  # the powers themselves may be too large
+        self.register_buffer("cumulative", self.log_q.exp().cumsum(0), persistent=False)  # (C,)
 
-    def draw(
-        self, shape: tuple[int, ...], catalog_size: int, device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
-        """See :meth:`Proposal.draw`."""
-        check_size(self.cumulative, catalog_size)
-        u = draw(torch.rand, shape, device=device, generator=generator, dtype=precise_dtype(device))
-        # Invert the distribution function at uniform random numbers.
-        return torch.searchsorted(self.cumulative.to(device), u, right=True).clamp(max=catalog_size - 1)
-
-    def log_probability(self, items: Tensor, catalog_size: int) -> Tensor:
-        """See :meth:`Proposal.log_probability`."""
-        check_size(self.log_q, catalog_size)
-        return self.log_q.to(items.device)[items]
+    def item_at(self, u: Tensor) -> Tensor:
+        """By bisection."""
+        return torch.searchsorted(self.cumulative.to(u.device), u, right=True).clamp(max=len(self.cumulative) - 1)
 
 
 def _checked(item_counts: Tensor) -> Tensor:

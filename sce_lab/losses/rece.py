@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .buckets import BucketSizes
+from .buckets import BucketSizes, checked_centers
 from .draws import draw
 from .engine import Blocks, How, best_direction, resolved, without_autocast, workspace_or_default
 from .inputs import (
@@ -100,7 +100,7 @@ def reduced_cross_entropy(
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, softcap=softcap)
     n_positions, catalog_size = len(inputs.outputs), len(linear_weight)
     if n_buckets is None and centers is not None and centers.dim() == 3:
-        n_buckets = centers.shape[1]
+        n_buckets = check_positive("n_buckets", centers.shape[1])
     if n_buckets is None:
         n_buckets = BucketSizes.paper_rule(n_positions, catalog_size).n_buckets
     n_buckets = max(min(n_buckets, n_positions, catalog_size), 1) if centers is None else n_buckets
@@ -108,13 +108,12 @@ def reduced_cross_entropy(
     workspace_bytes = workspace_or_default(workspace_bytes, input, backend)
     how = How(workspace_bytes, sparse_grad, deterministic, backend)
     with without_autocast(input):
-        shape = n_rounds, n_buckets, input.shape[-1]
         dtype = accumulation_dtype(input.dtype, linear_weight.dtype)
         if centers is None:
+            shape = n_rounds, n_buckets, input.shape[-1]
             centers = draw(torch.randn, *shape, device=input.device, generator=generator, dtype=dtype)
-        elif centers.shape != shape:
-            raise ValueError(f"centers must be (n_rounds, n_buckets, D) = {shape}, got {tuple(centers.shape)}")
-        centers = centers.to(input.device, dtype)
+        else:
+            centers = checked_centers(centers, inputs.outputs, dtype, n_rounds=n_rounds, n_buckets=n_buckets)
         blocks = chunk_blocks(inputs.outputs, linear_weight, inputs.valid, centers, n_extra_chunks, workspace_bytes)
         losses, slot = block_losses(inputs, linear_weight, blocks, how, "max" if n_rounds == 1 else "union")
         return reduce_losses(losses, slot >= 0, target.shape, reduction)

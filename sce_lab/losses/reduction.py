@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .engine import Blocks, Combine, How, Problem, mean_loss, softmax_loss, softmax_losses, total
-from .inputs import Inputs
+from .inputs import Inputs, check_reduction
 from .sharded import Everyone, sharded_losses
 
 Reduction = Literal["none", "mean", "sum"]
@@ -30,13 +30,14 @@ def reduce_losses(
         weights: ``(N,)``, already in the losses; the mean is over what these sum up to.
         everyone: if given, sums are over the positions of all ranks.
     """
+    check_reduction(reduction)
     losses = losses.where(counted, 0.0)
     if reduction == "none":
         return losses.reshape(shape)
     if everyone is not None:
         value = everyone.summed(losses.sum())
         number = everyone.ranks.added((counted if weights is None else weights).sum())
-        return value if reduction == "sum" else value / number.where(number > 0, 1)
+        return value if reduction == "sum" else value / number.where(number != 0, 1)
     return losses.sum() if reduction == "sum" else losses.sum() / _total(counted, weights)
 
 
@@ -62,6 +63,7 @@ def reduced_softmax(
     weights: Tensor | None = None,
 ) -> Tensor:
     """The engine's loss of blocks that hold each position once, weighted ``(N,)`` and reduced likewise."""
+    check_reduction(reduction)
     if inputs.everyone is not None:
         losses, slot = block_losses(inputs, linear_weight, blocks, how)
         losses = losses if weights is None else losses * weights

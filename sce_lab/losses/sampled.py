@@ -13,11 +13,12 @@ from .inputs import (
     check_scale,
     check_softcap,
     check_sparse_grad,
+    check_switches,
     flatten_inputs,
     flatten_negatives,
 )
 from .module import LossModule
-from .proposals import Negatives, Proposal, check_size
+from .proposals import Negatives, Proposal, Targets, check_size
 from .reduction import block_losses, reduce_losses, reduced_softmax
 from .samplings import make_proposal
 from .sequences import Pieces, cut_sequences
@@ -127,6 +128,7 @@ def sampled_softmax(
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
     check_sharing(shared_negatives)
+    check_switches(logq_correction=logq_correction, positive_in_denominator=positive_in_denominator)
     options = {"softcap": softcap, "may_be_sharded": True, "sparse_grad": sparse_grad}
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **options)
     everyone = inputs.everyone
@@ -144,7 +146,7 @@ def sampled_softmax(
         k = check_positive("n_negatives", n_negatives)
         labels, valid = (inputs.labels, inputs.valid) if everyone is None else (everyone.labels, everyone.valid)
         n_sets = n_sequences if by_sequence else None if shared_negatives else len(labels)
-        drawn = proposal.negatives(labels, valid, k, n_sets, catalog_size, generator)
+        drawn = proposal.negatives(Targets(labels, valid, catalog_size, generator), k, n_sets)
     else:
         drawn = proposal.given(flatten_negatives(negatives, target.shape, catalog_size, n_sequences), catalog_size)
 
@@ -210,6 +212,8 @@ def _check(
     exponent: float,
     uniform_share: float,
     shared_negatives: bool | str,
+    logq_correction: bool,
+    positive_in_denominator: bool,
     logit_scale: float | Tensor,
     softcap: float | None,
     **_: Any,
@@ -218,6 +222,7 @@ def _check(
     check_scale(logit_scale)
     check_softcap(softcap)
     check_sharing(shared_negatives)
+    check_switches(logq_correction=logq_correction, positive_in_denominator=positive_in_denominator)
     proposal = make_proposal(sampling, item_counts, exponent, uniform_share)
     if shared_negatives is not True:
         proposal.check_own()

@@ -30,13 +30,15 @@ def make_proposal(
         if sampling in ("in_batch", "mixed"):
             return InBatch() if sampling == "in_batch" else Mixed(uniform_share=uniform_share)
         raise ValueError(f"sampling={sampling!r} needs item_counts, the training count of each item")
+    if not isinstance(item_counts, Tensor):
+        raise ValueError(f"item_counts must be a tensor (C,), got a {type(item_counts).__name__}")
     make = {
         "log_uniform": lambda: LogUniform(item_counts),
         "popularity": lambda: Popularity(item_counts, exponent),
         "in_batch": lambda: InBatch(item_counts),
         "mixed": lambda: Mixed(item_counts, uniform_share),
     }[sampling]
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or item_counts.is_inference():  # of the latter nobody knows whether they change
         return make()
     kept = _prepared.setdefault(item_counts, {})
     key = sampling, exponent, uniform_share, item_counts._version

@@ -8,7 +8,14 @@ from torch import Tensor
 from .bucket_search import Search, draw_negatives, fill, with_negatives
 from .buckets import BucketSizes, SCEStatistics, bucket_statistics
 from .engine import Combine, How, blocks_for, resolved, without_autocast, workspace_or_default
-from .inputs import check_reduction, check_scale, check_softcap, check_sparse_grad, flatten_inputs
+from .inputs import (
+    check_reduction,
+    check_scale,
+    check_softcap,
+    check_sparse_grad,
+    check_switches,
+    flatten_inputs,
+)
 from .module import LossModule
 from .reduction import block_losses, reduce_slots
 from .sharded import check_same
@@ -127,6 +134,7 @@ def scalable_cross_entropy(
     """
     check_reduction(reduction)
     check_sparse_grad(sparse_grad, linear_weight)
+    check_switches(mix_x=mix_x)
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)
     options = {"softcap": softcap, "may_be_sharded": True, "sparse_grad": sparse_grad}
     inputs = flatten_inputs(input, linear_weight, target, ignore_index, linear_bias, logit_scale, **options)
@@ -190,6 +198,7 @@ def _check(
     n_buckets: int | None,
     bucket_size_x: int | None,
     bucket_size_y: int | None,
+    mix_x: bool,
     kmeans_steps: int,
     items_near: str,
     combine: str,
@@ -201,6 +210,7 @@ def _check(
     **_: Any,
 ) -> None:
     BucketSizes.asked(n_buckets, bucket_size_x, bucket_size_y, n_positions=2**31, catalog_size=2**31)
+    check_switches(mix_x=mix_x)
     check_scale(logit_scale)
     check_softcap(softcap)
     _check_options(kmeans_steps, items_near, combine, n_negatives, negatives_for, negatives)

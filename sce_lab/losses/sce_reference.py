@@ -53,7 +53,7 @@ def scalable_cross_entropy_reference(
         if centers is None:
             B = draw_centers(X, valid, sizes.n_buckets, mix_x, generator, dtype)  # (n_buckets, D)
         else:
-            B = checked_centers(centers, sizes.n_buckets, X, dtype)
+            B = checked_centers(centers, X, dtype, n_buckets=sizes.n_buckets)
 
         # 2. Each bucket takes the positions and the items with the largest inner products. No gradient: it is a choice.
         with torch.no_grad():

@@ -41,7 +41,8 @@ def cut_sequences(lengths: Tensor | None, target_shape: torch.Size, device: torc
         return Pieces(_rows(sequence * length, nth, length, m), sequence, n_sequences)
     n_positions, n_sequences = target_shape.numel(), len(lengths)
     known = not is_fake(lengths)
-    wrong = lengths.dim() != 1 or lengths.is_floating_point()
+    wrong = lengths.dim() != 1 or lengths.is_floating_point() or lengths.dtype == torch.bool
+    lengths = lengths if wrong else lengths.long()  # sums of small integers wrap around
     if wrong or (known and (int(lengths.sum()) != n_positions or bool((lengths < 0).any()))):
         raise ValueError(
             f"lengths must be (S,) whole numbers that add up to the {n_positions} positions, got "

@@ -68,7 +68,7 @@ def fill_from_all(
     n_positions = everyone.n_positions
     asked = BucketSizes.asked(*sizes, n_positions, catalog_size).clamped(n_positions, catalog_size)
     if centers is not None:
-        centers = decide = checked_centers(centers, asked.n_buckets, outputs, dtype)
+        centers = decide = checked_centers(centers, outputs, dtype, n_buckets=asked.n_buckets)
     elif mix_x:
         centers, decide = _mixed(outputs, everyone, asked.n_buckets, generator, dtype)
     else:

@@ -54,9 +54,38 @@ WRONG = [
         (loss, {"shared_negatives": "user"}, 'shared_negatives must be True, "sequence" or False, got .user')
         for loss in ("sampled", "ce_minus", "bce")
     ),
-    ("ce", {"label_smoothing": 2}, "label_smoothing must lie between 0 and 1, got 2"),
+    *(
+        (loss, {name: value}, f"{name} must lie between 0 and 1, got {value!r}")
+        for loss, name in (("ce", "label_smoothing"), ("bce", "calibration"))
+        for value in (2, -0.1, NAN, "0.1", None, True)
+    ),
+    *(
+        (loss, {name: "False"}, f"{name} must be True or False, got 'False'")
+        for loss, name in (
+            ("ce", "hold_logits"),
+            ("sampled", "logq_correction"),
+            ("sampled", "positive_in_denominator"),
+            ("sce", "mix_x"),
+        )
+    ),
+    *(
+        (loss, {"logit_scale": value}, r"logit_scale must be one number for all logits, got torch\.\w+ of shape \(")
+        for loss in LOSSES
+        for value in (torch.ones(8), torch.ones(30, 1), torch.ones(0), torch.ones((), dtype=torch.complex64))
+    ),
+    *(
+        (loss, {"ignore_index": value}, f"ignore_index must be a whole number .*, or None for none, got {value!r}")
+        for loss in LOSSES
+        for value in (True, 1.5, NAN, "pad")
+    ),
+    ("cce", {"weight": torch.ones(50, dtype=torch.complex64)}, r"weight must be .* torch\.complex64"),
+    ("ce", {"weight": torch.ones(50, requires_grad=True)}, r"weight has no gradient here, .*: detach\(\) it"),
+    ("sampled", {"sampling": "popularity", "item_counts": [1] * 50}, "item_counts must be a tensor .*, got a list"),
     ("cce", {"weight": torch.ones(5, 10)}, r"weight must be \(C,\), .*got shape \(5, 10\)"),
-    ("sampled", {"sampling": "mixed", "uniform_share": 1.5}, "uniform_share must lie between 0 and 1, got 1.5"),
+    *(
+        ("sampled", {"sampling": "mixed", "uniform_share": value}, f"uniform_share must lie .* 1, got {value!r}")
+        for value in (1.5, NAN, "half")
+    ),
     (
         "sampled",
         {"sampling": "mixed", "shared_negatives": "sequence"},
@@ -102,6 +131,9 @@ WRONG_FOR_THESE_INPUTS = [
     ),
     ("sce", {"centers": torch.full((4, 8), NAN)}, "centers must be finite"),
     ("sce", {"centers": torch.full((4, 8), INF)}, "centers must be finite"),
+    ("rece", {"centers": torch.full((1, 4, 8), NAN)}, "centers must be finite"),
+    ("rece", {"centers": torch.ones(1, 0, 8)}, "n_buckets must be a positive whole number, got 0"),
+    *((loss, {"sparse_grad": "False"}, "sparse_grad must be True or False") for loss in ("sampled", "sce", "bce")),
     *(
         (loss, {"workspace_bytes": value}, f"workspace_bytes must be a positive whole number, got {value!r}")
         for loss in ("cce", "sampled", "sce")
@@ -124,7 +156,24 @@ def test_a_bias_that_does_not_fit_is_refused(loss, bias):
         make_loss(loss)(*make_problem().arguments, linear_bias=bias)
 
 
-@pytest.mark.parametrize("lengths", [torch.tensor([3, 20]), torch.tensor([30.0]), torch.tensor([[30]])])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_table_without_dimensions_is_refused(loss):
+    with pytest.raises(ValueError, match=r"linear_weight must be .* at least one dimension, got shape \(5, 0\)"):
+        make_loss(loss)(torch.ones(3, 0), torch.ones(5, 0), torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_autocast_does_not_make_one_dtype_of_float64(loss):
+    problem = make_problem(dtype=torch.float64)
+    message = r"input is torch\.float32 but linear_weight is torch\.float64: give both the same dtype$"
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ValueError, match=message):
+        make_loss(loss)(problem.input.float(), problem.linear_weight, problem.target)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [torch.tensor([3, 20]), torch.tensor([30.0]), torch.tensor([[30]]), torch.ones(30, dtype=torch.bool)],
+)
 def test_lengths_that_do_not_add_up_are_refused(lengths):
     loss = make_loss("ce_minus", shared_negatives="sequence")
     with pytest.raises(ValueError, match=r"lengths must be .* add up to the 30 positions, got"):
@@ -195,6 +244,42 @@ def test_a_proposal_of_ones_own(shared):
     assert make_proposal(proposal) is proposal
     touched = set((got[2] != 0).any(dim=1).nonzero().flatten().tolist())
     assert touched <= set(range(0, 50, 2)) | set(problem.target.tolist())
+
+
+class Wrong(Even):
+    """A sampler that does not do as it is told."""
+
+    def __init__(self, items=None, log_q=None):
+        super().__init__(50)
+        self.drawn, self.log_q = items, log_q
+
+    def draw(self, shape, *_):
+        return torch.zeros(shape, dtype=torch.int64) if self.drawn is None else self.drawn
+
+    def log_probability(self, items, catalog_size):
+        return torch.zeros(items.shape) if self.log_q is None else self.log_q
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Wrong(torch.zeros(3, dtype=torch.int64)), r"draw of Wrong must return whole numbers of shape .*\(3,\)"),
+        (Wrong(torch.zeros(9)), "draw of Wrong must return whole numbers of shape .*float32"),
+        (Wrong(log_q=torch.zeros(50)), r"log_probability of Wrong must return one number for each .*\(50,\)"),
+        (Wrong(log_q=torch.tensor(0.0)), r"log_probability of Wrong must return one number for each .*\(\)"),
+    ],
+)
+def test_a_proposal_that_returns_something_else_is_named(wrong, message, shared):
+    loss = SampledSoftmaxLoss(sampling=wrong, n_negatives=9, shared_negatives=shared)
+    with pytest.raises(ValueError, match=message):
+        loss(*make_problem().arguments)
+
+
+def test_a_proposal_that_draws_from_elsewhere_is_named():
+    loss = SampledSoftmaxLoss(sampling=Wrong(torch.full((9,), 50)), n_negatives=9)
+    with pytest.raises(ValueError, match=r"negative 50 is outside the catalog of 50 items .*; draw of Wrong returned"):
+        loss(*make_problem().arguments)
 
 
 def test_a_proposal_moves_with_the_loss_and_stays_out_of_its_state():

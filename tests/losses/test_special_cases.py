@@ -16,6 +16,7 @@ from sce_lab.losses import (
     sampled_softmax,
     scalable_cross_entropy,
 )
+from sce_lab.losses.proposals import Targets
 
 EVERYTHING = {"n_buckets": 3, "bucket_size_x": 30, "bucket_size_y": 50}
 
@@ -162,7 +163,7 @@ def test_mixed_negatives_are_right_on_average(counts, share):
     for _ in range(3000):
         if counts is not None:
             labels = torch.multinomial(counts, 25, replacement=True, generator=generator)
-        items, log_expected, usable = proposal.negatives(labels, valid, 20, None, 40, generator)
+        items, log_expected, usable = proposal.negatives(Targets(labels, valid, 40, generator), 20)
         assert usable.all()
         assert len(items) == 20
         np.add.at(times, items.numpy(), 1)
@@ -174,10 +175,10 @@ def test_mixed_negatives_are_right_on_average(counts, share):
 
 def test_shares_of_none_and_all():
     labels, valid = torch.arange(9), torch.ones(9, dtype=torch.bool)
-    batch = Mixed(None, 0.0).negatives(labels, valid, 5, None, 40, None)
+    batch = Mixed(None, 0.0).negatives(Targets(labels, valid, 40, None), 5)
     assert len(set(batch.items.tolist())) == 5
     assert set(batch.items.tolist()) <= set(range(9))
-    uniform = Mixed(None, 1.0).negatives(labels, valid, 500, None, 40, None)
+    uniform = Mixed(None, 1.0).negatives(Targets(labels, valid, 40, None), 500)
     assert set(uniform.items.tolist()) == set(range(40))
 
 

@@ -85,7 +85,7 @@ def mean_loss(losses: Tensor, slot: Tensor, how: How) -> Tensor:
 def total(weights: Tensor) -> Tensor:
     """What a weighted mean divides by: where nothing counts it is 0 / 1, not 0 / 0."""
     found = weights.sum()
-    return found.where(found > 0, 1.0)
+    return found.where(found != 0, 1.0)
 
 
 def _flat(problem: Problem) -> tuple[Tensor | None, ...]:

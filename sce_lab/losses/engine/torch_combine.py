@@ -22,7 +22,7 @@ def combined(log_negatives: Tensor, positive: Tensor, rows: Tensor | None, valid
     else:
         log_negatives, slot = (keep_largest if combine == "max" else add_up)(log_negatives, rows, valid)
     losses = softplus(log_negatives - positive).where(slot >= 0, 0.0)
-    return Found(losses, slot, positive + losses)
+    return Found(losses, slot, torch.logaddexp(log_negatives, positive))
 
 
 def keep_largest(log_negatives: Tensor, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
