@@ -227,8 +227,8 @@ class Trainer:
             )
         if self._drawn != DRAWS:
             warnings.warn(
-                "this run is of an earlier version, which drew its random numbers in another way: from here its numbers "
-                "are other ones than they would have been there",
+                "this run is of an earlier version, which drew its random numbers in another way: from here its "
+                "numbers are other ones than they would have been there",
                 stacklevel=3,
             )
         self._trained_on, self._drawn = self.config.device, DRAWS
