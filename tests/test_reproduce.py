@@ -382,7 +382,7 @@ def test_opening_the_test_of_older_runs_says_nothing_of_going_on(cycle_split, fo
 
 
 def test_what_cannot_be_tested_is_refused(cycle_split, folders):
-    with pytest.raises(ValueError, match=r"no record .*: train with sce-lab reproduce amazon_beauty first"):
+    with pytest.raises(ValueError, match=r"no record .*: train with sce-lab reproduce amazon_beauty --loss sce first"):
         open_test(TINY, cycle_split, **folders)
     trial = TINY.with_settings({"dropout": 0.5})
     made(cycle_split, folders, recipe=trial, seeds=(0,))

@@ -52,6 +52,8 @@ def reproduce(
     from sce_lab.reproduce import reproduce as reproduce_recipe
 
     check_writable(watch, "--watch")
+    if quick and loss not in ("sce", "race"):
+        raise ValueError(f"--quick is the recipe race, so it does not go with --loss {loss}: leave out one of them")
     device = sce_lab.training.choose_device(device)
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     if not names:
