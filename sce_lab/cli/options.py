@@ -57,7 +57,7 @@ CatalogOption = Annotated[
     int | None,
     typer.Option(min=2, max=10**9, help="Number of items of the synthetic data; real data have their own."),
 ]
-EpochsOption = Annotated[int, typer.Option(help="Passes over the training data at most.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the training data at most.")]
 PatienceOption = Annotated[
     int, typer.Option(help="Stop after so many evaluations without a better validation NDCG@10.")
 ]

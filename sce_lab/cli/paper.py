@@ -187,6 +187,10 @@ def results(
         withdrawn,
     )
 
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"--results {folder} is no folder, so there are no records in it")
+    if missing := [str(path) for path in write or [] if not path.is_file()]:
+        raise ValueError(f"--write fills the marks of a file that is there, and there is no file {', '.join(missing)}")
     if compare:
         ours, theirs = records_called(compare, folder)
         for metric in ("HR@10", "NDCG@10"):
