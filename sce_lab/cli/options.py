@@ -102,8 +102,8 @@ ResultsOption = Annotated[
     typer.Option(
         "--results",
         "--folder",
-        help="Folder of the recipes' records; those of tournaments, races and variants have their own folders in it. "
-        "Default: SCE_LAB_RESULTS, or `benchmarks/results` of the repository.",
+        help="Folder of the recipes' records; those of tournaments, races, variants and language models have their own "
+        "folders in it. Default: SCE_LAB_RESULTS, or `benchmarks/results/reproduce` of the repository.",
     ),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    dataset: Annotated[str, typer.Argument(help="A data set with published results: `sce-lab results` lists them.")],
+    dataset: Annotated[str, typer.Argument(help="A data set that has recipes: a name that has none is told which do.")],
     loss: Annotated[str, typer.Option(help="Which recipes: names separated by commas, or `all`.")] = "sce",
     quick: Annotated[
         bool, typer.Option("--quick", help="The recipe that takes a minute; same as --loss race.")
@@ -161,7 +161,8 @@ def baselines(
 
 def results(
     write: Annotated[
-        list[Path] | None, typer.Option(help="Also write the tables into this Markdown file or notebook, in its marks.")
+        list[Path] | None,
+        typer.Option(help="Also write the tables into this Markdown file or notebook, between its marks."),
     ] = None,
     compare: Annotated[
         tuple[str, str] | None,
