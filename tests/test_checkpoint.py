@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import resource
 import warnings
 
@@ -125,16 +126,30 @@ def test_other_data_are_refused(saved, cycle_split):
     refused(saved[0], renumbered(cycle_split), "trained on other data .* order of rows, or the seed")
 
 
+def said(act):
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        act()
+    return " ".join(str(w.message) for w in noted)
+
+
 def test_an_older_one_is_continued_and_says_what_that_means(saved, cycle_split, tmp_path):
     tensors, metadata = parts(saved[0])
     old = tmp_path / "old"
     save_file(tensors, old, {k: v for k, v in metadata.items() if k in ("config", "counters")})
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        Trainer(SMALL, cycle_split).load(old)
-    words = " ".join(str(w.message) for w in said)
-    assert "does not say on which data it was trained" in words
-    assert "drew its random numbers in another way" in words
+    trainer = Trainer(dataclasses.replace(SMALL, max_epochs=SMALL.max_epochs + 1), cycle_split)
+    assert re.fullmatch(r"\S+ does not say on which data it was trained: .*", said(lambda: trainer.load(old)))
+    assert "drew its random numbers in another way" in said(lambda: list(trainer.events()))
+    trainer.save(tmp_path / "new")
+    assert said(lambda: Trainer(trainer.config, cycle_split).load(tmp_path / "new")) == ""
+
+
+def test_an_older_one_that_is_not_trained_further_says_nothing_of_random_numbers(saved, cycle_split, tmp_path):
+    tensors, metadata = parts(saved[0])
+    save_file(tensors, tmp_path / "old", {k: v for k, v in metadata.items() if k != "draws"})
+    ended = Trainer(dataclasses.replace(SMALL, max_epochs=json.loads(metadata["counters"])["epoch"]), cycle_split)
+    assert said(lambda: ended.load(tmp_path / "old")) == ""
+    assert said(lambda: list(ended.events())) == ""
 
 
 def test_an_average_in_bfloat16_is_read_as_float32(cycle_split, tmp_path):

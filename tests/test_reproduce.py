@@ -5,10 +5,13 @@ import json
 import math
 import re
 import statistics
+import warnings
 from datetime import datetime
 
 import pandas as pd
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from sce_lab.data import DATASETS
 from sce_lab.losses import LOSSES, make_loss
@@ -367,8 +370,19 @@ def test_the_test_is_opened_once(cycle_split, folders):
     made(cycle_split, folders, seeds=(0,))
 
 
+def test_opening_the_test_of_older_runs_says_nothing_of_going_on(cycle_split, folders):
+    made(cycle_split, folders, seeds=(0,))
+    path = run_folder(TINY, 0, folders["runs"]) / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, path, metadata | {"draws": ""})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_test(TINY, cycle_split, **folders)
+
+
 def test_what_cannot_be_tested_is_refused(cycle_split, folders):
-    with pytest.raises(ValueError, match=r"no record .*: train with sce-lab reproduce amazon_beauty first"):
+    with pytest.raises(ValueError, match=r"no record .*: train with sce-lab reproduce amazon_beauty --loss sce first"):
         open_test(TINY, cycle_split, **folders)
     trial = TINY.with_settings({"dropout": 0.5})
     made(cycle_split, folders, recipe=trial, seeds=(0,))

@@ -13,7 +13,7 @@ from sce_lab.cli.output import say
 def notebooks(
     folder: Annotated[Path, typer.Argument(help="Where to: a folder that is not there yet, or an empty one.")],
 ) -> None:
-    """Copy the notebooks of the course to a folder, with the glossary that they link to.
+    """Copy the notebooks of the course to a folder, with the pages and sources that they link to.
 
     `sce-lab notebooks my-course`
     """

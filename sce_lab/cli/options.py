@@ -57,7 +57,7 @@ CatalogOption = Annotated[
     int | None,
     typer.Option(min=2, max=10**9, help="Number of items of the synthetic data; real data have their own."),
 ]
-EpochsOption = Annotated[int, typer.Option(help="Passes over the training data at most.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the training data at most.")]
 PatienceOption = Annotated[
     int, typer.Option(help="Stop after so many evaluations without a better validation NDCG@10.")
 ]
@@ -102,8 +102,8 @@ ResultsOption = Annotated[
     typer.Option(
         "--results",
         "--folder",
-        help="Folder of the recipes' records; those of tournaments, races and variants have their own folders in it. "
-        "Default: SCE_LAB_RESULTS, or `benchmarks/results` of the repository.",
+        help="Folder of the recipes' records; those of tournaments, races, variants and language models have their own "
+        "folders in it. Default: SCE_LAB_RESULTS, or `benchmarks/results/reproduce` of the repository.",
     ),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the runs. Default: `runs`, or SCE_LAB_RUNS.")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    dataset: Annotated[str, typer.Argument(help="A data set with published results: `sce-lab results` lists them.")],
+    dataset: Annotated[str, typer.Argument(help="A data set that has recipes: a name that has none is told which do.")],
     loss: Annotated[str, typer.Option(help="Which recipes: names separated by commas, or `all`.")] = "sce",
     quick: Annotated[
         bool, typer.Option("--quick", help="The recipe that takes a minute; same as --loss race.")
@@ -52,6 +52,8 @@ def reproduce(
     from sce_lab.reproduce import reproduce as reproduce_recipe
 
     check_writable(watch, "--watch")
+    if quick and loss not in ("sce", "race"):
+        raise ValueError(f"--quick is the recipe race, so it does not go with --loss {loss}: leave out one of them")
     device = sce_lab.training.choose_device(device)
     names = list(RECIPES.get(dataset, {})) if loss == "all" else [name.strip() for name in loss.split(",")]
     if not names:
@@ -159,7 +161,8 @@ def baselines(
 
 def results(
     write: Annotated[
-        list[Path] | None, typer.Option(help="Also write the tables into this Markdown file or notebook, in its marks.")
+        list[Path] | None,
+        typer.Option(help="Also write the tables into this Markdown file or notebook, between its marks."),
     ] = None,
     compare: Annotated[
         tuple[str, str] | None,
@@ -185,6 +188,10 @@ def results(
         withdrawn,
     )
 
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"--results {folder} is no folder, so there are no records in it")
+    if missing := [str(path) for path in write or [] if not path.is_file()]:
+        raise ValueError(f"--write fills the marks of a file that is there, and there is no file {', '.join(missing)}")
     if compare:
         ours, theirs = records_called(compare, folder)
         for metric in ("HR@10", "NDCG@10"):

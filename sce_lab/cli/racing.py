@@ -37,6 +37,8 @@ def speedrun(
     from sce_lab.reproduce.races import find_race
     from sce_lab.runs.environment import environment
 
+    if ahead and record:
+        raise ValueError("--ahead looks at the test of other seeds, which is no race: leave out --record")
     race = find_race(dataset)
     chosen = race.entry(entry)
     device = sce_lab.training.choose_device(device)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sce_lab.distributed.predict import predict_rank
-from sce_lab.losses import LOSSES
+from sce_lab.losses import LOSSES, make_loss
+from sce_lab.losses.buckets import BucketSizes
 from sce_lab.memory import DEVICES, Work, count_work, format_bytes, format_seconds
 from sce_lab.training import TrainingConfig
 
@@ -55,7 +56,7 @@ def least_seconds(config: TrainingConfig, catalog_size: int, machine: Machine) -
     """
     n, share = machine.n, -(-catalog_size // machine.n)
     encoder = count_work(dataclasses.replace(config, batch_size=-(-config.batch_size // n)), share).operations
-    fewer = {name: -(-config.loss_settings[name] // n) for name in _ITEMS if name in config.loss_settings}
+    fewer = {name: -(-items // n) for name, items in _items_of(config, catalog_size).items()}
     loss = count_work(dataclasses.replace(config, loss_settings=config.loss_settings | fewer), share).operations
     in_loss = ("loss_forward", "loss_backward")
     parts = [encoder[~encoder["phase"].isin(in_loss)], loss[loss["phase"].isin(in_loss)]]
@@ -63,8 +64,11 @@ def least_seconds(config: TrainingConfig, catalog_size: int, machine: Machine) -
     return computing, predict_rank(config, catalog_size, n).sent / machine.link if machine.link else 0.0
 
 
-#: Settings that say how many items a loss looks at.
-_ITEMS = ("n_negatives", "bucket_size_y")
+def _items_of(config: TrainingConfig, catalog_size: int) -> dict[str, int]:
+    """How many items the loss looks at, by setting, whether that was set or is the default."""
+    loss = make_loss(config.loss, **config.loss_settings)
+    usual = {"n_negatives": 0, "bucket_size_y": BucketSizes.paper_rule(1, catalog_size).bucket_size_y}
+    return {name: getattr(loss, name) or default for name, default in usual.items() if hasattr(loss, name)}
 
 
 def which_machine(

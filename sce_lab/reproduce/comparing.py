@@ -57,7 +57,7 @@ def in_words(ours: str, theirs: str, found: Interval, reached: float, metric: st
         reached: what theirs reaches, on which depends what is level (:data:`LEVEL`).
         metric: of what.
     """
-    ends = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    ends = f"{found.mean:+.4f} [{_end(found.low)}, {_end(found.high)}]"
     if found.told_apart:
         if found.mean < 0:
             return f"{ours} is behind {theirs} in {metric}: {ends}."
@@ -65,6 +65,12 @@ def in_words(ours: str, theirs: str, found: Interval, reached: float, metric: st
     if max(-found.low, found.high) <= LEVEL * reached:
         return f"{ours} is level with {theirs} in {metric}: {ends}."
     return f"{ours} and {theirs} are not told apart in {metric}: {ends}."
+
+
+def _end(value: float) -> str:
+    """An end of an interval; one that is nearly zero has as many digits as it takes to see on which side it lies."""
+    digits = next((n for n in range(4, 8) if round(value, n)), 4)
+    return f"{value:+.{digits}f}"
 
 
 def records_called(names: tuple[str, str], folder: Path | None = None) -> list[dict[str, Any]]:

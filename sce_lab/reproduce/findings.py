@@ -79,7 +79,7 @@ def _beside(published: pd.DataFrame, record: dict[str, Any], metric: str) -> lis
         if len(part)
     )
     ours = f"{model_name(record)} has {metric} {record['mean'][metric]:.4f} [{low:.4f}, {high:.4f}]"
-    return [f"{ours}; of what was published, {where}."]
+    return [f"{ours}; of the published rows, {where}."]
 
 
 def _not_above(rows: pd.DataFrame, metric: str) -> list[str]:
@@ -97,7 +97,7 @@ def _not_above(rows: pd.DataFrame, metric: str) -> list[str]:
         low = trained[f"{metric}_low"].fillna(trained[metric])
         beaten = trained[low <= best[f"{metric}_high"]]
         if beaten.empty:
-            said.append(f"All trained models are above {name}.")
+            said.append(f"All trained models of this table are above {name}.")
         else:
             listed = "; ".join(f"{row['model']} {_with_ends(row, metric)}" for _, row in beaten.iterrows())
             said.append(f"Not clearly above {name}: {listed}.")

@@ -51,7 +51,8 @@ def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results
         raise ValueError(f"{recipe.name} is a trial, and trials have no test: what is chosen by it is a recipe first")
     path = record_path(recipe, own_results(results))
     if not path.exists():
-        raise ValueError(f"there is no record {path}: train with sce-lab reproduce {recipe.dataset} first")
+        train = f"sce-lab reproduce {recipe.dataset} --loss {recipe.name}".replace("-reduced", " --reduced")
+        raise ValueError(f"there is no record {path}: train with {train} first")
     record = read_record(path)
     if any("test" in seed for seed in record["seeds"]):
         when = record.get("tested_at", "the end of each training")

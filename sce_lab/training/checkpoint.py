@@ -127,12 +127,6 @@ class Checkpoint:
             warnings.warn(
                 f"{path} does not say on which data it was trained: make sure that they are these", stacklevel=3
             )
-        if self.draws != DRAWS and self.counters["step"]:
-            warnings.warn(
-                f"{path} is of an earlier version, which drew its random numbers in another way: trained further, it "
-                f"comes to other numbers than it would have there",
-                stacklevel=3,
-            )
 
 
 def check_tensors(

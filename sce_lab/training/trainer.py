@@ -23,7 +23,7 @@ from sce_lab.data.batches import Batch, n_batches, training_batches
 from sce_lab.data.splits import Holdout, Split
 from sce_lab.metrics import Ranking, ranking_metrics
 from sce_lab.model import SASRec
-from sce_lab.training.checkpoint import COUNTERS, Checkpoint
+from sce_lab.training.checkpoint import COUNTERS, DRAWS, Checkpoint
 from sce_lab.training.config import TrainingConfig
 from sce_lab.training.device import check_device
 from sce_lab.training.evaluation import rank_together
@@ -106,7 +106,8 @@ class Trainer:
         self.best_state = _copy_of(self.model.state_dict())
         #: in float32 whatever the weights are: in bfloat16 a step of a hundredth is rounded away, for ever
         self.average = _copy_of(self.model.state_dict(), torch.float32) if config.averaging else {}
-        self._trained_on = config.device
+        #: where and how the steps so far were made
+        self._trained_on, self._drawn = config.device, DRAWS
         self._under_way: deque[_UnderWay] = deque()
         #: what :meth:`change` made of the loss's settings, and what of it no event has told yet
         self.changed: dict[str, Any] = {}
@@ -178,16 +179,10 @@ class Trainer:
         steps = self._n_per_epoch
         if steps == 0:
             raise ValueError("no training sequence has two items or more, so there is no next item to learn from")
-        yield Started(self.config, steps, self.n_parameters)
         reason = self._reason_to_end()
-        there, here = (torch.device(device).type for device in (self._trained_on, self.config.device))
-        if reason is None and there != here and self.step:
-            warnings.warn(
-                f"this run was trained on {there} and goes on on {here}: from here its digits are other ones than they "
-                f"would have been there",
-                stacklevel=2,
-            )
-            self._trained_on = self.config.device
+        if reason is None and self.step:
+            self._say_what_differs()
+        yield Started(self.config, steps, self.n_parameters)
         while reason is None:
             rng = np.random.default_rng([self.config.seed, self.epoch])
             batches = training_batches(
@@ -220,6 +215,23 @@ class Trainer:
     @property
     def _n_per_epoch(self) -> int:
         return steps_per_epoch(self.config, self.split)
+
+    def _say_what_differs(self) -> None:
+        """Warn that a run which goes on from a checkpoint comes to other numbers than it would have come to there."""
+        there, here = (torch.device(device).type for device in (self._trained_on, self.config.device))
+        if there != here:
+            warnings.warn(
+                f"this run was trained on {there} and goes on on {here}: from here its digits are other ones than they "
+                f"would have been there",
+                stacklevel=3,
+            )
+        if self._drawn != DRAWS:
+            warnings.warn(
+                "this run is of an earlier version, which drew its random numbers in another way: from here its "
+                "numbers are other ones than they would have been there",
+                stacklevel=3,
+            )
+        self._trained_on, self._drawn = self.config.device, DRAWS
 
     def _reason_to_end(self) -> str | None:
         if self.epoch >= self.config.max_epochs:
@@ -309,9 +321,9 @@ class Trainer:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Continue from a checkpoint of the same configuration and data.
 
-        ``max_epochs``, ``patience`` and ``device`` may differ. A checkpoint from before data had a fingerprint,
-        a run had a generator of its own, or the rule about seen items a name, is continued with a warning that
-        says what it means.
+        ``max_epochs``, ``patience`` and ``device`` may differ. Of a checkpoint from before data had a fingerprint, or
+        the rule about seen items a name, a warning says what that means. That a run goes on on another device, or with
+        random numbers that are drawn in another way, is said when it does (:meth:`events`).
 
         Raises:
             ValueError: the file is damaged, or of another configuration or other data; the message names the first
@@ -340,7 +352,7 @@ class Trainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         for name in COUNTERS:
             setattr(self, name, saved.counters[name])
-        self._trained_on = saved.config.device
+        self._trained_on, self._drawn = saved.config.device, saved.draws
         for name, value in self.changed.items():
             setattr(self.loss, name, value)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sce_lab.distributed import predict
-from sce_lab.distributed.machines import MACHINES, which_machine
+from sce_lab.distributed.machines import MACHINES, least_seconds, which_machine
 from sce_lab.distributed.predict import predict_rank
 from sce_lab.distributed.traffic import loss_traffic, step_traffic
 from sce_lab.memory import predict_memory
@@ -92,6 +92,14 @@ def test_a_larger_machine_has_room_and_a_link_takes_time():
     assert table.loc["eight H100, NVLink", "fits"] == "yes"
     assert table.loc["one H200", "sending"] == ""
     assert table.loc["eight RTX 4090 in one server", "sending"].startswith("≥ ")
+
+
+@pytest.mark.parametrize(("loss", "usual"), [("sce", {"bucket_size_y": 256}), ("sampled", {"n_negatives": 256})])
+def test_items_by_default_are_spread_like_those_that_are_asked_for(loss, usual):
+    machine = dataclasses.replace(MACHINES[-1], link=0.0)  # computing only
+    config = TrainingConfig(loss=loss, batch_size=64)
+    asked = dataclasses.replace(config, loss_settings=usual)
+    assert least_seconds(config, 10**6, machine) == least_seconds(asked, 10**6, machine)
 
 
 def test_the_table_of_the_documentation_is_what_the_command_says():
