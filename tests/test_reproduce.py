@@ -125,11 +125,24 @@ def test_the_papers_settings(dataset, batch, buckets, size_y, mix, dropout):
 
 def test_losses_are_compared_under_the_same_settings():
     for dataset in ("gowalla_nyc", "gowalla_sepgcn", "epinions"):
-        names = [name for name in RECIPES[dataset] if (dataset, name) != ("epinions", "ce")]  # too large for them
+        others = {("epinions", "ce"), (dataset, "race")}  # too large for them; another model
+        names = [name for name in RECIPES[dataset] if (dataset, name) not in others]
         configs = [RECIPES[dataset][name].config for name in names]
         assert {config.loss for config in configs} <= set(LOSSES)
         assert len({config.loss for config in configs}) == len(configs) >= 3
         assert len({str(dataclasses.replace(c, loss="ce", loss_settings={})) for c in configs}) == 1
+
+
+@pytest.mark.parametrize("dataset", ["gowalla_nyc", "gowalla_sepgcn"])
+def test_the_races_model_is_carried_over_untuned(dataset):
+    carried, plain, race = (
+        RECIPES[d][name].config for d, name in ((dataset, "race"), (dataset, "ce"), ("amazon_beauty", "race"))
+    )
+    of_data = {"batch_size", "max_epochs", "patience", "max_length", "evaluate_every"}
+    for field in dataclasses.fields(carried):
+        if field.name != "loss_settings":  # buckets follow the batch
+            assert getattr(carried, field.name) == getattr(plain if field.name in of_data else race, field.name)
+    assert carried.loss_settings == {"mix_x": False}
 
 
 def test_reducing_says_what_was_reduced():
