@@ -55,7 +55,7 @@ def play(split, folders, name="sampled-time", match=TINY, seconds=1.0, stop_afte
 
 def test_every_match_names_losses_and_settings_that_exist():
     for match in MATCHES.values():
-        few = {"sce", "cce", "ce_minus"}  # where each training takes ten minutes
+        few = {"sce", "cce", "ce_minus"}  # where each training takes minutes
         assert set(match.contenders) >= (
             few if match.name == "amazon_beauty_wide" else few | {"sampled", "bce", "rece"}
         )

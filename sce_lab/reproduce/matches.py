@@ -143,25 +143,26 @@ _MATCHES = (
             hidden_size=128,
             item_dropout=0.2,
             averaging=0.998,
+            dropout=0.6,
         ),
-        {"learning_rate": (1e-3, 2e-3), "dropout": (0.6, 0.7)},
-        seconds=600,
+        {"learning_rate": (1e-3, 2e-3)},
+        seconds=300,
         cap=0,
         evaluations=20,
         contenders={name: CONTENDERS[name] for name in ("sce", "cce", "ce_minus")},
     ),
     _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, settings={"steps_per_epoch": 8}),
     _match(
-        "complete_journey", {"source": "complete_journey"}, 40, 20, settings={"batch_size": 32, "steps_per_epoch": 8}
+        "complete_journey", {"source": "complete_journey"}, 30, 20, settings={"batch_size": 32, "steps_per_epoch": 8}
     ),
     _match("synthetic_1e4", _synthetic(10**4), 20, 8, settings={"steps_per_epoch": 8}),
-    _match("synthetic_1e5", _synthetic(10**5), 40, 24, settings={"steps_per_epoch": 8}),
+    _match("synthetic_1e5", _synthetic(10**5), 25, 24, settings={"steps_per_epoch": 8}),
     # Where an evaluation takes as long as a training there are few, and fewer seeds.
     # Narrower: a checkpoint has five copies of the item table.
     _match(
         "synthetic_1e6",
         _synthetic(10**6),
-        60,
+        40,
         0,
         seeds=3,
         evaluations=3,
@@ -170,7 +171,7 @@ _MATCHES = (
     _match(
         "epinions",
         {"source": "epinions"},
-        60,
+        40,
         0,
         seeds=3,
         evaluations=1,
