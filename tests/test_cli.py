@@ -159,6 +159,7 @@ def test_an_interrupted_training_is_kept_and_can_be_continued(sce_lab, tmp_path)
             r"ce over 30,000,000 items needs .* is free",
         ),
         (["train", "--resume", "nowhere"], "nowhere is no run folder"),
+        (["train", "--timeout", "60"], "--timeout is how long processes wait for each other"),
         (["train", "--dataset", "amazon_beauty", "--catalog-size", "5"], "catalog_size applies to synthetic"),
         (["train", "--device", "cuda:99"], "no device 'cuda:99' to train on here; use cpu"),
         (["train", "--device", "tpu9"], "device must be cpu, cuda, .* got 'tpu9'"),

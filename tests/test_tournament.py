@@ -267,6 +267,10 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
     status, out, err = sce_lab("tournament", "tiny", "--plan", *kept)
     assert status == 0
     assert err.count("sce-lab tournament tiny --calibrate") == 1
+    status, out, err = sce_lab("tournament", "tiny", *kept)  # before anything is judged or trained
+    assert status == 2
+    assert err.count("sce-lab tournament tiny --calibrate") == 1
+    assert not read_baselines(tmp_path / "results" / "tournament")
     assert "cce-both" in sce_lab("tournament", "tiny", "--calibrate", *kept)[1]
     path = calibration_path(tmp_path / "results" / "tournament")
     known = json.loads(path.read_text())

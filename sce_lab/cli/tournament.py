@@ -45,6 +45,7 @@ def tournament(
     import torch
 
     from sce_lab.reproduce import own_results, results_folder
+    from sce_lab.reproduce.calibration import pace_of
     from sce_lab.reproduce.matches import MATCHES
     from sce_lab.reproduce.tournament import entries_of
 
@@ -69,11 +70,12 @@ def tournament(
             elif plan:
                 total += _plan(match, entries, folder)
             else:
+                paces = {name: pace_of(match, entry, folder) for name, entry in entries.items()}
                 _judge_untrained(match, split, folder)
-                for entry in entries.values():
+                for name, entry in entries.items():
                     if stop():
                         break
-                    _play(match, entry, split, stop, force, out, folder)
+                    _play(match, entry, paces[name], split, stop, force, out, folder)
     if plan:
         say(f"\n{total / 3600:.1f} hours on one core, {total / 7200:.1f} on two, of a machine like that one.")
     if stop():
@@ -131,13 +133,21 @@ def _plan(match: Match, entries: dict[str, Entry], folder: Path) -> float:
     return total
 
 
-def _play(match: Match, entry: Entry, split: Split, stop: object, force: bool, out: Path | None, folder: Path) -> None:
-    from sce_lab.reproduce.calibration import pace_of
+def _play(
+    match: Match,
+    entry: Entry,
+    pace: tuple[float, int],
+    split: Split,
+    stop: object,
+    force: bool,
+    out: Path | None,
+    folder: Path,
+) -> None:
     from sce_lab.reproduce.tournament import compete, plan_of
 
     source = dict(match.source)
     try:
-        plan = plan_of(match, entry, *pace_of(match, entry, folder))
+        plan = plan_of(match, entry, *pace)
     except ValueError as error:
         complain(str(error), "yellow", "note")
         return

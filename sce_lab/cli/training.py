@@ -194,6 +194,8 @@ def train(
 
         with on_ranks(device, timeout, out) as mesh:
             _train(context, options, mesh)
+    elif _given("timeout", context):
+        raise ValueError("--timeout is how long processes wait for each other, so it goes with --shard-items only")
     else:
         _train(context, options)
 
@@ -233,6 +235,10 @@ def _train(context: typer.Context, options: dict[str, Any], mesh: DeviceMesh | N
         say(resume_hint(folder, None if mesh is None else mesh.size()))
 
 
+def _given(option: str, context: typer.Context) -> bool:
+    return getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+
+
 def _epochs_done(folder: Path | None) -> int:
     """Whole epochs that are recorded in a folder that is to be continued."""
     history = sce_lab.Run(folder).history if folder is not None else []
@@ -250,7 +256,7 @@ def _resumed(
     run = sce_lab.Run(folder)
     if not run.settings:
         raise ValueError(f"{folder} is no run folder: it has no config.json (see `sce-lab runs`)")
-    given = {name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    given = {name for name in options if _given(name, context)}
     may_change = {"epochs": "max_epochs", "patience": "patience", "device": "device"}
     if others := sorted(given - set(may_change) - {"resume", "force", "shard_items", "timeout"}):
         words = ", ".join("--" + name.replace("_", "-") for name in others)

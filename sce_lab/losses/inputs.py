@@ -51,8 +51,10 @@ def flatten_inputs(
     A table that is a DTensor has its ranks meet here, of a loss that can take one (``may_be_sharded``).
 
     Raises:
+        TypeError: one of them is no tensor.
         ValueError: shapes, dtypes or target items that do not fit; the message names them.
     """
+    check_tensors(input=input, linear_weight=linear_weight, target=target)
     if linear_weight.dim() != 2 or 0 in linear_weight.shape:
         raise ValueError(
             "linear_weight must be (C, D) with at least one item of at least one dimension, got shape "
@@ -117,6 +119,13 @@ def _everyone(
     return meet(labels, valid, shard_of(table, sparse_grad))
 
 
+def check_tensors(**named: Any) -> None:
+    """Refuse what is no tensor, by name."""
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got a {type(value).__name__}: torch.as_tensor makes one of it")
+
+
 def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
     """float32 for the half precisions, the larger dtype itself otherwise: losses are never summed in 16 bits."""
     return torch.float64 if torch.float64 in dtypes else torch.float32
@@ -125,6 +134,7 @@ def accumulation_dtype(*dtypes: torch.dtype) -> torch.dtype:
 def _checked_bias(linear_bias: Tensor | None, input: Tensor, linear_weight: Tensor) -> Tensor | None:
     if linear_bias is None:
         return None
+    check_tensors(linear_bias=linear_bias)
     if linear_bias.shape != linear_weight.shape[:1] or not linear_bias.is_floating_point():
         raise ValueError(
             f"linear_bias must be one floating point number for each of the {len(linear_weight)} items, got "

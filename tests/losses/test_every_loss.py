@@ -198,6 +198,19 @@ def test_a_softcap_and_item_biases_are_refused_together(name):
         make_loss(name, softcap=3.0)(*problem.arguments, linear_bias=torch.zeros(50))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_no_tensor_is_named(name):
+    problem = make_problem()
+    for at, argument in enumerate(("input", "linear_weight", "target")):
+        tensor = problem.arguments[at].detach()
+        for wrong, kind in ((tensor.tolist(), "list"), (tensor.numpy(), "ndarray")):
+            arguments = [wrong if i == at else one for i, one in enumerate(problem.arguments)]
+            with pytest.raises(TypeError, match=f"^{argument} must be a tensor, got a {kind}: torch.as_tensor"):
+                make_loss(name)(*arguments)
+    with pytest.raises(TypeError, match=r"^linear_bias must be a tensor, got a list"):
+        make_loss(name)(*problem.arguments, linear_bias=[0.0] * 50)
+
+
 def test_every_loss_has_an_oracle():
     assert set(ORACLES) == set(LOSSES)
 
