@@ -185,13 +185,14 @@ def test_memory_axes_hold_everything_that_is_drawn(memory):
 
 
 def test_words_of_changes_do_not_lie_on_one_another():
-    changes = {"sampled": [(1.0, {"n_negatives": 32}), (8.0, {"n_negatives": 64})], "sce": [(8.5, {"mix_x": False})]}
+    moved = [(1.0, {"n_negatives": 32}), (7.9, {"n_negatives": 48}), (8.0, {"n_negatives": 64})]
+    changes = {"sampled": moved, "sce": [(8.5, {"mix_x": False})]}
     layout = figures.training_spec({}, {}, epochs=10, changes=changes)["layout"]
     words = [each["text"] for each in layout["annotations"] if "→" in each["text"]]
     assert len(words) == 1  # one block of lines for what stands near, none for what is long ago
     assert [re.sub("<[^>]+>", "", line) for line in words[0].split("<br>")] == ["negatives → 64", "Mix → off"]
-    lines = [each for each in layout["shapes"] if each["x0"] in (1.0, 8.0, 8.5)]
-    assert len(lines) == 3 * 3
+    lines = [each for each in layout["shapes"] if each["x0"] in (1.0, 7.9, 8.0, 8.5)]
+    assert len(lines) == 4 * 3
 
 
 def test_a_panel_says_how_much_room_its_title_and_names_need(memory):

@@ -131,8 +131,8 @@ def _over_seconds(layout: Spec, panels: Mapping[str, Mapping[str, tuple[Any, Any
 
 
 def _mark(layout: Spec, changes: Mapping[str, Changes], panels: Sequence[str]) -> None:
-    """Lines through the panels over epochs where settings of a loss were changed; the last says to what, and with it
-    those that stand so near that their words would lie on one another."""
+    """Lines through the panels over epochs where settings of a loss were changed. Words at the last say to what, also
+    of those that stand so near that their words would lie on it; of a moved slider, where it came to rest."""
     made = [(epoch, loss, settings) for loss, each in changes.items() for epoch, settings in each[-MARKS:]]
     marks = sorted(made, key=lambda mark: mark[0])
     for epoch, loss, _ in marks[-MARKS:]:
@@ -142,11 +142,11 @@ def _mark(layout: Spec, changes: Mapping[str, Changes], panels: Sequence[str]) -
     if not marks:
         return
     at, end = marks[-1][0], layout["xaxis"]["range"][1]
+    near = [(loss, settings) for epoch, loss, settings in marks if at - epoch < 0.3 * end]
+    last = {(loss, name): value for loss, settings in near for name, value in settings.items()}
     words = [
         f'<span style="color: {look(loss).color}">{SYMBOLS.get(name, name)} → {_value(value)}</span>'
-        for epoch, loss, settings in marks
-        if at - epoch < 0.3 * end
-        for name, value in settings.items()
+        for (loss, name), value in last.items()
     ]
     where = {"xref": "x", "x": at, "yref": "y domain", "y": 1, "yanchor": "top"}
     late = at > 0.6 * end
