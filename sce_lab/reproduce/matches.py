@@ -122,6 +122,9 @@ _UNION = Contender(
     {"mix_x": False, "combine": "union", "n_negatives": 256, "negatives_for": "all"}, "bucket_size_y", 256
 )
 
+# What helped SCE most (`sce-lab variants`): positions in no bucket learn from uniform negatives.
+_WITH_NEGATIVES = Contender({"mix_x": False, "n_negatives": 256}, "bucket_size_y", 256)
+
 _MATCHES = (
     Match(
         "amazon_beauty",
@@ -146,10 +149,10 @@ _MATCHES = (
             dropout=0.6,
         ),
         {"learning_rate": (1e-3, 2e-3)},
-        seconds=300,
+        seconds=420,
         cap=0,
         evaluations=20,
-        contenders={name: CONTENDERS[name] for name in ("sce", "cce", "ce_minus")},
+        contenders={"sce-negatives": _WITH_NEGATIVES} | {name: CONTENDERS[name] for name in ("cce", "ce_minus")},
     ),
     _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, settings={"steps_per_epoch": 8}),
     _match(
