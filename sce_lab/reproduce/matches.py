@@ -165,7 +165,7 @@ _MATCHES = (
     _match(
         "synthetic_1e6",
         _synthetic(10**6),
-        40,
+        120,
         0,
         seeds=3,
         evaluations=3,
