@@ -427,6 +427,8 @@ def test_ctrl_c_during_imports_is_no_traceback(at, tmp_path):
     program = f"""if True:
         import os, signal, sys
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
+
         class Interrupted:
             def find_spec(self, name, path=None, target=None):
                 if name == {at!r}:
