@@ -287,7 +287,11 @@ def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
     assert found["repeat"] == "sce-lab tournament tiny --loss cce"
     (untrained,) = read_baselines(tmp_path / "results" / "tournament")
     assert {row["baseline"] for row in untrained["rows"]} >= {"popularity", "transitions"}
+    for seed, seconds in zip(found["seeds"], (30.0, 50.0), strict=True):
+        seed["cpu_seconds"] = seconds
     text = tournament_markdown([found], [untrained], tmp_path / "results" / "tournament")
+    header, _, *rows = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert [row[header.index("CPU s, all")].strip() for row in rows if "both" in row[0]] == ["40"]
     (best,) = [line for line in text.splitlines() if line.startswith("| The best that can be expected")]
     assert f"{untrained['ceiling']['NDCG@10']:.4f}" in best
     assert untrained["ceiling"]["NDCG@10"] > max(row["test"]["NDCG@10"] for row in untrained["rows"])

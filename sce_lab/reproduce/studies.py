@@ -48,11 +48,18 @@ def tournament_markdown(
         shown = for_readers(table).drop(columns=["minutes"])
         shown.insert(4, "validation NDCG@10", ["" if pd.isna(v) else f"{v:.4f}" for v in table["validation"]])
         took = {record["recipe"]: f"{record['took']['seconds']:.1f}" for record in mine}
-        shown.insert(5, "s used", [took.get(recipe, "") for recipe in table["recipe"]])
+        shown.insert(5, "s planned", [took.get(recipe, "") for recipe in table["recipe"]])
+        computed = {record["recipe"]: f"{_cpu_seconds(record):.0f}" for record in mine}
+        shown.insert(6, "CPU s, all", [computed.get(recipe, "") for recipe in table["recipe"]])
         parts += [f"**{heading(name, baselines, MATCHES[name].title)}**", in_words(rules), markdown(shown)]
         said = findings(name, table, mine, folder=folder)
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     return "\n\n".join(filter(None, parts)) or _NOT_YET.format("sce-lab tournament")
+
+
+def _cpu_seconds(record: dict[str, Any]) -> float:
+    """What a training computed for in fact, evaluations included, as a mean over the seeds."""
+    return sum(seed["cpu_seconds"] for seed in record["seeds"]) / len(record["seeds"])
 
 
 def _meetings(records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
