@@ -198,7 +198,8 @@ def calibrated(split, folders, match=TINY):
 
 
 def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
-    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.02)
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.005)
+    monkeypatch.setattr(calibration, "_WARM_UP", 0.01)
     entries = entries_of(TINY, cycle_split)
     entry = entries["cce-both"]
     with pytest.raises(ValueError, match="call sce-lab tournament cycle --calibrate"):
@@ -218,7 +219,8 @@ def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
 
 
 def test_a_step_is_measured_without_the_evaluations_between_epochs(cycle_split, folders, monkeypatch):
-    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.1)  # some epochs of three steps
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.05)  # some epochs of three steps
+    monkeypatch.setattr(calibration, "_WARM_UP", 0.01)
 
     def evaluated(trainer):
         raise AssertionError(f"evaluated after step {trainer.step}")
@@ -257,7 +259,8 @@ def test_only_what_is_tested_is_shown(cycle_split, folders, monkeypatch):
 
 
 def test_the_command_measures_plans_and_plays(sce_lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.02)
+    monkeypatch.setattr(calibration, "LONG_ENOUGH", 0.005)
+    monkeypatch.setattr(calibration, "_WARM_UP", 0.01)
     monkeypatch.setenv("SCE_LAB_RUNS", str(tmp_path / "runs"))
     match = dataclasses.replace(TINY, name="tiny", contenders={"cce": SMALL["cce"]}, seconds=1e9)
     for module in ("matches", "studies"):

@@ -44,6 +44,7 @@ def tournament(
     """
     import torch
 
+    from sce_lab.memory.allocator import keep_freed_memory
     from sce_lab.reproduce import own_results, results_folder
     from sce_lab.reproduce.calibration import pace_of
     from sce_lab.reproduce.matches import MATCHES
@@ -58,6 +59,7 @@ def tournament(
         if name not in known:
             raise ValueError(f"the tournament has {', '.join(known)}, got {name!r}")
     torch.set_num_threads(1)
+    keep_freed_memory()  # a step then takes as long in a training as where it was measured
     folder = results_folder("tournament", results) if plan else own_results(results, "tournament")
     total = 0.0
     with stop_on_interrupt() as stop:

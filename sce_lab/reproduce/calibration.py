@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sce_lab.data import Split
 from sce_lab.files import write_text
@@ -20,12 +21,15 @@ from sce_lab.reproduce.tournament import Entry, plan_of
 from sce_lab.runs import environment
 from sce_lab.training import Started, StepDone, Trainer, TrainingConfig, evaluate
 
-LONG_ENOUGH = 5.0
-"""Seconds of steps that are measured of each entry, at least, or one step that takes longer. One second was wrong by up
-to a half, and not alike for all losses."""
-_WARM_UP = 2  # steps that are not counted: the first one allocates
+T = TypeVar("T")
+
+LONG_ENOUGH = 1.5
+"""Seconds of steps in each round, at least, or one step that takes longer."""
+ROUNDS = 5
+"""How often each entry is measured. The entries take turns, as a machine may be slower for minutes on end: one after
+the other, they were wrong by up to a half, and not alike."""
+_WARM_UP = 2.0  # seconds of steps before that are not counted, or one that takes longer: the first ones allocate
 _NEVER = 10**9  # epochs
-_TOO_SLOW = 3.0  # seconds of a step that is its own warm-up
 _DECIDES_NO_TIME = ("max_epochs", "patience", "evaluate_every", "learning_rate", "dropout", "item_dropout")
 
 
@@ -45,28 +49,32 @@ def calibrate(
 ) -> Iterator[tuple[str, float]]:
     """Measure those of the entries that are not measured yet; yields the name and the seconds of a step of each.
 
-    The record is written after each. Run it while the machine does nothing else.
+    The record is written at the end. Run it while the machine does nothing else.
     """
     path = calibration_path(results)
+    everything = read_calibration(results)
+    known = everything.get(match.name, {})
+    if _asked(match.config) != known.get("config"):
+        known = {"config": _asked(match.config), "entries": {}}
+    measured = known["entries"]
+    new = {name: entry for name, entry in entries.items() if measured.get(name, {}).get("settings") != entry.settings}
+    if not new:
+        return
+    trainers = {
+        name: Trainer(_without_evaluations(entry.config_of(match)), split, when_to_test="never")
+        for name, entry in new.items()
+    }
+    for name, pace in paces(trainers).items():
+        measured[name] = {"settings": new[name].settings, "workspace": new[name].workspace, **pace}
+    if "evaluation" not in known:
+        began = time.thread_time()
+        evaluate(trainers[next(iter(new))].model, split.validation, seen=match.config.seen)
+        known["evaluation"] = time.thread_time() - began
+    known |= {"repeat": repeat, "environment": environment()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    for name, entry in entries.items():
-        config = entry.config_of(match)
-        everything = read_calibration(results)
-        known = everything.get(match.name, {})
-        if _asked(match.config) != known.get("config"):
-            known = {"config": _asked(match.config), "entries": {}}
-        if known["entries"].get(name, {}).get("settings") == entry.settings:
-            continue
-        trainer = Trainer(_without_evaluations(config), split, when_to_test="never")
-        measured = seconds_of_a_step(trainer)
-        if "evaluation" not in known:
-            began = time.thread_time()
-            evaluate(trainer.model, split.validation, seen=config.seen)
-            known["evaluation"] = time.thread_time() - began
-        known["entries"][name] = {"settings": entry.settings, "workspace": entry.workspace, **measured}
-        known |= {"repeat": repeat, "environment": environment()}
-        write_text(path, json.dumps(everything | {match.name: known}, indent=1) + "\n")
-        yield name, measured["seconds"]
+    write_text(path, json.dumps(everything | {match.name: known}, indent=1) + "\n")
+    for name in new:
+        yield name, measured[name]["seconds"]
 
 
 def _without_evaluations(config: TrainingConfig) -> TrainingConfig:
@@ -74,21 +82,37 @@ def _without_evaluations(config: TrainingConfig) -> TrainingConfig:
     return dataclasses.replace(config, max_epochs=_NEVER, patience=_NEVER, evaluate_every=_NEVER)
 
 
-def seconds_of_a_step(trainer: Trainer) -> dict[str, float]:
-    """The mean over some steps, and over how many; and the steps of an epoch."""
-    per_epoch, counted, before = 0, 0, 0.0
-    for event in trainer.events():
-        if isinstance(event, Started):
-            per_epoch = event.n_steps_per_epoch
-        elif isinstance(event, StepDone):
-            if event.step <= _WARM_UP and trainer.cpu_seconds < _TOO_SLOW:
-                before = trainer.cpu_seconds
-                continue
-            counted += 1
-            if trainer.cpu_seconds - before >= LONG_ENOUGH:
-                break
-    seconds = trainer.cpu_seconds - before
-    return {"seconds": seconds / max(counted, 1), "steps": counted, "steps_per_epoch": per_epoch}
+def paces(trainers: Mapping[str, Trainer]) -> dict[str, dict[str, float]]:
+    """By name: the seconds of a step, the median of some rounds; of how many steps; and the steps of an epoch."""
+    running = {name: trainer.events() for name, trainer in trainers.items()}
+    per_epoch = {name: _first(events, Started).n_steps_per_epoch for name, events in running.items()}
+    for name, events in running.items():
+        _some_steps(trainers[name], events, _WARM_UP)
+    rounds = [
+        {name: _some_steps(trainers[name], events, LONG_ENOUGH) for name, events in running.items()}
+        for _ in range(ROUNDS)
+    ]
+    return {
+        name: {
+            "seconds": statistics.median(found[name][0] / found[name][1] for found in rounds),
+            "steps": sum(found[name][1] for found in rounds),
+            "steps_per_epoch": per_epoch[name],
+        }
+        for name in trainers
+    }
+
+
+def _some_steps(trainer: Trainer, events: Iterator[object], seconds: float) -> tuple[float, int]:
+    """Train for some seconds; those that it took, and the steps."""
+    before, steps = trainer.cpu_seconds, 0
+    while trainer.cpu_seconds - before < seconds:
+        _first(events, StepDone)
+        steps += 1
+    return trainer.cpu_seconds - before, steps
+
+
+def _first(events: Iterator[object], kind: type[T]) -> T:
+    return next(event for event in events if isinstance(event, kind))
 
 
 def pace_of(match: Match, entry: Entry, results: Path) -> tuple[float, int]:

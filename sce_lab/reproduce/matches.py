@@ -133,6 +133,7 @@ _MATCHES = (
         {"learning_rate": (2e-3, 4e-3), "dropout": (0.3, 0.5)},
         seconds=90,
         cap=8 * 2**20,
+        evaluations=5,
         contenders=CONTENDERS | {"sce-union": _UNION},
     ),
     # The best model: gated, as wide and as much left out as the rows called best, and time enough for that.
