@@ -13,6 +13,7 @@ from sce_lab.attention import Sight, attention, into_rows, out_of_rows, sights
 from sce_lab.data.batches import Packed
 from sce_lab.data.rows import Rows
 from sce_lab.draws import drawing_from
+from sce_lab.followers import Followers
 from sce_lab.losses.engine import is_fake
 
 
@@ -51,6 +52,9 @@ class SASRec(nn.Module):
 
     #: whether sequences may stand side by side in rows; a subclass with another attention may say no
     takes_rows = True
+
+    #: counts that the scores of all items are added to when they are ranked; they are no weights of the model
+    followers: Followers | None = None
 
     def __init__(
         self,

@@ -64,6 +64,9 @@ PatienceOption = Annotated[
 BatchOption = Annotated[int, typer.Option(help="Users a step. More is steadier and needs more memory.")]
 DropoutOption = Annotated[float, typer.Option(help="Dropout probability. Small data want more.")]
 LowPassOption = Annotated[float, typer.Option(help="Share of a running mean beside attention, in each block.")]
+FollowersOption = Annotated[
+    float, typer.Option(help="Weight of counts of what followed what, added to the scores when items are ranked.")
+]
 LengthOption = Annotated[int, typer.Option(help="Longest history in items.")]
 RateOption = Annotated[float, typer.Option(help="Adam's learning rate.")]
 AveragingOption = Annotated[
@@ -136,7 +139,7 @@ def configuration(loss: str, options: dict[str, Any]) -> TrainingConfig:
         ValueError: a setting cannot be, or the device is not there.
     """
     same = ("encoder", "hidden_size", "n_blocks", "low_pass", "dropout", "max_length", "batch_size", "learning_rate")
-    same += ("averaging", "patience", "seed", "device", "seen")
+    same += ("averaging", "followers", "patience", "seed", "device", "seen")
     config = sce_lab.TrainingConfig(
         loss=loss,
         loss_settings=dialled(loss, options | {"mix_x": options["mix"]}),

@@ -48,7 +48,7 @@ class ShardedTrainer(Trainer):
         config, split, more: as in :class:`Trainer`; alike on all ranks.
 
     Raises:
-        ValueError: configurations or data differ among ranks, or the encoder's table cannot be sharded.
+        ValueError: configurations or data differ among ranks, the encoder's table cannot be sharded, or ``followers``.
     """
 
     checkpoint_name = "checkpoint"
@@ -62,6 +62,11 @@ class ShardedTrainer(Trainer):
         step: Callable[[StepFunction], StepFunction] = lambda step: step,
         **more: Any,
     ) -> None:
+        if config.followers:
+            raise ValueError(
+                f"followers={config.followers} does not go with a sharded item table: no rank has all scores that its "
+                f"counts are added to; leave it out"
+            )
         settings = dataclasses.asdict(config)
         seed = settings.pop("seed")
         check_alike(mesh, seed=str(seed), data=split.fingerprint, settings=json.dumps(settings))

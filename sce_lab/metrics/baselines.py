@@ -1,4 +1,4 @@
-"""Rankings that need no model: what is popular, what follows the last item, and what the user has had before.
+"""Rankings that need no model: what is popular, what follows, and what the user has had before.
 
 They are ranked and judged by the code that ranks and judges models, so they stand in the same tables.
 """
@@ -14,6 +14,7 @@ from scipy import sparse
 from torch import Tensor
 
 from sce_lab.data.sequences import Holdout, Sequences, Split
+from sce_lab.followers import DECAY, REACH, Followers
 from sce_lab.metrics.ranking import LONGEST, Ranking, rank_scores
 
 
@@ -33,14 +34,25 @@ def transitions(split: Split, holdout: Holdout, *, seen: str = "exclude", k_max:
     A Markov chain of first order; among equals the more popular item comes first, and after a last item that training
     does not know, popularity decides alone.
     """
-    followers = _transitions(split)
-    popular = _below_one(split.item_counts)
+    return _followed(1, split, holdout, seen, k_max)
+
+
+def followers(split: Split, holdout: Holdout, *, seen: str = "exclude", k_max: int = LONGEST) -> Ranking:
+    """How often an item has come soon after one of the user's last three: see :class:`sce_lab.followers.Followers`.
+
+    Among equals the more popular item comes first.
+    """
+    return _followed(REACH, split, holdout, seen, k_max)
+
+
+def _followed(reach: int, split: Split, holdout: Holdout, seen: str, k_max: int) -> Ranking:
+    followers = Followers(split.train, split.catalog_size, reach=reach)
+    smallest = DECAY ** (2 * (reach - 1))  # that two counts can differ by
+    popular = _below_one(split.item_counts) * smallest
 
     def score(users: np.ndarray, out: Tensor) -> None:
-        last = holdout.histories.items[holdout.histories.offsets[users + 1] - 1]
-        begun = holdout.histories.lengths[users] > 0
         out[:] = popular
-        row, column, times = _entries(followers[np.where(begun, last, 0)].multiply(begun[:, None]))
+        row, column, times = _entries(followers.after(holdout.histories.take(users)))
         out[row, column] += times
 
     return _ranked(score, split, holdout, seen, k_max)
@@ -73,6 +85,7 @@ class Baseline:
 BASELINES = {
     "popularity": Baseline("Popularity", popularity),
     "transitions": Baseline("What follows the last item", transitions),
+    "followers": Baseline("What follows the last three items", followers),
     "repeat": Baseline("Seen before, then popularity", repeat_then_popularity),
 }
 """The baselines by name."""
@@ -87,16 +100,6 @@ def _ranked(
 def _below_one(counts: np.ndarray) -> Tensor:
     """(C,) float64 in [0, 1), in the order of ``counts``: it decides where whole numbers are equal."""
     return torch.from_numpy(counts / (1.0 + counts.max(initial=0)))
-
-
-def _transitions(split: Split) -> sparse.csr_array:
-    """(C, C), how often each item directly follows each other one in training."""
-    items, offsets = split.train.items, split.train.offsets
-    inside = np.ones(len(items), dtype=bool)
-    inside[offsets[1:][split.train.lengths > 0] - 1] = False  # the last of a sequence is followed by nothing
-    first = np.flatnonzero(inside)
-    pairs = items[first], items[first + 1]
-    return sparse.coo_array((np.ones(len(first)), pairs), shape=(split.catalog_size,) * 2).tocsr()
 
 
 def _habits(histories: Sequences, catalog_size: int) -> sparse.csr_array:

@@ -92,6 +92,7 @@ def rank_items(
     chunk_bytes: int = 128 * 2**20,
     columns: Columns | None = None,
     catalog_size: int | None = None,
+    add: Callable[[np.ndarray, Tensor], None] | None = None,
 ) -> Ranking:
     """Rank the whole catalog for every user of ``holdout`` by inner products.
 
@@ -108,6 +109,7 @@ def rank_items(
             half precision are widened 65,536 rows at a time on top of that.
         columns: which items the rows of ``linear_weight`` are; default: all.
         catalog_size: C, for ``columns`` that are not all.
+        add: adds to the scores of some users, as ``score`` of :func:`rank_scores` writes them.
 
     Returns:
         A :class:`Ranking`. If ``ranks[u] <= k``, the target is among the first k of ``top_items[u]``; the reverse can
@@ -127,6 +129,8 @@ def rank_items(
 
     def score(users: np.ndarray, out: Tensor) -> None:
         _score(outputs[send(torch.from_numpy(users), outputs.device)].to(dtype), linear_weight, out=out)
+        if add is not None:
+            add(users, out)
 
     options = {"seen": seen, "k_max": k_max, "chunk_bytes": chunk_bytes, "columns": columns}
     catalog_size = catalog_size or len(linear_weight)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from sce_lab import __version__
@@ -17,7 +18,7 @@ from sce_lab.data.labels import write_labels
 from sce_lab.files import new_folder
 from sce_lab.losses import LOSSES
 from sce_lab.recommending.program import encoder_program, save_program
-from sce_lab.recommending.recommender import ABOUT, LABELS, WEIGHTS, Recommender
+from sce_lab.recommending.recommender import ABOUT, FOLLOWERS, LABELS, WEIGHTS, Recommender
 from sce_lab.runs import Run
 
 _README = """\
@@ -31,10 +32,16 @@ A SASRec that recommends {count:,} items, of epoch {epoch}{quality}.
 - `items.json`: the item of each row of the table, in order.
 - `config.json`: what was trained, on what, and what it reached.
 - `encoder.pt2`: the encoder as a program of `torch.export`, written by torch {torch}: rows of the table of a history,
-  at most {longest}, oldest first, to one vector ({width},). Its inner product with a row is that item's score.
-
+  at most {longest}, oldest first, to one vector ({width},). Its inner product with a row is that item's score{plus}.
+{followers}
 With sce-lab: `sce_lab.Recommender.load(FOLDER).recommend(history, k)`, for any catalog in bounded memory.
 """
+
+_FOLLOWERS = """\
+- `followers.safetensors`: how often each item came soon after each other one, in rows: those of row j are `items` and
+  `counts` from `offsets[j]` to `offsets[j + 1]`. `recommend.py` shows how they are added.
+"""
+_KINDS = {"counts": "float32", "items": "int64", "offsets": "int64"}
 
 
 def export(source: Recommender | Run | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Recommender:
@@ -61,6 +68,10 @@ def export(source: Recommender | Run | str | os.PathLike[str], folder: str | os.
             save_file(weights, partial / WEIGHTS, {"format": "pt"})
         except SafetensorError as error:  # what it says of a full disk
             raise OSError(str(error)) from error
+        if recommender.model.followers is not None:
+            table = recommender.model.followers.table
+            parts = {"counts": table.data, "items": table.indices, "offsets": table.indptr}
+            save_arrays({name: values.astype(_KINDS[name]) for name, values in parts.items()}, partial / FOLLOWERS)
         write_labels(partial / LABELS, recommender.item_labels, always_list=True)
         about = recommender.about | {"config": dataclasses.asdict(recommender.config)}
         about |= {"versions": {"sce-lab": __version__, "torch": torch.__version__}}
@@ -84,6 +95,8 @@ def _readme(recommender: Recommender, about: dict) -> str:
         epoch=about["epoch"],
         quality=quality,
         width=config.hidden_size,
+        plus=", but for what the counts add" if config.followers else "",
+        followers=_FOLLOWERS if config.followers else "",
         longest=config.max_length,
         torch=torch.__version__,
     )

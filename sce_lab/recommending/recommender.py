@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
+from scipy import sparse
 from torch import Tensor
 
-from sce_lab.data import open_split
+from sce_lab.data import Split, open_split
 from sce_lab.data.batches import Packed
 from sce_lab.data.interactions import count
 from sce_lab.data.labels import read_labels
+from sce_lab.followers import Followers
 from sce_lab.model import SASRec
 from sce_lab.recommending.cells import Cells
 from sce_lab.runs import Run
@@ -29,14 +31,14 @@ _ROWS = 2**16  # of the item table, scored at a time
 _NAMED = 10  # unknown items in a message
 
 #: Names of the files of an exported folder.
-WEIGHTS, LABELS, ABOUT = "model.safetensors", "items.json", "config.json"
+WEIGHTS, LABELS, ABOUT, FOLLOWERS = "model.safetensors", "items.json", "config.json", "followers.safetensors"
 
 
 class Recommender:
     """A model with the names of its items. Exact, on a CPU, in memory beyond the weights that the catalog does not set.
     Where that takes too long, an approximate search can be asked for.
 
-        score[c] = <encoder(history), E[c]>,    similarity[c] = cos(E[item], E[c])
+        score[c] = <encoder(history), E[c]> (+ what the counts of followers add),    similarity[c] = cos(E[item], E[c])
 
     The item table E is gone through in pieces of 65,536 rows, of which the best k so far are kept: some 20 MiB at
     D = 64, for a million items as for ten thousand.
@@ -45,10 +47,11 @@ class Recommender:
         config: what was trained.
         weights: of the model, as ``state_dict`` names them.
         item_labels: ``(C,)`` the item of each row of the table, each another one.
+        followers: counts that are added to its scores, if ``config`` has a weight for them.
         about: where it comes from, for people: JSON-able.
 
     Raises:
-        ValueError: weights that are not of this configuration and catalog, or an item that stands twice.
+        ValueError: weights or counts that are not of this configuration and catalog, or an item that stands twice.
     """
 
     def __init__(
@@ -57,7 +60,11 @@ class Recommender:
         weights: Mapping[str, Tensor],
         item_labels: np.ndarray,
         about: Mapping[str, Any] | None = None,
+        followers: Followers | None = None,
     ) -> None:
+        if (config.followers > 0) != (followers is not None):
+            wanted = f"with followers={config.followers}"
+            raise ValueError(f"a model {wanted} is given {'no counts' if followers is None else 'counts it has not'}")
         self.config = dataclasses.replace(config, device="cpu")
         self.about = dict(about or {})
         self.item_labels = item_labels
@@ -66,6 +73,7 @@ class Recommender:
             twice = self._rows[self._rows.duplicated()][0]
             raise ValueError(f"the item {_shown(twice)} has several rows, and which is meant cannot be known")
         self.model = _model_of(self.config, weights, len(item_labels))
+        self.model.followers = followers
         self._cells: Cells | None = None  # made when they are first asked for
 
     @classmethod
@@ -99,7 +107,11 @@ class Recommender:
             "validation": saved.counters.get("best_metrics") or {},
             "test": run.summary.get("test") or {},
         }
-        return cls(saved.config, weights, _labels_of(run, settings), about)
+        followers = None
+        if saved.config.followers:
+            split = _data_of(run, settings, "does not keep what followed what, and its data")
+            followers = Followers(split.train, split.catalog_size, weight=saved.config.followers)
+        return cls(saved.config, weights, _labels_of(run, settings), about, followers)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Recommender:
@@ -121,7 +133,7 @@ class Recommender:
             labels = read_labels(folder / LABELS, len(weights.get("item_embedding", ())))
         except FileNotFoundError:
             raise ValueError(f"{folder / LABELS} is missing: export the run again") from None
-        return cls(config, weights, labels, about)
+        return cls(config, weights, labels, about, _read_followers(folder, len(labels), config.followers))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -171,6 +183,8 @@ class Recommender:
             scores, found = self._cells.best(output, np.unique(left_out), k)
         else:
             scores, found = self._best(lambda part: part @ output, left_out, k)
+        if self.model.followers is not None:
+            scores, found = self._with_followers(rows, output, left_out, scores, found, k)
         answer = pd.DataFrame({"item": self.item_labels[found], "score": scores})
         answer.attrs["search"] = search
         return answer
@@ -217,6 +231,20 @@ class Recommender:
             best, found = best[order], found[order]
         kept = best > -torch.inf
         return best[kept].numpy(), found[kept].numpy()
+
+    @torch.no_grad()
+    def _with_followers(
+        self, rows: np.ndarray, output: Tensor, left_out: np.ndarray, scores: np.ndarray, found: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best when counts are added, from the k best without: only what has followed can come before those."""
+        columns, bonus = self.model.followers.bonus(rows)
+        allowed = ~np.isin(columns, left_out)
+        columns, bonus = columns[allowed], bonus[allowed]
+        own = (self.model.item_embedding[torch.from_numpy(columns)].float() @ output).numpy() + bonus
+        rest = ~np.isin(found, columns)
+        scores, found = np.concatenate([scores[rest], own]), np.concatenate([found[rest], columns])
+        order = np.lexsort((found, -scores))[:k]
+        return scores[order], found[order]
 
     def _find(self, items: Sequence[Any], unknown: str) -> np.ndarray:
         """Rows of items.
@@ -285,16 +313,37 @@ def _labels_of(run: Run, settings: Mapping[str, Any]) -> np.ndarray:
     labels = run.item_labels
     if labels is not None:
         return labels
-    unlabelled = f"{run.folder} does not know which items its rows are (it is of an earlier version), and its data"
+    return _data_of(
+        run, settings, "does not know which items its rows are (it is of an earlier version), and its data"
+    ).item_labels
+
+
+def _data_of(run: Run, settings: Mapping[str, Any], why: str) -> Split:
+    """The data that a run was trained on, opened again; ``why`` that is needed, for a message."""
     if not settings.get("fingerprint"):
-        raise ValueError(f"{unlabelled} are not known for certain: train again")
+        raise ValueError(f"{run.folder} {why} are not known for certain: train again")
     try:
         split, _ = open_split(**settings["source"], progress=False)
     except (ValueError, OSError, TypeError) as error:
-        raise ValueError(f"{unlabelled} cannot be opened ({error}): put them back, or train again") from error
+        raise ValueError(f"{run.folder} {why} cannot be opened ({error}): put them back, or train again") from error
     if split.fingerprint != settings["fingerprint"]:
-        raise ValueError(f"{unlabelled} are others by now: put back the file as it was, or train again")
-    return split.item_labels
+        raise ValueError(f"{run.folder} {why} are others by now: put back the file as it was, or train again")
+    return split
+
+
+def _read_followers(folder: Path, catalog_size: int, weight: float) -> Followers | None:
+    """The counts of an exported folder, if its model has a weight for them."""
+    if not weight:
+        return None
+    path = folder / FOLLOWERS
+    try:
+        with safe_open(path, "np") as file:
+            parts = {name: file.get_tensor(name) for name in ("counts", "items", "offsets")}
+        table = sparse.csr_array(tuple(parts.values()), shape=(catalog_size, catalog_size))
+        table.check_format()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}): export the run again") from error
+    return Followers.from_table(table, weight)
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ ROUNDS = 5
 the other, they were wrong by up to a half, and not alike."""
 _WARM_UP = 2.0  # seconds of steps before that are not counted, or one that takes longer: the first ones allocate
 _NEVER = 10**9  # epochs
-_DECIDES_NO_TIME = ("max_epochs", "patience", "evaluate_every", "learning_rate", "dropout", "item_dropout")
+_DECIDES_NO_TIME = ("max_epochs", "patience", "evaluate_every", "learning_rate", "dropout", "item_dropout", "followers")
 
 
 def calibration_path(results: Path) -> Path:

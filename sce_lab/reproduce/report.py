@@ -35,6 +35,7 @@ def model_name(record: dict[str, Any]) -> str:
     """What was trained, for people: encoder, loss, and the recipe where it is not named like the loss."""
     encoder = "SASRec, gated" if record["config"].get("encoder") == "sasrec_gated" else "SASRec"
     encoder += " + running mean" if record["config"].get("low_pass") else ""
+    encoder += " + counts" if record["config"].get("followers") else ""
     loss, recipe = record["config"]["loss"], record["recipe"]
     name, _, changes = recipe.partition("+")
     rule = record["config"].get("seen", "exclude")

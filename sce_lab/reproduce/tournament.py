@@ -170,7 +170,10 @@ def compete(
 
 def _check_rules(record: dict[str, Any], match: Match, settings: dict[str, Any], path: Path) -> None:
     """Refuse a record of other rules, or of other settings of the loss; the first difference is named."""
-    theirs = record.get("rules", {}) | {"loss_settings": record["config"]["loss_settings"]}
+    theirs = dict(record.get("rules", {}))
+    if "config" in theirs:  # what a configuration could not yet have is as if it had not
+        theirs["config"] = json.loads(json.dumps(dataclasses.asdict(TrainingConfig()))) | theirs["config"]
+    theirs |= {"loss_settings": record["config"]["loss_settings"]}
     for name, ours in (match.rules | {"loss_settings": json.loads(json.dumps(settings))}).items():
         if theirs.get(name) != ours:
             raise ValueError(

@@ -33,6 +33,8 @@ class TrainingConfig:
         encoder: a name in :data:`sce_lab.encoders.ENCODERS`: SASRec, with gated
             feed-forward layers, or as the paper's authors run it.
         hidden_size, n_blocks, n_heads, dropout, low_pass, max_length: see :class:`sce_lab.model.SASRec`.
+        followers: if above 0, counts of what followed what in training are added to the scores whenever items are
+            ranked, with this weight: see :class:`sce_lab.followers.Followers`. The loss does not see them.
         item_dropout: probability that an item is left out of a training sequence, drawn anew each epoch.
         batch_size: sequences (users) a step.
         learning_rate, betas: Adam's.
@@ -68,6 +70,7 @@ class TrainingConfig:
     dropout: float = 0.3
     low_pass: float = 0.0
     max_length: int = 50
+    followers: float = 0.0
     item_dropout: float = 0.0
     batch_size: int = 128
     learning_rate: float = 1e-3
@@ -113,6 +116,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.low_pass <= 1:
             raise ValueError(f"low_pass must lie in [0, 1], got {self.low_pass}")
+        if not 0 <= self.followers < math.inf:
+            raise ValueError(f"followers must be a weight of 0 or more, got {self.followers}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -38,6 +38,7 @@ def rank_together(
 
     A sum of inner products is one inner product of longer vectors,
     ``sum_m <o_m, E_m[c]> = <[o_1, o_2, ...], [E_1[c], E_2[c], ...]>``, so models together are ranked like a single one.
+    What a model has of :class:`sce_lab.followers.Followers` is added.
 
     Raises:
         ValueError: the models' catalogs differ in size, there are no models, or no such rule about ``seen`` items.
@@ -47,7 +48,13 @@ def rank_together(
         sizes = ", ".join(str(len(table)) for table in tables) or "no models"
         raise ValueError(f"models whose scores are added up must have one catalog, got sizes {sizes}")
     outputs = [_last_outputs(model.eval(), holdout.histories) for model in models]
-    return rank_items(_side_by_side(outputs), _side_by_side(tables), holdout, seen=seen, k_max=k_max)
+
+    def add(users: np.ndarray, scores: Tensor) -> None:
+        for model in models:
+            if model.followers is not None:
+                model.followers.add_to(scores, holdout.histories.take(users))
+
+    return rank_items(_side_by_side(outputs), _side_by_side(tables), holdout, seen=seen, k_max=k_max, add=add)
 
 
 def _side_by_side(tensors: list[Tensor]) -> Tensor:

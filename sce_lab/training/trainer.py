@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sce_lab.data.batches import Batch, n_batches, training_batches
 from sce_lab.data.splits import Holdout, Split
+from sce_lab.followers import Followers
 from sce_lab.metrics import Ranking, ranking_metrics
 from sce_lab.model import SASRec
 from sce_lab.training.checkpoint import COUNTERS, DRAWS, Checkpoint
@@ -118,6 +119,8 @@ class Trainer:
 
     def _make(self) -> tuple[SASRec, torch.optim.Optimizer]:
         model = make_model(self.config, self.split.catalog_size, self.generator)
+        if self.config.followers:
+            model.followers = Followers(self.split.train, self.split.catalog_size, weight=self.config.followers)
         return model, make_optimizer(self.config, model)
 
     @property
@@ -300,6 +303,7 @@ class Trainer:
         """A model with the weights of the best validation epoch."""
         model = make_model(self.config, self.split.catalog_size, torch.Generator(self.config.device))
         model.load_state_dict(self.best_state)
+        model.followers = self.model.followers
         return model
 
     def rank_test(self) -> Ranking:

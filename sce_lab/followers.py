@@ -1,0 +1,77 @@
+"""How often one item came soon after another in training: counts that recommend by themselves, or beside a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from sce_lab.data.sequences import Sequences
+from sce_lab.transfer import send
+
+REACH = 3
+"""How many places behind an item another one still follows it, and how many of a history's last items are asked."""
+
+DECAY = 0.5
+"""What a place further away is worth of a nearer one."""
+
+
+class Followers:
+    """Counts of what follows what, and what they add to the score of a model.
+
+        n[j, i]     = sum_b DECAY^(b-1) #{i stands b places behind j},  b = 1 ... reach, over training
+        after[h, i] = sum_a DECAY^a n[h[-1-a], i],                      a = 0 ... reach - 1
+        score[h, i] = <encoder(h), E[i]> + weight * log(1 + after[h, i])
+
+    With a weight of 1 the model's odds of an item are multiplied by one more than the times it has followed. Item
+    vectors of D numbers cannot keep every such pair of a large catalog; a sparse table can. Nothing of it is learned,
+    and the loss does not see it: in training the very pair that is to be predicted is among those that were counted.
+
+    Args:
+        sequences: those of training.
+        catalog_size: items C.
+        reach: places, and items of a history.
+        weight: as above.
+    """
+
+    def __init__(self, sequences: Sequences, catalog_size: int, *, reach: int = REACH, weight: float = 1.0) -> None:
+        self.reach, self.weight = reach, weight
+        items, sequence = sequences.items, np.repeat(np.arange(len(sequences)), sequences.lengths)
+        self.table = sparse.csr_array((catalog_size, catalog_size), dtype=np.float32)
+        for places in range(1, reach + 1):
+            near = np.flatnonzero(sequence[places:] == sequence[:-places])
+            worth = np.full(len(near), DECAY ** (places - 1), np.float32)
+            pairs = (items[near], items[near + places])
+            self.table = self.table + sparse.coo_array((worth, pairs), shape=self.table.shape).tocsr()
+
+    @classmethod
+    def from_table(cls, table: sparse.csr_array, weight: float) -> Followers:
+        """Those whose counts ``n``, ``(C, C)``, are known."""
+        made = cls(Sequences.from_lists([]), table.shape[0], weight=weight)
+        made.table = table
+        return made
+
+    def after(self, histories: Sequences) -> sparse.coo_array:
+        """How often each item has followed the last ones of each history, ``(n, C)``; 0 after an empty one."""
+        users, items, worth = [], [], []
+        for back in range(self.reach):
+            long_enough = np.flatnonzero(histories.lengths > back)
+            users.append(long_enough)
+            items.append(histories.items[histories.offsets[long_enough + 1] - 1 - back])
+            worth.append(np.full(len(long_enough), DECAY**back, np.float32))
+        entries = (np.concatenate(worth), (np.concatenate(users), np.concatenate(items)))
+        asked = sparse.coo_array(entries, shape=(len(histories), self.table.shape[0])).tocsr()
+        return (asked @ self.table).tocoo()
+
+    def bonus(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Items that have followed the last ones of a history, and what that adds to their scores."""
+        found = self.after(Sequences.from_lists([history]))
+        return found.coords[1].astype(np.int64), self.weight * np.log1p(found.data)
+
+    def add_to(self, scores: Tensor, histories: Sequences) -> None:
+        """Add ``weight * log(1 + after)`` to scores ``(n, C)``, in place."""
+        found = self.after(histories)
+        row, column = (send(torch.from_numpy(index.astype(np.int64)), scores.device) for index in found.coords)
+        bonus = send(torch.from_numpy(self.weight * np.log1p(found.data)), scores.device)
+        scores[row, column] += bonus.to(scores.dtype)
