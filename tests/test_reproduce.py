@@ -43,6 +43,7 @@ from sce_lab.reproduce import (
     withdrawn,
     write_baselines,
 )
+from sce_lab.reproduce.records import best_model
 from sce_lab.reproduce.writing import updated, with_results
 from sce_lab.runs import Ranks, Run, record
 from sce_lab.training import Trainer, TrainingConfig, evaluate, evaluate_together
@@ -343,6 +344,20 @@ def test_training_does_not_look_at_the_test(cycle_split, folders, recipe, monkey
         assert run.ranks is None
 
 
+def test_what_a_model_reaches_without_its_counts_is_recorded_beside(cycle_split, folders):
+    counted = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, followers=1.0))
+    made(cycle_split, folders, recipe=counted)
+    record = open_test(counted, cycle_split, **folders)
+    apart = record["other_rules"]["without counts"]["seeds"]
+    for seed in (0, 1):
+        model = best_model(Run(run_folder(counted, seed, folders["runs"])), cycle_split)
+        assert record["seeds"][seed]["test"] == evaluate(model, cycle_split.test)
+        model.followers = None
+        assert apart[seed]["test"] == evaluate(model, cycle_split.test) != record["seeds"][seed]["test"]
+    names = [name for name in results_table([record])["model"] if "counts" in name]
+    assert names == [f"SASRec + counts, SCE{end}" for end in ("", ", 2 runs added up", ", without them")]
+
+
 def test_opening_the_test_records_what_came_out_when_and_for_whom(cycle_split, folders):
     before = made(cycle_split, folders)[-1]
     after = open_test(TINY, cycle_split, **folders)
@@ -627,7 +642,7 @@ def test_baselines_stand_in_the_table_between_published_rows_and_ours(records, c
     table = results_table(records, [judged])
     beauty = table[table["dataset"] == "amazon_beauty"]
     kinds = ["published" if p else "baseline" if b else "ours" for p, b in zip(beauty["published"], beauty["baseline"])]
-    assert kinds == ["published"] * kinds.count("published") + ["baseline"] * 2 + ["ours"] * 5
+    assert kinds == ["published"] * kinds.count("published") + ["baseline"] * 3 + ["ours"] * 5
     last = beauty[beauty["model"] == "What follows the last item, untrained"].iloc[0]
     assert last["HR@10"] == 1  # who walks around a circle is easily followed
     assert "no target repeats" in heading("amazon_beauty", [judged])

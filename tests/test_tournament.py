@@ -11,7 +11,7 @@ from sce_lab.metrics import rank_items
 from sce_lab.reproduce import calibration, read_baselines, read_records
 from sce_lab.reproduce.calibration import calibrate, calibration_path, estimate, pace_of, read_calibration
 from sce_lab.reproduce.matches import CONTENDERS, MATCHES, Contender, Match
-from sce_lab.reproduce.studies import tournament_markdown
+from sce_lab.reproduce.studies import counts_markdown, tournament_markdown
 from sce_lab.reproduce.tournament import compete, entries_of, plan_of
 from sce_lab.reproduce.writing import Evidence
 from sce_lab.runs import record
@@ -319,3 +319,29 @@ def test_a_plan_writes_nothing_and_so_is_made_of_an_installed_package(sce_lab, t
     status, _, err = sce_lab("tournament", "tiny")
     assert status == 2
     assert "are not written to" in err
+
+
+def test_what_counts_add_to_trained_models_is_shown_with_both_ends():
+    row = {"recipe": "sce-time", "loss": "sce", "mean": [0.05, 0.06, 0.07, 0.04], "by seed": [[0.05, 0.06, 0.07, 0.04]]}
+    worse = row | {"recipe": "bce-both", "loss": "bce", "mean": [0.05, 0.05, 0.045, 0.04]}
+    record = {"title": "Cycle", "weights": [0.0, 0.5, 1.0, 2.0], "metric": "NDCG@10", "alone": {"followers": 0.03}}
+    text = counts_markdown([record | {"rows": [row, worse]}])
+    assert "| Cycle | SCE (time) | 1 | 0.0300 | 0.0500 | 0.0600 | 0.0700 | 0.0400 |" in text
+    assert "With a weight of 1, 1 of these 2 are better than without counts" in text
+    assert "the difference is -0.0050 to +0.0200" in text
+    assert "python benchmarks/counts.py MATCH" in counts_markdown([])
+
+
+def test_a_record_from_before_a_setting_is_as_if_without_it(cycle_split, folders):
+    entry = play(cycle_split, folders)[-1]
+    path = folders["results"] / "cycle-sampled-time.json"
+    record = json.loads(path.read_text())
+    assert record == json.loads(json.dumps(entry))
+    assert record["rules"]["config"].pop("followers") == 0
+    path.write_text(json.dumps(record))
+    steps = []
+    assert play(cycle_split, folders, steps=steps)[-1]["tested_at"] == entry["tested_at"]
+    assert steps == []
+    counted = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, followers=1.0))
+    with pytest.raises(ValueError, match="was made with config="):
+        play(cycle_split, folders, match=counted)

@@ -136,7 +136,7 @@ _MATCHES = (
         evaluations=5,
         contenders=CONTENDERS | {"sce-union": _UNION},
     ),
-    # The best model: gated, as wide and as much left out as the rows called best, and time enough for that.
+    # The best model: gated, as wide and as much left out as the rows called best, time enough for that, and counts.
     Match(
         "amazon_beauty_wide",
         {"source": "amazon_beauty"},
@@ -145,6 +145,7 @@ _MATCHES = (
             steps_per_epoch=22,
             encoder="sasrec_gated",
             hidden_size=128,
+            followers=1.0,
             item_dropout=0.2,
             averaging=0.998,
             dropout=0.6,
@@ -152,7 +153,7 @@ _MATCHES = (
         {"learning_rate": (1e-3, 2e-3)},
         seconds=420,
         cap=0,
-        evaluations=20,
+        evaluations=10,
         contenders={"sce-negatives": _WITH_NEGATIVES} | {name: CONTENDERS[name] for name in ("cce", "ce_minus")},
     ),
     _match("gowalla_sepgcn", {"source": "gowalla_sepgcn"}, 30, 8, settings={"steps_per_epoch": 8}),

@@ -24,6 +24,9 @@ from sce_lab.reproduce.records import (
 from sce_lab.runs import Ranks, Run
 from sce_lab.training import evaluate_together, rank_together
 
+WITHOUT_COUNTS = "without counts"
+"""Beside the names of rules about seen items: the recipe's own rule, but the counts of followers left out."""
+
 
 def rules_for(split: Split) -> list[str]:
     """The rules about seen items that give different answers here: where no target repeats, one.
@@ -36,8 +39,9 @@ def rules_for(split: Split) -> list[str]:
 def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results: Path | None = None) -> dict[str, Any]:
     """Look at the test with the best models of a recipe's recorded seeds; returns the record, which is written, too.
 
-    Where targets repeat, they are judged by the other rule about seen items as well, at the same time: nothing can be
-    chosen by it any more. Where each target came out by the recipe's own rule is kept beside the record (``.npz``).
+    Where targets repeat, they are judged by the other rule about seen items as well, at the same time, and a model with
+    counts of followers also without them: nothing can be chosen by it any more. Where each target came out by the
+    recipe's own rule is kept beside the record (``.npz``).
 
     Args:
         recipe: a recipe as it stands in :data:`RECIPES`: one that is chosen. Trials are compared on validation.
@@ -66,6 +70,8 @@ def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results
         models.append(best_model(run, split))
     seen = recipe.config.seen
     judged = {rule: _judge(models, split, rule) for rule in dict.fromkeys([seen, *rules_for(split)])}
+    if recipe.config.followers:
+        judged[WITHOUT_COUNTS] = _judge(models, split, seen, followers=False)
     seeds, ranks = judged.pop(seen)
     for seed, came_out in zip(record["seeds"], seeds):
         seed |= came_out
@@ -82,9 +88,11 @@ def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results
     return record
 
 
-def _judge(models: list[SASRec], split: Split, seen: str) -> tuple[list[dict[str, Any]], Ranks]:
+def _judge(
+    models: list[SASRec], split: Split, seen: str, *, followers: bool = True
+) -> tuple[list[dict[str, Any]], Ranks]:
     """What each model reaches on the test by a rule, new targets and repeats apart; and where the targets came out."""
-    rankings = [rank_together([model], split.test, seen=seen) for model in models]
+    rankings = [rank_together([model], split.test, seen=seen, followers=followers) for model in models]
     seeds = [
         {"test": ranking_metrics(ranking, split.catalog_size), "apart": metrics_apart(ranking, split.catalog_size)}
         for ranking in rankings

@@ -12,11 +12,13 @@ from sce_lab.data import DATASETS
 from sce_lab.losses import LOSSES
 from sce_lab.memory import format_bytes
 from sce_lab.metrics import BASELINES, SEEN
+from sce_lab.reproduce.opening import WITHOUT_COUNTS
 from sce_lab.reproduce.published import PUBLISHED
 from sce_lab.reproduce.recipes import RECIPES
 
 METRICS = ("HR@10", "NDCG@10", "COV@10")
 RULES = {"exclude": "seen items left out", "keep": "seen items kept", "new": "new targets only"}
+RULES |= {WITHOUT_COUNTS: "without them"}
 """Rules about seen items, as rows name them that are not of the usual one."""
 _COLUMNS = [
     *("dataset", "published", "baseline", "trial", "together", "recipe", "model", "loss", "seen", *METRICS),

@@ -72,6 +72,34 @@ def _meetings(records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, An
     return found
 
 
+def counts_markdown(records: Sequence[dict[str, Any]]) -> str:
+    """What counts of what followed what add to trained models, by data set, loss and weight; and what that says."""
+    shown, gains = [], []
+    for record in records:
+        for row in record["rows"]:
+            without, *with_counts = row["mean"]
+            gains.append(row["mean"][record["weights"].index(1.0)] - without)
+            _, _, special = row["recipe"].removeprefix(row["loss"]).rpartition("-")
+            shown.append(
+                {
+                    "data set": record["title"],
+                    "loss": f"{LOSSES[row['loss']].label} ({special})",
+                    "seeds": f"{len(row['by seed'])}",
+                    "counts alone": f"{record['alone']['followers']:.4f}",
+                    "model alone": f"{without:.4f}",
+                }
+                | {f"weight {weight:g}": f"{v:.4f}" for weight, v in zip(record["weights"][1:], with_counts)}
+            )
+    if not shown:
+        return _NOT_YET.format("python benchmarks/counts.py MATCH")
+    better = sum(gain > 0 for gain in gains)
+    said = (
+        f"Validation {records[0]['metric']}, means over seeds. With a weight of 1, {better} of these {len(gains)} are "
+        f"better than without counts; the difference is {min(gains):+.4f} to {max(gains):+.4f}."
+    )
+    return f"{markdown(pd.DataFrame(shown))}\n\n{said}"
+
+
 def variants_markdown(records: Sequence[dict[str, Any]]) -> str:
     """SCE's options on each data set: a row each, and which help, beside the paper's SCE with the same seeds."""
     return "\n\n".join(map(_variants_of, records)) or _NOT_YET.format("sce-lab variants")

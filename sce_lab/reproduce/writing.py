@@ -1,9 +1,9 @@
 """Results as Markdown, and the files that show them.
 
 A file holds them between two marks. The first says what: ``<!-- results -->``, all scores; ``<!-- results at a glance
--->``, what is read in a minute; ``<!-- tournament -->``, ``<!-- variants -->``, ``<!-- fidelity -->``, ``<!-- races
--->`` or ``<!-- language model -->``. The second is ``<!-- end of results -->``. :func:`update_file` writes what belongs
-there, and a test fails when something else does.
+-->``, what is read in a minute; ``<!-- tournament -->``, ``<!-- variants -->``, ``<!-- fidelity -->``, ``<!-- counts
+-->``, ``<!-- races -->`` or ``<!-- language model -->``. The second is ``<!-- end of results -->``.
+:func:`update_file` writes what belongs there, and a test fails when something else does.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ from sce_lab.reproduce.refereed import read_fidelity
 from sce_lab.reproduce.report import for_readers, for_trials, heading, is_trial, results_table, withdrawn
 from sce_lab.reproduce.search import read_searches
 from sce_lab.reproduce.speedrun import race_table, read_races
-from sce_lab.reproduce.studies import fidelity_markdown, markdown, tournament_markdown, variants_markdown
+from sce_lab.reproduce.studies import (
+    counts_markdown,
+    fidelity_markdown,
+    markdown,
+    tournament_markdown,
+    variants_markdown,
+)
 from sce_lab.runs import write_text
 
 NOTHING = "Nothing has been recorded yet."
-_STUDIES = ("variants", "fidelity")
+_STUDIES = ("variants", "fidelity", "counts")
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that was recorded: of recipes, of what needs no training, and of searches, and where it lies; of the
-    tournament, and where; of SCE's options; by the referee; and of a language model's head."""
+    tournament, and where; of SCE's options; by the referee; of a language model's head; and of counts beside models."""
 
     records: list[dict[str, Any]]
     baselines: list[dict[str, Any]] = field(default_factory=list)
@@ -51,13 +57,14 @@ class Evidence:
     variants: list[dict[str, Any]] = field(default_factory=list)
     fidelity: list[pd.DataFrame] = field(default_factory=list)
     language: list[dict[str, Any]] = field(default_factory=list)
+    counts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path | None = None) -> Evidence:
         """What lies in a folder of records, by default that of the repository."""
         recipes = read_records(folder), read_baselines(folder), read_searches(folder), folder
         others = {kind: results_folder(kind, folder) for kind in ("tournament", *_STUDIES)}
-        variants, fidelity = (sorted(others[kind].glob("*.json")) for kind in _STUDIES)
+        variants, fidelity, counts = (sorted(others[kind].glob("*.json")) for kind in _STUDIES)
         return cls(
             *recipes,
             read_records(others["tournament"]),
@@ -65,6 +72,7 @@ class Evidence:
             [read_record(path) for path in variants],
             [read_fidelity(path) for path in fidelity],
             read_language(results_folder("language_model", folder)),
+            [read_record(path) for path in counts],
         )
 
     @property
@@ -156,6 +164,7 @@ _KINDS: dict[str, Callable[[Evidence], str]] = {
     ),
     "variants": lambda evidence: variants_markdown(evidence.variants),
     "fidelity": lambda evidence: fidelity_markdown(evidence.fidelity),
+    "counts": lambda evidence: counts_markdown(evidence.counts),
     "language model": lambda evidence: language_markdown(evidence.language),
 }
 _MARKS = re.compile(rf"(<!-- ({'|'.join(_KINDS)}) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)

@@ -32,13 +32,18 @@ def evaluate_together(
 
 
 def rank_together(
-    models: Sequence[SASRec], holdout: Holdout, *, seen: str = "exclude", k_max: int = max(KS)
+    models: Sequence[SASRec],
+    holdout: Holdout,
+    *,
+    seen: str = "exclude",
+    k_max: int = max(KS),
+    followers: bool = True,
 ) -> Ranking:
     """Where targets come out by the sum of the models' scores.
 
     A sum of inner products is one inner product of longer vectors,
     ``sum_m <o_m, E_m[c]> = <[o_1, o_2, ...], [E_1[c], E_2[c], ...]>``, so models together are ranked like a single one.
-    What a model has of :class:`sce_lab.followers.Followers` is added.
+    What a model has of :class:`sce_lab.followers.Followers` is added, unless ``followers`` is False.
 
     Raises:
         ValueError: the models' catalogs differ in size, there are no models, or no such rule about ``seen`` items.
@@ -51,7 +56,7 @@ def rank_together(
 
     def add(users: np.ndarray, scores: Tensor) -> None:
         for model in models:
-            if model.followers is not None:
+            if followers and model.followers is not None:
                 model.followers.add_to(scores, holdout.histories.take(users))
 
     return rank_items(_side_by_side(outputs), _side_by_side(tables), holdout, seen=seen, k_max=k_max, add=add)
