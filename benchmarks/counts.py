@@ -44,7 +44,7 @@ def measure(match: Match, runs: Path, seeds: int) -> dict:
     """The record of a match: its entries that are trained, and what counts and popularity reach alone."""
     split, _ = open_split(**match.source)
     seen = match.config.seen
-    followers = Followers(split.train, split.catalog_size)
+    followers = Followers.counted(split.train, split.catalog_size)
     alone = {
         name: ranking_metrics(baseline.rank(split, split.validation, seen=seen), split.catalog_size)[METRIC]
         for name, baseline in BASELINES.items()

@@ -29,28 +29,25 @@ class Followers:
     and the loss does not see it: in training the very pair that is to be predicted is among those that were counted.
 
     Args:
-        sequences: those of training.
-        catalog_size: items C.
-        reach: places, and items of a history.
+        table: n, ``(C, C)``.
+        reach: how many of a history's last items are asked.
         weight: as above.
     """
 
-    def __init__(self, sequences: Sequences, catalog_size: int, *, reach: int = REACH, weight: float = 1.0) -> None:
-        self.reach, self.weight = reach, weight
+    def __init__(self, table: sparse.csr_array, *, reach: int = REACH, weight: float = 1.0) -> None:
+        self.table, self.reach, self.weight = table, reach, weight
+
+    @classmethod
+    def counted(cls, sequences: Sequences, catalog_size: int, *, reach: int = REACH, weight: float = 1.0) -> Followers:
+        """Count what followed in ``sequences``, those of training, up to ``reach`` places behind."""
         items, sequence = sequences.items, np.repeat(np.arange(len(sequences)), sequences.lengths)
-        self.table = sparse.csr_array((catalog_size, catalog_size), dtype=np.float32)
+        table = sparse.csr_array((catalog_size, catalog_size), dtype=np.float32)
         for places in range(1, reach + 1):
             near = np.flatnonzero(sequence[places:] == sequence[:-places])
             worth = np.full(len(near), DECAY ** (places - 1), np.float32)
             pairs = (items[near], items[near + places])
-            self.table = self.table + sparse.coo_array((worth, pairs), shape=self.table.shape).tocsr()
-
-    @classmethod
-    def from_table(cls, table: sparse.csr_array, weight: float) -> Followers:
-        """Those whose counts ``n``, ``(C, C)``, are known."""
-        made = cls(Sequences.from_lists([]), table.shape[0], weight=weight)
-        made.table = table
-        return made
+            table = table + sparse.coo_array((worth, pairs), shape=table.shape).tocsr()
+        return cls(table, reach=reach, weight=weight)
 
     def after(self, histories: Sequences) -> sparse.coo_array:
         """How often each item has followed the last ones of each history, ``(n, C)``; 0 after an empty one."""

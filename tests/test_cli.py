@@ -253,7 +253,8 @@ def test_baselines_are_shown_and_kept(sce_lab, tmp_path):
     status, out, _ = sce_lab("baselines", str(data))
     assert status == 0
     assert "100.0% of the targets repeat" in out
-    labels = ["Popularity", "What follows the last item", "Seen before, then popularity"]
+    labels = ["Popularity", "What follows the last item", "What follows the last three items"]
+    labels += ["Seen before, then popularity"]
     assert [line.split("  ")[0] for line in out.splitlines() if "keep" in line] == labels
     status, out, _ = sce_lab("baselines", "synthetic", "--seen", "keep", "--record", "--folder", str(tmp_path / "r"))
     assert status == 0

@@ -39,7 +39,7 @@ def counted(training, history, reach=3):
 @settings(deadline=None)
 @given(SEQUENCES, SEQUENCES.filter(len), st.sampled_from([1, 2, 3]))
 def test_followers_are_counted_as_by_hand(training, histories, reach):
-    followers = Followers(Sequences.from_lists(training), 6, reach=reach, weight=0.7)
+    followers = Followers.counted(Sequences.from_lists(training), 6, reach=reach, weight=0.7)
     expected = np.array([counted(training, history, reach) for history in histories])
     np.testing.assert_allclose(followers.after(Sequences.from_lists(histories)).toarray(), expected)
     scores = torch.ones(len(histories), 6, dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_training_is_the_same_and_ranking_adds_the_counts(cycle_split):
     alone = rank_together([model], holdout)
     model.followers = followers
     heavy = with_counts.best_model()
-    heavy.followers = Followers(cycle_split.train, 12, weight=1e6)
+    heavy.followers = Followers.counted(cycle_split.train, 12, weight=1e6)
     by_counts = BASELINES["followers"].rank(cycle_split, holdout)
     assert ranking_metrics(rank_together([heavy], holdout), 12)["HR@1"] == ranking_metrics(by_counts, 12)["HR@1"] == 1
     assert ranking_metrics(alone, 12)["HR@1"] < 1

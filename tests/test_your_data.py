@@ -24,7 +24,7 @@ def test_every_command_of_the_page_runs(sce_lab, tmp_path, monkeypatch, capfd):
     clicks = {"customer_id": users, "sku": [f"s{c}" for c in items], "ts": times, "day": days}
     pd.DataFrame(clicks).to_csv("clicks.csv", index=False)
     blocks = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     said = []
     for kind, code in blocks:
         if kind == "python":
@@ -43,7 +43,7 @@ def test_every_command_of_the_page_runs(sce_lab, tmp_path, monkeypatch, capfd):
             assert status == 0, (line, err)
             said.append(out)
     assert "'customer_id' says who, 'sku' says what, 'ts' says when." in said[0]
-    assert len(list_runs("runs")) == 3
+    assert len(list_runs("runs")) == 4
     script, answers = said[-2], said[-1]
     assert len(script.splitlines()) == 10
     assert script.splitlines()[0].split("\t")[0] in answers  # the first of the script's is among the first five

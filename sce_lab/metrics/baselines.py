@@ -46,7 +46,7 @@ def followers(split: Split, holdout: Holdout, *, seen: str = "exclude", k_max: i
 
 
 def _followed(reach: int, split: Split, holdout: Holdout, seen: str, k_max: int) -> Ranking:
-    followers = Followers(split.train, split.catalog_size, reach=reach)
+    followers = Followers.counted(split.train, split.catalog_size, reach=reach)
     smallest = DECAY ** (2 * (reach - 1))  # that two counts can differ by
     popular = _below_one(split.item_counts) * smallest
 

@@ -110,7 +110,7 @@ class Recommender:
         followers = None
         if saved.config.followers:
             split = _data_of(run, settings, "does not keep what followed what, and its data")
-            followers = Followers(split.train, split.catalog_size, weight=saved.config.followers)
+            followers = Followers.counted(split.train, split.catalog_size, weight=saved.config.followers)
         return cls(saved.config, weights, _labels_of(run, settings), about, followers)
 
     @classmethod
@@ -343,7 +343,7 @@ def _read_followers(folder: Path, catalog_size: int, weight: float) -> Followers
         table.check_format()
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is missing or damaged ({error}): export the run again") from error
-    return Followers.from_table(table, weight)
+    return Followers(table, weight=weight)
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Trainer:
     def _make(self) -> tuple[SASRec, torch.optim.Optimizer]:
         model = make_model(self.config, self.split.catalog_size, self.generator)
         if self.config.followers:
-            model.followers = Followers(self.split.train, self.split.catalog_size, weight=self.config.followers)
+            model.followers = Followers.counted(self.split.train, self.split.catalog_size, weight=self.config.followers)
         return model, make_optimizer(self.config, model)
 
     @property
