@@ -326,7 +326,9 @@ def test_what_counts_add_to_trained_models_is_shown_with_both_ends():
     worse = row | {"recipe": "bce-both", "loss": "bce", "mean": [0.05, 0.05, 0.045, 0.04]}
     record = {"title": "Cycle", "weights": [0.0, 0.5, 1.0, 2.0], "metric": "NDCG@10", "alone": {"followers": 0.03}}
     text = counts_markdown([record | {"rows": [row, worse]}])
-    assert "| Cycle | SCE (time) | 1 | 0.0300 | 0.0500 | 0.0600 | 0.0700 | 0.0400 |" in text
+    assert "**Cycle**: NDCG@10 on validation; counts alone 0.0300" in text
+    assert "| loss | seeds | model alone | weight 0.5 | weight 1 | weight 2 |" in text
+    assert "| SCE (time) | 1 | 0.0500 | 0.0600 | 0.0700 | 0.0400 |" in text
     assert "With a weight of 1, 1 of these 2 are better than without counts" in text
     assert "the difference is -0.0050 to +0.0200" in text
     assert "python benchmarks/counts.py MATCH" in counts_markdown([])

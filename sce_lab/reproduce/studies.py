@@ -74,30 +74,25 @@ def _meetings(records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, An
 
 def counts_markdown(records: Sequence[dict[str, Any]]) -> str:
     """What counts of what followed what add to trained models, by data set, loss and weight; and what that says."""
-    shown, gains = [], []
+    parts, gains = [], []
     for record in records:
+        weights = [f"weight {weight:g}" if weight else "model alone" for weight in record["weights"]]
+        shown = []
         for row in record["rows"]:
-            without, *with_counts = row["mean"]
-            gains.append(row["mean"][record["weights"].index(1.0)] - without)
-            _, _, special = row["recipe"].removeprefix(row["loss"]).rpartition("-")
-            shown.append(
-                {
-                    "data set": record["title"],
-                    "loss": f"{LOSSES[row['loss']].label} ({special})",
-                    "seeds": f"{len(row['by seed'])}",
-                    "counts alone": f"{record['alone']['followers']:.4f}",
-                    "model alone": f"{without:.4f}",
-                }
-                | {f"weight {weight:g}": f"{v:.4f}" for weight, v in zip(record["weights"][1:], with_counts)}
-            )
-    if not shown:
+            gains.append(row["mean"][record["weights"].index(1.0)] - row["mean"][record["weights"].index(0.0)])
+            special = row["recipe"].removeprefix(row["loss"]).lstrip("-")
+            name = {"loss": f"{LOSSES[row['loss']].label} ({special})", "seeds": str(len(row["by seed"]))}
+            shown.append(name | {weight: f"{value:.4f}" for weight, value in zip(weights, row["mean"])})
+        alone = f"{record['metric']} on validation; counts alone {record['alone']['followers']:.4f}"
+        parts += [f"**{record['title']}**: {alone}", markdown(pd.DataFrame(shown))]
+    if not gains:
         return _NOT_YET.format("python benchmarks/counts.py MATCH")
     better = sum(gain > 0 for gain in gains)
-    said = (
-        f"Validation {records[0]['metric']}, means over seeds. With a weight of 1, {better} of these {len(gains)} are "
-        f"better than without counts; the difference is {min(gains):+.4f} to {max(gains):+.4f}."
+    parts.append(
+        f"Means over seeds. With a weight of 1, {better} of these {len(gains)} are better than without counts; the "
+        f"difference is {min(gains):+.4f} to {max(gains):+.4f}."
     )
-    return f"{markdown(pd.DataFrame(shown))}\n\n{said}"
+    return "\n\n".join(parts)
 
 
 def variants_markdown(records: Sequence[dict[str, Any]]) -> str:
