@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from scipy import sparse
 from torch import Tensor
 
 from sce_lab.data.sequences import Sequences
+from sce_lab.files import replacing
 from sce_lab.transfer import send
 
 REACH = 3
@@ -15,6 +20,14 @@ REACH = 3
 
 DECAY = 0.5
 """What a place further away is worth of a nearer one."""
+
+MOST_WEIGHT = 1000.0
+"""Far beyond it float32 would end; a model says nothing long before."""
+
+FILE = "followers.safetensors"
+"""Where the counts lie in the folder of a run or of an exported model."""
+
+_KINDS = {"counts": np.float32, "items": np.int64, "offsets": np.int64}
 
 
 class Followers:
@@ -47,7 +60,34 @@ class Followers:
             worth = np.full(len(near), DECAY ** (places - 1), np.float32)
             pairs = (items[near], items[near + places])
             table = table + sparse.coo_array((worth, pairs), shape=table.shape).tocsr()
+        table.sum_duplicates()  # sorted: as they are written
         return cls(table, reach=reach, weight=weight)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the counts, whole or not at all; neither reach nor weight."""
+        parts = {"counts": self.table.data, "items": self.table.indices, "offsets": self.table.indptr}
+        with replacing(path) as partial:
+            save_file({name: values.astype(_KINDS[name]) for name, values in parts.items()}, partial)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], catalog_size: int, *, weight: float = 1.0) -> Followers:
+        """What :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file is missing, damaged, or of another catalog.
+        """
+        try:
+            with safe_open(path, "np") as file:
+                parts = {name: file.get_tensor(name) for name in _KINDS}
+            if any(parts[name].dtype != kind for name, kind in _KINDS.items()):
+                raise ValueError(f"not all of {', '.join(_KINDS)} are of their kind")
+            table = sparse.csr_array(tuple(parts.values()), shape=(catalog_size, catalog_size))
+            table.check_format()
+            if not (table.has_canonical_format and np.isfinite(table.data).all() and (table.data >= 0).all()):
+                raise ValueError("these are no counts")
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is missing or damaged ({error})") from error
+        return cls(table, weight=weight)
 
     def after(self, histories: Sequences) -> sparse.coo_array:
         """How often each item has followed the last ones of each history, ``(n, C)``; 0 after an empty one."""

@@ -52,8 +52,9 @@ class Trial:
     def name(self) -> str:
         """Of its folder: the same for the same trial, today and tomorrow."""
         config = dataclasses.asdict(self.config)
-        if not config["steps_per_epoch"]:  # there are folders of trials from before it could be set
-            del config["steps_per_epoch"]
+        for late in ("steps_per_epoch", "followers"):  # there are folders of trials from before these could be set
+            if not config[late]:
+                del config[late]
         decides = [config, dict(self.source), self.variant]
         decides += written(str(self.source["source"]))  # a person's own file may be another tomorrow
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -3,21 +3,24 @@
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from sce_lab.data.splits import Holdout, Sequences, Split
 from sce_lab.distributed import ShardedTrainer
 from sce_lab.followers import Followers
 from sce_lab.metrics import BASELINES, ranking_metrics
 from sce_lab.recommending import Recommender, export
-from sce_lab.runs import record
+from sce_lab.runs import Run, compare_runs, for_people, record
+from sce_lab.sweeps import Trial
 from sce_lab.training import Trainer, TrainingConfig, evaluate, evaluate_together, rank_together
+from sce_lab.training.config import written
 
 CONFIG = TrainingConfig(hidden_size=8, n_blocks=1, loss="ce", batch_size=64, max_length=6, max_epochs=2)
 COUNTED = replace(CONFIG, followers=1.5)
@@ -93,9 +96,8 @@ def test_a_run_goes_on_with_its_counts(cycle_split, tmp_path):
 
 
 @pytest.fixture
-def run(cycle_split, tmp_path, monkeypatch):
-    """A recorded run, and the data that it opens again."""
-    monkeypatch.setattr("sce_lab.recommending.recommender.open_split", lambda **_: (cycle_split, None))
+def run(cycle_split, tmp_path):
+    """A recorded run."""
     list(record(Trainer(COUNTED, cycle_split), tmp_path / "run", {"source": "cycle"}))
     return tmp_path / "run"
 
@@ -143,16 +145,54 @@ def test_an_exported_folder_has_them(run, cycle_split, tmp_path):
         Recommender.load(tmp_path / "model")
 
 
-def test_counts_that_cannot_be_are_one_sentence(run, cycle_split, monkeypatch):
-    for weight in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="followers must be a weight of 0 or more, got"):
+def test_counts_that_cannot_be_are_one_sentence(run, cycle_split):
+    for weight in (-1.0, math.nan, math.inf, 1e39):
+        with pytest.raises(ValueError, match=r"followers must be a weight of 0 to 1,000\.0, got"):
             replace(CONFIG, followers=weight)
     with pytest.raises(ValueError, match=r"followers=1\.5 does not go with a sharded item table"):
         ShardedTrainer(COUNTED, cycle_split, None)
-    other = replace(cycle_split, catalog_size=13, item_labels=np.arange(13))
-    monkeypatch.setattr("sce_lab.recommending.recommender.open_split", lambda **_: (other, None))
-    with pytest.raises(ValueError, match="does not keep what followed what, and its data are others by now"):
-        Recommender.from_run(run)
     model = Trainer(COUNTED, cycle_split).model
     with pytest.raises(ValueError, match=r"a model with followers=1\.5 is given no counts"):
         Recommender(COUNTED, model.state_dict(), np.arange(12))
+    few = Followers.counted(cycle_split.train, 13)
+    with pytest.raises(ValueError, match=r"counts of 12 items are needed, got a table \(13, 13\)"):
+        Recommender(COUNTED, model.state_dict(), np.arange(12), followers=few)
+    (run / "followers.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"followers\.safetensors is missing or damaged .*: train again"):
+        Recommender.from_run(run)
+
+
+DAMAGED = {
+    "no number": {"counts": np.array([np.nan, 1], np.float32)},
+    "endless": {"counts": np.array([np.inf, 1], np.float32)},
+    "negative": {"counts": np.array([-1, 1], np.float32)},
+    "of another kind": {"counts": np.array([1, 1], np.complex64)},
+    "twice": {"items": np.array([1, 1])},
+    "no such item": {"items": np.array([1, 3])},
+    "half an item": {"items": np.array([0.5, 1])},
+    "shorter": {"items": np.array([1])},
+}
+
+
+@pytest.mark.parametrize("wrong", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_table_is_not_loaded(tmp_path, wrong):
+    whole = {"counts": np.array([2, 1], np.float32), "items": np.array([0, 2]), "offsets": np.array([0, 2, 2, 2])}
+    save_file(whole, tmp_path / "whole")
+    assert Followers.load(tmp_path / "whole", 3).table.toarray()[0].tolist() == [2, 0, 1]
+    save_file(whole | wrong, tmp_path / "damaged")
+    with pytest.raises(ValueError, match="damaged is missing or damaged"):
+        Followers.load(tmp_path / "damaged", 3)
+
+
+def test_a_table_of_runs_tells_them_apart(run, cycle_split, tmp_path):
+    list(record(Trainer(CONFIG, cycle_split), tmp_path / "plain"))
+    table = for_people(compare_runs([Run(run), Run(tmp_path / "plain")]))
+    assert table["loss"].tolist() == ["Cross-entropy + counts", "Cross-entropy"]
+
+
+def test_what_was_written_before_there_were_counts_stays_what_it_was():
+    config = TrainingConfig()
+    before = {name: value for name, value in asdict(config).items() if name != "followers"}
+    assert written(before) == written(asdict(config)) == asdict(config)
+    assert Trial(config).name == "sce-af9c5b72fc81"  # of a folder that people have
+    assert Trial(replace(config, followers=1.0)).name != Trial(config).name

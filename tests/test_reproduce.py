@@ -355,7 +355,7 @@ def test_what_a_model_reaches_without_its_counts_is_recorded_beside(cycle_split,
         model.followers = None
         assert apart[seed]["test"] == evaluate(model, cycle_split.test) != record["seeds"][seed]["test"]
     names = [name for name in results_table([record])["model"] if "counts" in name]
-    assert names == [f"SASRec + counts, SCE{end}" for end in ("", ", 2 runs added up", ", without them")]
+    assert names == [f"SASRec + counts, SCE{end}" for end in ("", ", 2 runs added up", ", counts left out")]
 
 
 def test_opening_the_test_records_what_came_out_when_and_for_whom(cycle_split, folders):

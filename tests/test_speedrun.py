@@ -183,3 +183,8 @@ def test_written_tables_are_those_of_the_records(dataset):
     page = Path(__file__).resolve().parents[1] / "docs" / "speedrun.md"
     text = page.read_text(encoding="utf-8")
     assert with_results(text, Evidence.read()) == text
+
+
+def test_nobody_races_with_counts():
+    """They need no training: see ``docs/speedrun.md``."""
+    assert {entry.config.followers for race in RACES.values() for entry in race.entries} == {0.0}

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from sce_lab import __version__
 from sce_lab.data.labels import write_labels
 from sce_lab.files import new_folder
+from sce_lab.followers import FILE
 from sce_lab.losses import LOSSES
 from sce_lab.recommending.program import encoder_program, save_program
-from sce_lab.recommending.recommender import ABOUT, FOLLOWERS, LABELS, WEIGHTS, Recommender
+from sce_lab.recommending.recommender import ABOUT, LABELS, WEIGHTS, Recommender
 from sce_lab.runs import Run
 
 _README = """\
@@ -41,7 +41,6 @@ _FOLLOWERS = """\
 - `followers.safetensors`: how often each item came soon after each other one, in rows: those of row j are `items` and
   `counts` from `offsets[j]` to `offsets[j + 1]`. `recommend.py` shows how they are added.
 """
-_KINDS = {"counts": "float32", "items": "int64", "offsets": "int64"}
 
 
 def export(source: Recommender | Run | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Recommender:
@@ -69,9 +68,7 @@ def export(source: Recommender | Run | str | os.PathLike[str], folder: str | os.
         except SafetensorError as error:  # what it says of a full disk
             raise OSError(str(error)) from error
         if recommender.model.followers is not None:
-            table = recommender.model.followers.table
-            parts = {"counts": table.data, "items": table.indices, "offsets": table.indptr}
-            save_arrays({name: values.astype(_KINDS[name]) for name, values in parts.items()}, partial / FOLLOWERS)
+            recommender.model.followers.save(partial / FILE)
         write_labels(partial / LABELS, recommender.item_labels, always_list=True)
         about = recommender.about | {"config": dataclasses.asdict(recommender.config)}
         about |= {"versions": {"sce-lab": __version__, "torch": torch.__version__}}

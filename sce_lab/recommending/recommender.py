@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from scipy import sparse
 from torch import Tensor
 
-from sce_lab.data import Split, open_split
+from sce_lab.data import open_split
 from sce_lab.data.batches import Packed
 from sce_lab.data.interactions import count
 from sce_lab.data.labels import read_labels
-from sce_lab.followers import Followers
+from sce_lab.followers import FILE, Followers
 from sce_lab.model import SASRec
 from sce_lab.recommending.cells import Cells
 from sce_lab.runs import Run
@@ -31,7 +30,7 @@ _ROWS = 2**16  # of the item table, scored at a time
 _NAMED = 10  # unknown items in a message
 
 #: Names of the files of an exported folder.
-WEIGHTS, LABELS, ABOUT, FOLLOWERS = "model.safetensors", "items.json", "config.json", "followers.safetensors"
+WEIGHTS, LABELS, ABOUT = "model.safetensors", "items.json", "config.json"
 
 
 class Recommender:
@@ -65,6 +64,8 @@ class Recommender:
         if (config.followers > 0) != (followers is not None):
             wanted = f"with followers={config.followers}"
             raise ValueError(f"a model {wanted} is given {'no counts' if followers is None else 'counts it has not'}")
+        if followers is not None and followers.table.shape != (len(item_labels),) * 2:
+            raise ValueError(f"counts of {len(item_labels):,} items are needed, got a table {followers.table.shape}")
         self.config = dataclasses.replace(config, device="cpu")
         self.about = dict(about or {})
         self.item_labels = item_labels
@@ -73,7 +74,7 @@ class Recommender:
             twice = self._rows[self._rows.duplicated()][0]
             raise ValueError(f"the item {_shown(twice)} has several rows, and which is meant cannot be known")
         self.model = _model_of(self.config, weights, len(item_labels))
-        self.model.followers = followers
+        self.model.followers = followers and Followers(followers.table, weight=config.followers)
         self._cells: Cells | None = None  # made when they are first asked for
 
     @classmethod
@@ -107,11 +108,8 @@ class Recommender:
             "validation": saved.counters.get("best_metrics") or {},
             "test": run.summary.get("test") or {},
         }
-        followers = None
-        if saved.config.followers:
-            split = _data_of(run, settings, "does not keep what followed what, and its data")
-            followers = Followers.counted(split.train, split.catalog_size, weight=saved.config.followers)
-        return cls(saved.config, weights, _labels_of(run, settings), about, followers)
+        labels = _labels_of(run, settings)
+        return cls(saved.config, weights, labels, about, _followers_in(run.folder, saved.config, labels, "train again"))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Recommender:
@@ -133,7 +131,7 @@ class Recommender:
             labels = read_labels(folder / LABELS, len(weights.get("item_embedding", ())))
         except FileNotFoundError:
             raise ValueError(f"{folder / LABELS} is missing: export the run again") from None
-        return cls(config, weights, labels, about, _read_followers(folder, len(labels), config.followers))
+        return cls(config, weights, labels, about, _followers_in(folder, config, labels, "export the run again"))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -313,37 +311,24 @@ def _labels_of(run: Run, settings: Mapping[str, Any]) -> np.ndarray:
     labels = run.item_labels
     if labels is not None:
         return labels
-    return _data_of(
-        run, settings, "does not know which items its rows are (it is of an earlier version), and its data"
-    ).item_labels
-
-
-def _data_of(run: Run, settings: Mapping[str, Any], why: str) -> Split:
-    """The data that a run was trained on, opened again; ``why`` that is needed, for a message."""
+    unlabelled = f"{run.folder} does not know which items its rows are (it is of an earlier version), and its data"
     if not settings.get("fingerprint"):
-        raise ValueError(f"{run.folder} {why} are not known for certain: train again")
+        raise ValueError(f"{unlabelled} are not known for certain: train again")
     try:
         split, _ = open_split(**settings["source"], progress=False)
     except (ValueError, OSError, TypeError) as error:
-        raise ValueError(f"{run.folder} {why} cannot be opened ({error}): put them back, or train again") from error
+        raise ValueError(f"{unlabelled} cannot be opened ({error}): put them back, or train again") from error
     if split.fingerprint != settings["fingerprint"]:
-        raise ValueError(f"{run.folder} {why} are others by now: put back the file as it was, or train again")
-    return split
+        raise ValueError(f"{unlabelled} are others by now: put back the file as it was, or train again")
+    return split.item_labels
 
 
-def _read_followers(folder: Path, catalog_size: int, weight: float) -> Followers | None:
-    """The counts of an exported folder, if its model has a weight for them."""
-    if not weight:
-        return None
-    path = folder / FOLLOWERS
+def _followers_in(folder: Path, config: TrainingConfig, labels: np.ndarray, advice: str) -> Followers | None:
+    """The counts in the folder of a run or of an exported model, if there is a weight for them."""
     try:
-        with safe_open(path, "np") as file:
-            parts = {name: file.get_tensor(name) for name in ("counts", "items", "offsets")}
-        table = sparse.csr_array(tuple(parts.values()), shape=(catalog_size, catalog_size))
-        table.check_format()
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged ({error}): export the run again") from error
-    return Followers(table, weight=weight)
+        return Followers.load(folder / FILE, len(labels)) if config.followers else None
+    except ValueError as error:
+        raise ValueError(f"{error}: {advice}") from error
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

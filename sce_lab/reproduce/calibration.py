@@ -49,7 +49,7 @@ def calibrate(
 ) -> Iterator[tuple[str, float]]:
     """Measure those of the entries that are not measured yet; yields the name and the seconds of a step of each.
 
-    The record is written at the end. Run it while the machine does nothing else.
+    All are in memory at once, and the record is written at the end. Run it while the machine does nothing else.
     """
     path = calibration_path(results)
     everything = read_calibration(results)

@@ -18,7 +18,7 @@ from sce_lab.reproduce.recipes import RECIPES
 
 METRICS = ("HR@10", "NDCG@10", "COV@10")
 RULES = {"exclude": "seen items left out", "keep": "seen items kept", "new": "new targets only"}
-RULES |= {WITHOUT_COUNTS: "without them"}
+RULES |= {WITHOUT_COUNTS: "counts left out"}
 """Rules about seen items, as rows name them that are not of the usual one."""
 _COLUMNS = [
     *("dataset", "published", "baseline", "trial", "together", "recipe", "model", "loss", "seen", *METRICS),

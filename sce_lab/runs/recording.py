@@ -16,6 +16,7 @@ import pandas as pd
 
 from sce_lab.data.labels import write_labels
 from sce_lab.files import remove_partial, replacing, write_text
+from sce_lab.followers import FILE
 from sce_lab.runs.environment import environment
 from sce_lab.runs.folder import CHECKPOINTS, Run
 from sce_lab.runs.history import history_row, summarize_history, thinned
@@ -152,5 +153,7 @@ def _write_settings(run: Run, trainer: Trainer, source: dict[str, Any] | None, c
         "config": dataclasses.asdict(trainer.config),
     }
     write_labels(run.folder / "items.json", split.item_labels)
+    if trainer.model.followers is not None:
+        trainer.model.followers.save(run.folder / FILE)
     write_text(run.folder / "config.json", json.dumps(settings, indent=2))
     write_text(run.folder / "environment.json", json.dumps(environment(), indent=2))

@@ -25,7 +25,8 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
     ``forward_ms`` is the encoder's and the loss's forward, ``backward_ms`` likewise; ``ms`` also has the optimizer.
     ``fingerprint`` tells data of one name apart, ``test_users`` is how many the metrics are a mean of, and ``seen`` is
-    the rule about seen items; runs from before they were recorded have none. ``HR@10_low``, ``HR@10_high`` and those of
+    the rule about seen items; runs from before they were recorded have none; ``followers`` is the weight of counts
+    that were added to the scores. ``HR@10_low``, ``HR@10_high`` and those of
     NDCG@10 are the 95 % interval over test users. A run without a summary shows what is known: its status is
     "interrupted". One whose folder is damaged is "unreadable", and ``problem`` says why.
     """
@@ -54,6 +55,7 @@ def _row(run: Run) -> dict[str, Any]:
         "test_users": settings.get("test_users", nan),
         "loss": settings["config"].get("loss", ""),
         "seen": settings["config"].get("seen", ""),
+        "followers": settings["config"].get("followers", 0.0),
         "status": summary.get("reason", "interrupted"),
         "problem": problem,
         "peak_memory": memory.get("peak", nan),
@@ -79,6 +81,11 @@ def _intervals(ranks: Ranks | None) -> dict[str, float]:
     return ends
 
 
+def _named(row: dict[str, Any]) -> str:
+    label = LOSSES[row["loss"]].label if row["loss"] in LOSSES else row["loss"]
+    return f"{label} + counts" if row["followers"] else label
+
+
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of :func:`compare_runs` that a person compares, with units and rounded, all as text.
 
@@ -101,7 +108,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.to_dict("records")
     return pd.DataFrame(
         {
-            "loss": [LOSSES[name].label if name in LOSSES else name for name in table["loss"]],
+            "loss": [_named(row) for row in rows],
             "peak memory": [size(v) for v in table["peak_memory"]],
             "loss workspace": [size(v) for v in table["loss_workspace"]],
             "ms/step (fwd/bwd)": [times(row) for row in rows],

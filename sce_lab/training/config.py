@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from sce_lab.encoders import ENCODERS
+from sce_lab.followers import MOST_WEIGHT
 from sce_lab.losses import LOSSES, make_loss
 from sce_lab.metrics import check_seen
 from sce_lab.training.device import AUTO, choose_device
@@ -116,8 +118,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.low_pass <= 1:
             raise ValueError(f"low_pass must lie in [0, 1], got {self.low_pass}")
-        if not 0 <= self.followers < math.inf:
-            raise ValueError(f"followers must be a weight of 0 or more, got {self.followers}")
+        if not 0 <= self.followers <= MOST_WEIGHT:
+            raise ValueError(f"followers must be a weight of 0 to {MOST_WEIGHT:,}, got {self.followers}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -157,6 +159,11 @@ class TrainingConfig:
             return cls(**settings)
         except ValueError as error:
             raise ValueError(f"{where} cannot be used: {error}") from error
+
+
+def written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that was written down, or a part of it: what it could not have yet then, it has not."""
+    return {"followers": 0.0} | dict(config)
 
 
 #: Whole numbers: from, to. Beyond, nothing could be trained, and predicting it would take very long.
