@@ -671,7 +671,9 @@ def prose(name):
     if name.endswith(".ipynb"):
         cells = json.loads(text)["cells"]
         text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    text = re.sub(r"<!-- (?:results|tournament|variants|fidelity|counts).*?<!-- end of results -->", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r"<!-- (?:results|tournament|variants|fidelity|counts).*?<!-- end of results -->", "", text, flags=re.DOTALL
+    )
     return " ".join(text.split())
 
 

@@ -330,7 +330,7 @@ def test_what_counts_add_to_trained_models_is_shown_with_both_ends():
     assert "| loss | seeds | model alone | weight 0.5 | weight 1 | weight 2 |" in text
     assert "| SCE (time) | 1 | 0.0500 | 0.0600 | 0.0700 | 0.0400 |" in text
     assert "With a weight of 1, 1 of these 2 are better than without counts" in text
-    assert "the difference is -0.0050 to +0.0200" in text
+    assert "the difference is -0.0050 to +0.0200. 1 are better than either alone" in text
     assert "python benchmarks/counts.py MATCH" in counts_markdown([])
 
 

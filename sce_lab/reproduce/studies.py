@@ -74,12 +74,14 @@ def _meetings(records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, An
 
 def counts_markdown(records: Sequence[dict[str, Any]]) -> str:
     """What counts of what followed what add to trained models, by data set, loss and weight; and what that says."""
-    parts, gains = [], []
+    parts, gains, beyond = [], [], 0
     for record in records:
         weights = [f"weight {weight:g}" if weight else "model alone" for weight in record["weights"]]
         shown = []
         for row in record["rows"]:
-            gains.append(row["mean"][record["weights"].index(1.0)] - row["mean"][record["weights"].index(0.0)])
+            without, with_counts = (row["mean"][record["weights"].index(weight)] for weight in (0.0, 1.0))
+            gains.append(with_counts - without)
+            beyond += with_counts > max(record["alone"]["followers"], without)
             special = row["recipe"].removeprefix(row["loss"]).lstrip("-")
             name = {"loss": f"{LOSSES[row['loss']].label} ({special})", "seeds": str(len(row["by seed"]))}
             shown.append(name | {weight: f"{value:.4f}" for weight, value in zip(weights, row["mean"])})
@@ -90,7 +92,8 @@ def counts_markdown(records: Sequence[dict[str, Any]]) -> str:
     better = sum(gain > 0 for gain in gains)
     parts.append(
         f"Means over seeds. With a weight of 1, {better} of these {len(gains)} are better than without counts; the "
-        f"difference is {min(gains):+.4f} to {max(gains):+.4f}."
+        f"difference is {min(gains):+.4f} to {max(gains):+.4f}. {beyond} are better than either alone; the others have "
+        f"learned less than the counts know."
     )
     return "\n\n".join(parts)
 
