@@ -61,7 +61,7 @@ def test_the_loss_trains_and_is_in_every_table(guide, sce_lab, tmp_path):
 
 
 OPTIONS = {"mix": False, "epochs": 1, "hidden_size": 8, "n_blocks": 1, "dropout": 0.1, "max_length": 5, "batch_size": 8}
-OPTIONS |= {"encoder": "sasrec", "low_pass": 0.0, "averaging": 0.0}
+OPTIONS |= {"encoder": "sasrec", "low_pass": 0.0, "averaging": 0.0, "followers": 0.0}
 OPTIONS |= {"learning_rate": 0.1, "patience": 1, "seed": 0, "device": "cpu", "seen": "exclude", "n_negatives": 3}
 
 
