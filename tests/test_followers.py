@@ -20,7 +20,7 @@ from sce_lab.recommending import Recommender, export
 from sce_lab.runs import Run, compare_runs, for_people, record
 from sce_lab.sweeps import Trial
 from sce_lab.training import Trainer, TrainingConfig, evaluate, evaluate_together, rank_together
-from sce_lab.training.config import written
+from sce_lab.training.config import completed
 
 CONFIG = TrainingConfig(hidden_size=8, n_blocks=1, loss="ce", batch_size=64, max_length=6, max_epochs=2)
 COUNTED = replace(CONFIG, followers=1.5)
@@ -193,6 +193,6 @@ def test_a_table_of_runs_tells_them_apart(run, cycle_split, tmp_path):
 def test_what_was_written_before_there_were_counts_stays_what_it_was():
     config = TrainingConfig()
     before = {name: value for name, value in asdict(config).items() if name != "followers"}
-    assert written(before) == written(asdict(config)) == asdict(config)
+    assert completed(before) == completed(asdict(config)) == asdict(config)
     assert Trial(config).name == "sce-af9c5b72fc81"  # of a folder that people have
     assert Trial(replace(config, followers=1.0)).name != Trial(config).name

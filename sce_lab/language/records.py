@@ -36,7 +36,7 @@ from sce_lab.language.evaluation import unigram_nats
 from sce_lab.language.study import Entry, Progress, Study, measured_pace, steps_of, train_entry, workspace_of
 from sce_lab.language.windows import evaluation_batches
 from sce_lab.runs import environment
-from sce_lab.training.config import written
+from sce_lab.training.config import completed
 
 EXACT = "cce"
 """The entry whose pace is that of every finish, and at whose number of steps every other one is evaluated, too."""
@@ -155,7 +155,7 @@ def _check(record: dict[str, Any], corpus: Corpus, study: Study, entries: Mappin
             f"{path} is of another text, or of another Python's library: move it away, or name another folder with "
             "--results"
         )
-    ours, theirs = study.rules, record["rules"] | {"config": written(record["rules"]["config"])}
+    ours, theirs = study.rules, record["rules"] | {"config": completed(record["rules"]["config"])}
     pairs = [(name, theirs.get(name), ours[name]) for name in ours]
     for name, entry in entries.items():
         known = record["entries"].get(name)

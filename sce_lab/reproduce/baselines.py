@@ -26,7 +26,8 @@ def judge_baselines(
     """The record of all baselines on the test holdout, by each of ``rules`` (default: :func:`rules_for`), and beside
     them the ``ceiling``: the best metrics that can be expected of any model, where they are known.
 
-    Nothing about a baseline is chosen, so looking at the test spoils nothing.
+    Nothing about a baseline is chosen by the test (that it is three items of which followers are counted, by Amazon
+    Beauty's validation), so looking at it spoils nothing.
     """
     rows = []
     for seen in rules or rules_for(split):

@@ -25,7 +25,7 @@ from sce_lab.reproduce.records import TrainRun, read_record, record_path, reprod
 from sce_lab.reproduce.search import Search, search
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig
-from sce_lab.training.config import written
+from sce_lab.training.config import completed
 
 USED = 0.95
 """Of its seconds that a training is to use."""
@@ -173,7 +173,7 @@ def _check_rules(record: dict[str, Any], match: Match, settings: dict[str, Any],
     """Refuse a record of other rules, or of other settings of the loss; the first difference is named."""
     theirs = dict(record.get("rules", {}))
     if "config" in theirs:
-        theirs["config"] = written(theirs["config"])
+        theirs["config"] = completed(theirs["config"])
     theirs |= {"loss_settings": record["config"]["loss_settings"]}
     for name, ours in (match.rules | {"loss_settings": json.loads(json.dumps(settings))}).items():
         if theirs.get(name) != ours:

@@ -161,7 +161,7 @@ class TrainingConfig:
             raise ValueError(f"{where} cannot be used: {error}") from error
 
 
-def written(config: Mapping[str, Any]) -> dict[str, Any]:
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that was written down, or a part of it: what it could not have yet then, it has not."""
     return {"followers": 0.0} | dict(config)
 
