@@ -21,7 +21,7 @@ from sce_lab.data.batches import n_batches
 from sce_lab.data.sequences import Holdout, Sequences, Split
 from sce_lab.memory import count_work, format_seconds, free_memory, predict_memory, this_machine, typical_length
 from sce_lab.training import StepDone, Trainer, TrainingConfig, rank_together
-from sce_lab.training.trainer import steps_per_epoch
+from sce_lab.training.state import steps_per_epoch
 
 #: Seconds above which a run is long: people should be told before they wait for it.
 LONG = 600.0

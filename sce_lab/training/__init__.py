@@ -8,6 +8,7 @@ from sce_lab.training.config import DTYPES, TrainingConfig, takes
 from sce_lab.training.device import AUTO, Place, check_device, choose_device, place_of, places, training_on, where
 from sce_lab.training.evaluation import evaluate, evaluate_together, rank_together
 from sce_lab.training.events import Changed, Evaluated, Event, Finished, Started, StepDone
+from sce_lab.training.state import TrainingState
 from sce_lab.training.step import (
     Phase,
     StepFunction,
@@ -39,6 +40,7 @@ __all__ = [
     "Stopwatch",
     "Trainer",
     "TrainingConfig",
+    "TrainingState",
     "check_device",
     "choose_device",
     "evaluate",

@@ -125,7 +125,7 @@ class Checkpoint:
         check_tensors(path, self.tensors, expected(self.counters["step"] > 0))
         if not self.data:
             warnings.warn(
-                f"{path} does not say on which data it was trained: make sure that they are these", stacklevel=3
+                f"{path} does not say on which data it was trained: make sure that they are these", stacklevel=4
             )
 
 
