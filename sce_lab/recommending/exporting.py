@@ -18,7 +18,8 @@ from sce_lab.files import new_folder
 from sce_lab.followers import FILE
 from sce_lab.losses import LOSSES
 from sce_lab.recommending.program import encoder_program, save_program
-from sce_lab.recommending.recommender import ABOUT, LABELS, WEIGHTS, Recommender
+from sce_lab.recommending.reading import ABOUT, LABELS, WEIGHTS
+from sce_lab.recommending.recommender import Recommender
 from sce_lab.runs import Run
 
 _README = """\

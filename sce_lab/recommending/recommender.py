@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,25 +11,20 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sce_lab.data import open_split
 from sce_lab.data.batches import Packed
 from sce_lab.data.interactions import count
-from sce_lab.data.labels import read_labels
-from sce_lab.followers import FILE, Followers
+from sce_lab.followers import Followers
 from sce_lab.model import SASRec
 from sce_lab.recommending.cells import Cells
+from sce_lab.recommending.reading import read_folder, read_run
 from sce_lab.runs import Run
 from sce_lab.training import TrainingConfig, make_model
-from sce_lab.training.checkpoint import Checkpoint, check_tensors
+from sce_lab.training.checkpoint import check_tensors
 
 _ROWS = 2**16  # of the item table, scored at a time
 _NAMED = 10  # unknown items in a message
-
-#: Names of the files of an exported folder.
-WEIGHTS, LABELS, ABOUT = "model.safetensors", "items.json", "config.json"
 
 
 class Recommender:
@@ -85,31 +79,7 @@ class Recommender:
             ValueError: no run folder, a run without weights, not evaluated yet, damaged, or one of an earlier version
                 that kept no labels of its items and whose data are no longer as they were.
         """
-        run = run if isinstance(run, Run) else Run(run)
-        settings = run.settings
-        if not settings:
-            raise ValueError(f"{run.folder} is no run folder: it has no config.json (see `sce-lab runs`)")
-        if not run.checkpoint.exists():
-            raise ValueError(_no_weights(run))
-        saved = Checkpoint.read(run.checkpoint, "cpu", "best.")
-        if not saved.counters.get("best_epoch"):
-            raise ValueError(f"{run.folder} has not been evaluated yet: its weights are those it began with")
-        fingerprint = settings.get("fingerprint", "")
-        if saved.data and fingerprint and saved.data != fingerprint:
-            raise ValueError(
-                f"{run.folder} is damaged: its checkpoint was trained on other data (fingerprint {saved.data}) than "
-                f"its config.json says ({fingerprint})"
-            )
-        weights = {name.removeprefix("best."): tensor for name, tensor in saved.tensors.items()}
-        about = {
-            "dataset": settings["dataset"],
-            "fingerprint": fingerprint,
-            "epoch": saved.counters["best_epoch"],
-            "validation": saved.counters.get("best_metrics") or {},
-            "test": run.summary.get("test") or {},
-        }
-        labels = _labels_of(run, settings)
-        return cls(saved.config, weights, labels, about, _followers_in(run.folder, saved.config, labels, "train again"))
+        return cls(*read_run(run if isinstance(run, Run) else Run(run)))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Recommender:
@@ -118,20 +88,7 @@ class Recommender:
         Raises:
             ValueError: no such folder, a file that is missing or damaged.
         """
-        folder = Path(folder)
-        about = _read_about(folder)
-        config = TrainingConfig.read(about.pop("config"), f"the configuration in {folder / ABOUT}")
-        path = folder / WEIGHTS
-        try:
-            with safe_open(path, "pt") as file:
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is missing or damaged ({error}): export the run again") from error
-        try:
-            labels = read_labels(folder / LABELS, len(weights.get("item_embedding", ())))
-        except FileNotFoundError:
-            raise ValueError(f"{folder / LABELS} is missing: export the run again") from None
-        return cls(config, weights, labels, about, _followers_in(folder, config, labels, "export the run again"))
+        return cls(*read_folder(Path(folder)))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -286,59 +243,3 @@ def _model_of(config: TrainingConfig, weights: Mapping[str, Tensor], catalog_siz
     check_tensors("the model", weights, model.state_dict(), "the weights are not of this configuration and catalog")
     model.load_state_dict(dict(weights), assign=True)
     return model.eval().requires_grad_(False)
-
-
-def _no_weights(run: Run) -> str:
-    """Why a run has no checkpoint that could be read here, and what to do."""
-    if (run.folder / "checkpoint").is_dir():  # see sce_lab.distributed.trainer
-        return (
-            f"{run.folder} was trained with --shard-items, and its checkpoint is in parts, which cannot be exported; "
-            f"train again without it, with `sce-lab train`"
-        )
-    if not run.settings.get("checkpoint", True):
-        reason = "it was recorded without checkpoints"
-    elif run.summary:
-        reason = "it has ended and they were not kept"
-    else:
-        return (
-            f"{run.folder} has no weights: it has not come to its first evaluation; go on with it, "
-            f"with `sce-lab train --resume`"
-        )
-    return f"{run.folder} has no weights: {reason}; train again, with `sce-lab train`"
-
-
-def _labels_of(run: Run, settings: Mapping[str, Any]) -> np.ndarray:
-    labels = run.item_labels
-    if labels is not None:
-        return labels
-    unlabelled = f"{run.folder} does not know which items its rows are (it is of an earlier version), and its data"
-    if not settings.get("fingerprint"):
-        raise ValueError(f"{unlabelled} are not known for certain: train again")
-    try:
-        split, _ = open_split(**settings["source"], progress=False)
-    except (ValueError, OSError, TypeError) as error:
-        raise ValueError(f"{unlabelled} cannot be opened ({error}): put them back, or train again") from error
-    if split.fingerprint != settings["fingerprint"]:
-        raise ValueError(f"{unlabelled} are others by now: put back the file as it was, or train again")
-    return split.item_labels
-
-
-def _followers_in(folder: Path, config: TrainingConfig, labels: np.ndarray, advice: str) -> Followers | None:
-    """The counts in the folder of a run or of an exported model, if there is a weight for them."""
-    try:
-        return Followers.load(folder / FILE, len(labels)) if config.followers else None
-    except ValueError as error:
-        raise ValueError(f"{error}: {advice}") from error
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    path = folder / ABOUT
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(f"{folder} is no exported model: it has no {ABOUT} (`sce-lab export RUN FOLDER`)") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): export the run again") from error
-    if not (isinstance(about, dict) and "config" in about and "epoch" in about):
-        raise ValueError(f"{path} is not of an exported model (`sce-lab export RUN FOLDER` makes one)")
-    return about
