@@ -297,7 +297,8 @@ def test_the_command_writes_the_folder_and_how_to_try_it(sce_lab, run, tmp_path)
 def test_a_recommender_can_be_written_without_a_run(tmp_path):
     recommender = made(5, np.array([10, 20, 30, 40, 50]))
     export(recommender, tmp_path / "made")
-    pd.testing.assert_frame_equal(Recommender.load(tmp_path / "made").recommend([30]), recommender.recommend([30]))
+    loaded, ours = Recommender.load(tmp_path / "made").recommend([30]), recommender.recommend([30])
+    pd.testing.assert_frame_equal(loaded, ours, atol=1e-6)  # weights lie elsewhere in memory: the last digit may differ
     assert "own data" in (tmp_path / "made" / "README.md").read_text()
 
 

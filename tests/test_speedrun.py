@@ -113,7 +113,9 @@ def test_an_entry_is_kept_once_for_each_number_of_threads(tmp_path, monkeypatch)
         ("small", 1, 25.0), ("small", 2, 11.0), ("other", 1, 7.0)
     ]  # fmt: skip
     text = with_results("<!-- races -->\n<!-- end of results -->", Evidence([], folder=tmp_path))
-    assert "| small | nothing | 1 | 2 | 25.0 (20.0 to 30.0) | 4.0 | 0.5000 | 0.4500 | no | 2 MiB |" in text
+    assert "| P, 1 thread | small | nothing | 2 | 25.0 (20.0 to 30.0) | 4.0 | 0.5000 | 0.4500 | no | 2 MiB |" in text
+    rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| P")]
+    assert rows == [["| P, 1 thread", "small"], ["| P, 1 thread", "other"], ["| P, 2 threads", "small"]]
     assert "HR@10 0.0935 and NDCG@10 0.0544 on test" in text
 
 
@@ -139,8 +141,8 @@ def test_a_race_on_the_cpu_of_a_machine_with_a_gpu_is_one_on_the_cpu(tmp_path, m
     speedrun.record_race(RACE, ENTRY, [seed_of(0, 2.0)], "again", tmp_path, "cuda")
     runs = speedrun.read_races("amazon_beauty", tmp_path)
     assert {each["device"] for each in runs} == {"cpu", "cuda:1", "cuda"}
-    table = speedrun.race_table(runs).set_index("threads")["seconds"]
-    assert {name: text.split()[0] for name, text in table.items()} == {"2": "12.0", "G1": "3.0", "G0": "2.0"}
+    table = speedrun.race_table(runs).set_index("machine")["seconds"]
+    assert {name: text.split()[0] for name, text in table.items()} == {"P, 2 threads": "12.0", "G1": "3.0", "G0": "2.0"}
 
 
 def test_what_came_out_is_one_line():
@@ -163,7 +165,8 @@ def test_races_are_found_by_name():
 
 
 def test_the_command(sce_lab, tmp_path, monkeypatch, cycle_split):
-    monkeypatch.setitem(RACES, "amazon_beauty", RACE)
+    race = dataclasses.replace(RACE, entries=(dataclasses.replace(ENTRY, name="small one"),))
+    monkeypatch.setitem(RACES, "amazon_beauty", race)
     monkeypatch.setattr("sce_lab.cli.racing.open_data", lambda source: cycle_split)
     where = ["--results", str(tmp_path), "--device", "cpu", "--threads", "1"]
     code, out, err = sce_lab("speedrun", "amazon_beauty", "--seeds", "2", "--record", *where)
@@ -171,7 +174,7 @@ def test_the_command(sce_lab, tmp_path, monkeypatch, cycle_split):
     assert "seed 0: " in out
     assert "s on average over 2 seeds." in out
     [kept] = json.loads((Path(tmp_path) / "speedrun" / "amazon_beauty.json").read_text())["runs"]
-    assert kept["repeat"] == "sce-lab speedrun amazon_beauty --entry small --seeds 2 --threads 1"
+    assert kept["repeat"] == "sce-lab speedrun amazon_beauty --entry 'small one' --seeds 2 --threads 1"
     code, out, _ = sce_lab("speedrun", "amazon_beauty", "--ahead", *where)
     assert code == 0
     assert f"seed {AHEAD}, epoch 1: HR@10" in out

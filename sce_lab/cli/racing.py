@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -55,16 +56,15 @@ def speedrun(
                 say(f"seed {row['seed']}, epoch {row['epochs']}: {', '.join(parts)} (validation, then test)")
         return
     here = environment()
-    cores = f"{here['threads']} thread{'s' if here['threads'] > 1 else ''}"
-    where = here["gpus"][0] if device.startswith("cuda") else f"{here['processor']}, {cores}"
+    where = racing.machine_of({"environment": here, "device": device})
     came_out = []
     for seed in range(seeds):
         came_out.append(racing.run(chosen, split, seed, device))
         say(racing.in_a_line(came_out[-1], race.goal, where))
     if record:
-        words = ["sce-lab speedrun", dataset, f"--entry {chosen.name}", f"--seeds {seeds}"]
-        words += [f"--threads {here['threads']}"] if device == "cpu" else [f"--device {device}"]
-        racing.record_race(race, chosen, came_out, " ".join(words), results, device)
+        words = ["sce-lab", "speedrun", dataset, "--entry", chosen.name, "--seeds", str(seeds)]
+        words += ["--threads", str(here["threads"])] if device == "cpu" else ["--device", device]
+        racing.record_race(race, chosen, came_out, shlex.join(words), results, device)
     if seeds > 1 or record:
         shown = racing.read_races(dataset, results) if record else []
         if shown:

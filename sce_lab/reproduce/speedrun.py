@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from sce_lab.data import Split
+from sce_lab.data.interactions import count
 from sce_lab.files import write_text
 from sce_lab.memory import format_bytes, measuring
 from sce_lab.reproduce.races import Entry, Race
@@ -169,6 +170,12 @@ def _accelerator(run: dict[str, Any]) -> str:
     return gpus[int(number or 0)] if device == "cuda" and gpus else device
 
 
+def machine_of(run: dict[str, Any]) -> str:
+    """What a run was trained on, from its ``environment`` and ``device``, as people call it."""
+    where = run["environment"]
+    return _accelerator(run) or f"{where['processor']}, {count(where['threads'], 'thread')}"
+
+
 def race_path(dataset: str, results: Path | None = None) -> Path:
     """Where the record of a race is."""
     return results_folder("speedrun", results) / f"{dataset}.json"
@@ -181,15 +188,14 @@ def read_races(dataset: str, results: Path | None = None) -> list[dict[str, Any]
 
 
 def race_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row an entry and machine, as text."""
+    """A row an entry and machine, as text; what one machine did stands together, in the order of trying."""
 
     def row(run: dict[str, Any]) -> dict[str, str]:
         seconds = [seed["seconds"] for seed in run["seeds"]]
-        where = run["environment"]
         return {
+            "machine": machine_of(run),
             "entry": run["entry"],
             "what it changes": run["note"],
-            "threads": _accelerator(run) or str(where["threads"]),
             "seeds": str(len(seconds)),
             "seconds": f"{statistics.fmean(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
             "epochs": f"{run['mean']['epochs']:.1f}",
@@ -198,4 +204,4 @@ def race_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
             "peak memory": format_bytes(max(seed["peak"] for seed in run["seeds"])),
         }
 
-    return pd.DataFrame([row(run) for run in runs])
+    return pd.DataFrame([row(run) for run in sorted(runs, key=machine_of)])
