@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ def environment() -> dict[str, Any]:
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     names = ("sce-lab", "torch", "numpy", "pandas")
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
