@@ -65,7 +65,7 @@ def test_quality_against_memory_has_a_mark_for_what_is_trained_tested_and_measur
     assert sce.error_y.arrayminus[0] == pytest.approx(0.003)
     assert ce.error_y.array[0] == 0
     assert (list(line.x), list(line.y)) == ([40 * 2**20], [0.059])  # cross-entropy is beaten in both
-    assert sce.marker.color == look("sce").color
+    assert sce.marker.line.color == look("sce").color
     assert "one: 40 MiB" in sce.customdata[0]
     by_seeds = known.assign(**{"NDCG@10_low": NAN, "NDCG@10_high": NAN})
     assert figure(quality_memory_spec(by_seeds)).data[1].error_y.array[0] == pytest.approx(0.001)

@@ -51,7 +51,9 @@ def quality_memory_spec(table: pd.DataFrame) -> Spec:
                 {"type": "scatter", "mode": "markers", "name": label(str(loss)), "legendgroup": str(loss), **axes}
             )
             data[-1] |= {"x": rows[column].to_numpy(), "y": rows["NDCG@10"].to_numpy(), "showlegend": not number}
-            data[-1] |= {"marker": {"color": style.color, "symbol": style.symbol, "size": 11}, "customdata": texts}
+            mark = {"symbol": style.symbol, "size": 11, "color": style.faded(0.35)}  # one behind another is seen, too
+            mark |= {"line": {"color": style.color, "width": 1.5}}
+            data[-1] |= {"marker": mark, "customdata": texts}
             data[-1] |= {"error_y": bar | {"color": style.faded(0.7)}, "cliponaxis": False}
             data[-1]["hovertemplate"] = "%{customdata}, NDCG@10 %{y:.4f}<extra></extra>"
         low, high = (cost.min(), cost.max()) if len(cost) else (2.0**22, 2.0**28)
