@@ -173,9 +173,10 @@ class Sweep:
 
         Raises:
             ValueError: a trial is being trained by another page, or what is recorded of it is damaged.
-            DoesNotFitError: trials would not fit into memory; said when the others are trained.
+            DoesNotFitError, FloatingPointError: trials would not fit into memory, or their loss became no number; said
+                when the others are trained.
         """
-        source, split, refused = None, None, []
+        source, split, failed = None, None, []
         for trial in self.trials:
             if stop():
                 return
@@ -186,10 +187,10 @@ class Sweep:
             try:
                 for event in self._train(trial, split, stop):
                     yield trial, event
-            except DoesNotFitError as error:
-                refused.append(str(error))
-        if refused:
-            raise DoesNotFitError("; ".join(dict.fromkeys(refused)))
+            except (DoesNotFitError, FloatingPointError) as error:
+                failed.append(error)
+        if failed:
+            raise type(failed[0])("; ".join(dict.fromkeys(map(str, failed))))
 
     def _train(self, trial: Trial, split: Split, stop: Callable[[], bool]) -> Iterator[Event]:
         length = typical_length(trial.config, split)

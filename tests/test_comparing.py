@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sce_lab.data import Holdout, Sequences, Split
@@ -23,6 +24,8 @@ from sce_lab.reproduce import (
     results_markdown,
     write_baselines,
 )
+from sce_lab.reproduce.findings import _not_above
+from sce_lab.reproduce.opening import WITHOUT_COUNTS
 from sce_lab.runs import Ranks, record
 from sce_lab.training import Trainer, TrainingConfig, evaluate
 
@@ -144,8 +147,15 @@ def test_minutes_of_the_processor_stand_in_brackets_where_they_say_something(evi
         shown = for_readers(Evidence([record]).table)
         return shown.set_index("model")["minutes"]["SASRec, SCE"]
 
+    for seed in sce["seeds"]:
+        seed["threads"] = 1
+    assert minutes(sce) == "5.0 (CPU 2.0)"
+    sce["seeds"][0]["threads"] = 2
+    assert minutes(sce) == "5.0"  # it would be that of one thread of two
+    for seed in sce["seeds"]:
+        del seed["threads"]  # an older record
     assert minutes(sce | {"environment": {"threads": 1}}) == "5.0 (CPU 2.0)"
-    assert minutes(sce | {"environment": {"threads": 2}}) == "5.0"  # it would be that of one thread of two
+    assert minutes(sce | {"environment": {"threads": 2}}) == "5.0"
     del sce["seeds"][1]["cpu_seconds"]  # a record from before it was counted
     assert minutes(sce | {"environment": {"threads": 1}}) == "5.0"
 
@@ -177,6 +187,30 @@ def test_findings_compare_the_best_on_validation_with_every_other(folder, eviden
     (beside,) = (line for line in glance.splitlines() if "; of the published rows, " in line)
     assert beside.count("(0.") == 2
     assert best.model in beside
+
+
+def test_what_is_above_the_untrained_is_said_with_intervals_and_of_models_without_counts_too(evidence):
+    table = evidence.table[evidence.table["dataset"] == "amazon_beauty"].copy()
+    trained = table["loss"].notna() & table["seen"].isin(["exclude", ""]) & ~table["together"]
+    ends = ["NDCG@10_low", "NDCG@10_high"]
+    table.loc[trained, ["NDCG@10", *ends]] = 0.99
+
+    def said(rows):
+        (sentence,) = (s for s in _not_above(rows[rows["seen"] != "keep"], "NDCG@10"))
+        return sentence
+
+    assert said(table).startswith("All trained models of this table are above ")
+    weak = table[trained].iloc[[0]].assign(model="weak", **{"NDCG@10": 0.0})
+    assert said(pd.concat([table, weak.assign(**dict.fromkeys(ends, 0.0))])).endswith(": weak 0.0000 [0.0000, 0.0000].")
+    assert ": weak 0.0000." in said(pd.concat([table, weak.assign(**dict.fromkeys(ends, float("nan")))]))
+    counts = weak.assign(seen=WITHOUT_COUNTS, **dict.fromkeys(ends, 0.0))
+    assert said(pd.concat([table, counts])).startswith("Not clearly above ")
+    one = table.index[trained][:1]
+    table.loc[one, ends] = float("nan")
+    assert said(table).startswith("All trained models of this table with an interval are above ")
+    assert said(table).endswith("Of 1 row without an interval it is not known.")
+    table.loc[trained, ends] = float("nan")
+    assert said(table).startswith("No trained model of this table has an interval to be told apart from ")
 
 
 def test_a_search_is_told_with_its_space_and_what_it_chose(evidence):

@@ -295,6 +295,32 @@ def test_a_folder_of_other_settings_is_not_overwritten(cycle_split, folders):
         made(cycle_split, folders, recipe=other)
 
 
+def test_a_folder_of_other_data_is_not_taken_for_these(cycle_split, folders):
+    made(cycle_split, folders, seeds=(0,))
+    config = run_folder(TINY, 0, folders["runs"]) / "config.json"
+    config.write_text(config.read_text().replace(cycle_split.fingerprint, "0" * len(cycle_split.fingerprint)))
+    with pytest.raises(ValueError, match=rf"other data \(fingerprint 0+, here {cycle_split.fingerprint}\).*--out"):
+        made(cycle_split, folders, seeds=(0,))
+
+
+def test_a_record_never_says_less_than_before(cycle_split, folders):
+    (before,) = made(cycle_split, folders)[1:]
+    with pytest.raises(ValueError, match="2 seeds of amazon_beauty sce are recorded, and 1 would take their place"):
+        made(cycle_split, folders, seeds=(0,))
+    told = {"repeat": "again"} | folders
+    events = reproduce(TINY, cycle_split, (0, 1), trains(cycle_split), **told)
+    assert len(next(events)["seeds"]) == 1
+    assert read_records(folders["results"]) == [json.loads(json.dumps(before))], "killed here, nothing is lost"
+    next(events)
+    assert read_records(folders["results"])[0]["repeat"] == "again"
+
+
+def test_a_record_says_on_which_device_its_runs_were(cycle_split, folders):
+    made(cycle_split, folders, seeds=(0,))
+    elsewhere = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, device="cuda"))
+    assert made(cycle_split, folders, recipe=elsewhere, seeds=(0,))[-1]["config"]["device"] == "cpu"
+
+
 def test_where_records_are(monkeypatch, tmp_path):
     monkeypatch.setenv("SCE_LAB_RESULTS", str(tmp_path))
     assert results_folder() == tmp_path
@@ -396,6 +422,7 @@ def test_the_test_is_opened_once(cycle_split, folders):
         made(cycle_split, folders, seeds=(0, 1))
     path.write_text(json.dumps(first | {"withdrawn": "another rule"}))
     made(cycle_split, folders, seeds=(0,))
+    assert not path.with_suffix(".npz").exists(), "it is of what was withdrawn"
 
 
 def test_opening_the_test_of_older_runs_says_nothing_of_going_on(cycle_split, folders):
@@ -546,6 +573,10 @@ def test_files_are_updated_between_their_marks_only(records, tmp_path):
         update_file(readme, Evidence(records))
     with pytest.raises(ValueError, match="put <!-- results -->"):
         with_results("", Evidence(records))
+    prose = "<!-- races -->\nmine\n" + MARKED
+    with pytest.raises(ValueError, match="2 places for results begin, and 1 end: put <!-- end of results --> behind"):
+        with_results(prose, Evidence(records))
+    assert "mine" in with_results(prose.replace("mine", "<!-- end of results -->\nmine"), Evidence(records))
 
 
 # ------------------------------------------------------------------------------------------- what is in the repository

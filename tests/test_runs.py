@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from sce_lab.runs import (
     record,
     summarize_history,
 )
+from sce_lab.runs.history import thinned
 from sce_lab.training import Evaluated, StepDone, Trainer, TrainingConfig
 
 SMALL = TrainingConfig(hidden_size=16, batch_size=16, max_length=8, max_epochs=3, learning_rate=1e-2)
@@ -269,6 +271,21 @@ def judged(folder, split, ranks, repeats=None, seen="exclude", loss="sce"):
     ranks = np.asarray(ranks, dtype=np.int32)[None]
     Ranks(ranks, np.zeros(ranks.shape[1], bool) if repeats is None else repeats).write(folder / "ranks.npz")
     return Run(folder)
+
+
+def test_a_bounded_history_keeps_the_largest_step_when_it_was_read_again(tmp_path):
+    rows = [{"kind": "step", "step": i} | ({"memory_peak": float(i)} if i % 4 == 1 else {}) for i in range(8)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "h.parquet")
+    again = pd.read_parquet(tmp_path / "h.parquet").to_dict("records")  # NaN where nothing was measured
+    assert [row["step"] for row in thinned(again)] == [row["step"] for row in thinned(rows)] == [0, 2, 4, 5, 6]
+
+
+def test_a_warning_of_a_run_points_at_whoever_goes_on_with_it(cycle_split, tmp_path):
+    list(record(Trainer(SMALL, cycle_split), tmp_path / "run"))
+    (tmp_path / "run" / "history.parquet").unlink()
+    with pytest.warns(UserWarning, match="are not in its history") as caught:
+        list(record(Trainer(SMALL, cycle_split), tmp_path / "run"))
+    assert [Path(warning.filename).name for warning in caught] == ["test_runs.py"]
 
 
 def test_ranks_are_kept_and_are_those_of_the_metrics(cycle_split, tmp_path):

@@ -76,6 +76,15 @@ def test_what_was_interrupted_ends_as_if_it_had_not_been(cycle_split, folders, t
     assert more == []
 
 
+def test_what_a_search_found_is_kept_where_its_runs_are_gone(cycle_split, folders, tmp_path):
+    whole = searched(cycle_split, folders)[-1]
+    elsewhere = folders | {"runs": tmp_path / "elsewhere"}
+    assert len(searched(cycle_split, elsewhere, stop_after=9)) == 2
+    assert read_searches(folders["results"]) == [json.loads(json.dumps(whole))]
+    again = searched(cycle_split, elsewhere)[-1]
+    assert read_searches(folders["results"]) == [json.loads(json.dumps(again))]
+
+
 def test_no_search_looks_at_the_test(cycle_split, folders, monkeypatch):
     def ranked(outputs, table, holdout, **settings):
         assert holdout is not cycle_split.test

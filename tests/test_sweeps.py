@@ -250,3 +250,10 @@ def test_a_trial_that_does_not_fit_is_said_when_the_others_are_trained(tmp_path,
     with pytest.raises(DoesNotFitError, match="seed 0 is too large"):
         list(sweep.events())
     assert [sweep.state(trial) for trial in sweep.trials] == [WAITING, DONE]
+
+
+def test_a_trial_that_diverges_is_said_when_the_others_are_trained(tmp_path):
+    sweep = Sweep(grid(TINY, WORLD, learning_rate=[1e30, 1e-3]), tmp_path)
+    with pytest.raises(FloatingPointError, match=r"try a learning_rate below 1e\+30"):
+        list(sweep.events())
+    assert [sweep.state(trial) for trial in sweep.trials] == [BEGUN, DONE]

@@ -216,6 +216,14 @@ def test_a_calibration_is_recorded_and_asked(cycle_split, folders, monkeypatch):
         pace_of(other, entry, folders["results"])
     rates = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, learning_rate=0.5))
     assert pace_of(rates, entry, folders["results"])[0] > 0  # a step takes no longer
+    shorter = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, item_dropout=0.5))
+    with pytest.raises(ValueError, match="it is not known how long a step"):
+        pace_of(shorter, entry, folders["results"])
+    path = calibration_path(folders["results"])
+    everything = json.loads(path.read_text())
+    del everything["cycle"]["entries"]["cce-both"]
+    path.write_text(json.dumps(everything))
+    assert list(calibrated(cycle_split, folders)) == list(entries)  # one alone would have its seconds of another hour
 
 
 def test_a_step_is_measured_without_the_evaluations_between_epochs(cycle_split, folders, monkeypatch):
@@ -334,7 +342,7 @@ def test_what_counts_add_to_trained_models_is_shown_with_both_ends():
     assert "python benchmarks/counts.py MATCH" in counts_markdown([])
 
 
-def test_a_record_from_before_a_setting_is_as_if_without_it(cycle_split, folders):
+def test_a_record_from_before_a_setting_is_as_if_without_it(cycle_split, folders, monkeypatch):
     entry = play(cycle_split, folders)[-1]
     path = folders["results"] / "cycle-sampled-time.json"
     record = json.loads(path.read_text())
@@ -344,6 +352,11 @@ def test_a_record_from_before_a_setting_is_as_if_without_it(cycle_split, folders
     steps = []
     assert play(cycle_split, folders, steps=steps)[-1]["tested_at"] == entry["tested_at"]
     assert steps == []
+    monkeypatch.setitem(MATCHES, "cycle", TINY)
+    later = play(cycle_split, folders, "cce-both")[-1]
+    text = tournament_markdown([record, later], folder=folders["results"])
+    assert text.count("2 trials and 2 seeds") == 1, "one meeting, in which they are compared"
+    assert "in NDCG@10:" in text
     counted = dataclasses.replace(TINY, config=dataclasses.replace(TINY.config, followers=1.0))
     with pytest.raises(ValueError, match="was made with config="):
         play(cycle_split, folders, match=counted)

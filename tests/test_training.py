@@ -504,6 +504,39 @@ def test_settings_of_the_loss_change_between_two_events_and_the_change_is_told(c
     assert after == changed[5:]  # a resumed run goes on with the changed setting
 
 
+@pytest.mark.parametrize("when", ["before it is read", "and told after it was read"])
+def test_a_change_outlives_two_checkpoints(cycle_split, tmp_path, when):
+    config = dataclasses.replace(SMALL, loss="sampled", loss_settings={"n_negatives": 4}, max_epochs=2)
+    first = Trainer(config, cycle_split, stop=lambda: first.step >= 3)
+    list(first.events())
+    first.save(tmp_path / "a")
+    second = Trainer(config, cycle_split, stop=lambda: second.step >= 6)
+    if when == "before it is read":
+        second.change(n_negatives=8)
+    second.load(tmp_path / "a")
+    if when != "before it is read":
+        second.change(n_negatives=8)
+    told = [(event.step, event.settings) for event in second.events() if isinstance(event, Changed)]
+    assert told == [(3, {"n_negatives": 8})]
+    second.save(tmp_path / "b")
+    third = Trainer(config, cycle_split)
+    third.load(tmp_path / "b")
+    assert (third.loss.n_negatives, second.loss.n_negatives) == (8, 8)
+    second.load(tmp_path / "a")  # from before the change
+    assert (second.loss.n_negatives, second.changed) == (4, {})
+    assert not [event for event in second.events() if isinstance(event, Changed)]
+
+
+def test_a_change_after_the_last_step_of_an_epoch_is_told_before_its_checkpoint(cycle_split):
+    config = dataclasses.replace(SMALL, loss="sampled", loss_settings={"n_negatives": 4}, max_epochs=2)
+    trainer, told = Trainer(config, cycle_split), []
+    for event in trainer.events():
+        told.append(type(event))
+        if isinstance(event, StepDone) and event.step == 4:
+            trainer.change(n_negatives=8)
+    assert told[4:7] == [StepDone, Changed, Evaluated]
+
+
 def test_a_change_that_the_loss_refuses_changes_nothing(cycle_split):
     config = dataclasses.replace(SMALL, loss="sampled", loss_settings={"n_negatives": 4})
     trainer = Trainer(config, cycle_split)

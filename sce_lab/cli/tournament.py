@@ -26,7 +26,10 @@ def tournament(
     loss: Annotated[str, typer.Option(help="Which losses, separated by commas, or `all`.")] = "all",
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained and how long it takes.")] = False,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Only measure seconds of a step. The machine must do nothing else.")
+        bool,
+        typer.Option(
+            "--calibrate", help="Only measure how long a step of each loss takes. The machine must do nothing else."
+        ),
     ] = False,
     force: ForceOption = False,
     out: OutOption = None,
@@ -65,10 +68,10 @@ def tournament(
     with stop_on_interrupt() as stop:
         for match in matches:
             split = open_data(dict(match.source))
-            entries = entries_of(match, split)
-            entries = {name: entry for name, entry in entries.items() if entry.contender in wanted}
+            all_of_it = entries_of(match, split)
+            entries = {name: entry for name, entry in all_of_it.items() if entry.contender in wanted}
             if calibrate:
-                _calibrate(match, entries, split, folder)
+                _calibrate(match, all_of_it, split, folder)
             elif plan:
                 total += _plan(match, entries, folder)
             else:

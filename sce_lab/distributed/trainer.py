@@ -119,7 +119,8 @@ class ShardedTrainer(Trainer):
             ) from error
         if self._ranks.rank == 0:
             said = {"config": dataclasses.asdict(checkpoint.config), "counters": checkpoint.counters}
-            (whole / "run.json").write_text(json.dumps(said | {"data": checkpoint.data}), encoding="utf-8")
+            said |= {"data": checkpoint.data, "draws": checkpoint.draws}
+            (whole / "run.json").write_text(json.dumps(said), encoding="utf-8")
             new = path.with_name(f"{path.name}.new")
             new.unlink(missing_ok=True)
             new.symlink_to(whole.name)
@@ -135,7 +136,8 @@ class ShardedTrainer(Trainer):
             counters, config = said["counters"], TrainingConfig.read(said["config"], f"the configuration in {path}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no checkpoint of a sharded run, or a damaged one ({error})") from error
-        checkpoint = Checkpoint(config, {}, counters, said["data"])
+        unsaid = "seen" not in said["config"]
+        checkpoint = Checkpoint(config, {}, counters, said["data"], said.get("draws", ""), unsaid)
         # before anything is read into tensors of a size that follows from the configuration
         checkpoint.check(path, self.config, self.split.fingerprint, self._n_per_epoch, lambda begun: {})
         like = self._expected(counters["step"] > 0)

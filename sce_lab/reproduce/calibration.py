@@ -30,7 +30,7 @@ ROUNDS = 5
 the other, they were wrong by up to a half, and not alike."""
 _WARM_UP = 2.0  # seconds of steps before that are not counted, or one that takes longer: the first ones allocate
 _NEVER = 10**9  # epochs
-_DECIDES_NO_TIME = ("max_epochs", "patience", "evaluate_every", "learning_rate", "dropout", "item_dropout", "followers")
+_DECIDES_NO_TIME = ("max_epochs", "patience", "evaluate_every", "learning_rate", "dropout", "followers")
 
 
 def calibration_path(results: Path) -> Path:
@@ -47,33 +47,33 @@ def read_calibration(results: Path) -> dict[str, dict[str, Any]]:
 def calibrate(
     match: Match, entries: Mapping[str, Entry], split: Split, *, repeat: str, results: Path
 ) -> Iterator[tuple[str, float]]:
-    """Measure those of the entries that are not measured yet; yields the name and the seconds of a step of each.
+    """Measure the entries of a match, all if one of them is not measured yet; yields the name and the seconds of a step
+    of each.
 
-    All are in memory at once, and the record is written at the end. Run it while the machine does nothing else.
+    One that is measured later, alone, would have its seconds of another hour. All are in memory at once, and the record
+    is written at the end. Run it while the machine does nothing else.
     """
     path = calibration_path(results)
-    everything = read_calibration(results)
-    known = everything.get(match.name, {})
+    known = read_calibration(results).get(match.name, {})
     if _asked(match.config) != known.get("config"):
         known = {"config": _asked(match.config), "entries": {}}
     measured = known["entries"]
-    new = {name: entry for name, entry in entries.items() if measured.get(name, {}).get("settings") != entry.settings}
-    if not new:
+    if all(measured.get(name, {}).get("settings") == entry.settings for name, entry in entries.items()):
         return
     trainers = {
         name: Trainer(_without_evaluations(entry.config_of(match)), split, when_to_test="never")
-        for name, entry in new.items()
+        for name, entry in entries.items()
     }
     for name, pace in paces(trainers).items():
-        measured[name] = {"settings": new[name].settings, "workspace": new[name].workspace, **pace}
+        measured[name] = {"settings": entries[name].settings, "workspace": entries[name].workspace, **pace}
     if "evaluation" not in known:
         began = time.thread_time()
-        evaluate(trainers[next(iter(new))].model, split.validation, seen=match.config.seen)
+        evaluate(next(iter(trainers.values())).model, split.validation, seen=match.config.seen)
         known["evaluation"] = time.thread_time() - began
     known |= {"repeat": repeat, "environment": environment()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(everything | {match.name: known}, indent=1) + "\n")
-    for name in new:
+    write_text(path, json.dumps(read_calibration(results) | {match.name: known}, indent=1) + "\n")
+    for name in entries:
         yield name, measured[name]["seconds"]
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from sce_lab.data.interactions import count
 from sce_lab.reproduce.comparing import compare_records, in_words, ranks_of
+from sce_lab.reproduce.opening import WITHOUT_COUNTS
 from sce_lab.reproduce.report import is_trial, model_name
 
 
@@ -88,19 +90,24 @@ def _not_above(rows: pd.DataFrame, metric: str) -> list[str]:
     for seen, baselines in rows[rows["baseline"]].groupby("seen"):
         best = baselines.loc[baselines[metric].idxmax()]
         # An older rule, without a name, is shown only where no target repeats: there all rules agree.
-        rules = (seen, "") if seen == "exclude" else (seen,)
+        rules = (seen, "", WITHOUT_COUNTS) if seen == "exclude" else (seen,)
         trained = rows[rows["loss"].notna() & ~rows["trial"] & ~rows["together"] & rows["seen"].isin(rules)]
         trained = trained.dropna(subset=[metric])
         if trained.empty:
             continue
         name = f"*{best['model'].lower()}* ({metric} {_with_ends(best, metric)})"
         low = trained[f"{metric}_low"].fillna(trained[metric])
-        beaten = trained[low <= best[f"{metric}_high"]]
-        if beaten.empty:
-            said.append(f"All trained models of this table are above {name}.")
+        beaten = low <= best[f"{metric}_high"]
+        unsure = ~beaten & trained[f"{metric}_low"].isna()  # with one, it might reach down there
+        without = f" Of {count(unsure.sum(), 'row')} without an interval it is not known." if unsure.any() else ""
+        if beaten.any():
+            listed = "; ".join(f"{row['model']} {_with_ends(row, metric)}" for _, row in trained[beaten].iterrows())
+            said.append(f"Not clearly above {name}: {listed}.{without}")
+        elif unsure.all():
+            said.append(f"No trained model of this table has an interval to be told apart from {name} by.")
         else:
-            listed = "; ".join(f"{row['model']} {_with_ends(row, metric)}" for _, row in beaten.iterrows())
-            said.append(f"Not clearly above {name}: {listed}.")
+            which = "with an interval " if unsure.any() else ""
+            said.append(f"All trained models of this table {which}are above {name}.{without}")
     return said
 
 

@@ -66,7 +66,7 @@ def open_test(recipe: Recipe, split: Split, *, runs: Path | None = None, results
         run = Run(run_folder(recipe, seed["seed"], runs))
         if not run.checkpoint.exists():
             raise ValueError(f"{run.checkpoint} is missing: without its weights seed {seed['seed']} cannot be tested")
-        check_same(run, dataclasses.replace(recipe.config, seed=seed["seed"]))
+        check_same(run, dataclasses.replace(recipe.config, seed=seed["seed"]), split)
         models.append(best_model(run, split))
     seen = recipe.config.seen
     judged = {rule: _judge(models, split, rule) for rule in dict.fromkeys([seen, *rules_for(split)])}

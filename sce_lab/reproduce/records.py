@@ -91,29 +91,41 @@ def reproduce(
         about: what else the record is to say.
 
     Raises:
-        ValueError: a run folder that is in the way was made with other settings, or the recipe's test was opened.
+        ValueError: a run folder that is in the way was made with other settings or data, the recipe's test was opened,
+            or more seeds are recorded than are asked for.
     """
     path = record_path(recipe, own_results(results))
     path.parent.mkdir(parents=True, exist_ok=True)
     known = read_record(path) if path.exists() else {"seeds": []}
-    if not known.get("withdrawn") and any("test" in seed for seed in known["seeds"]):
+    if known.get("withdrawn"):
+        known = {"seeds": []}
+    if any("test" in seed for seed in known["seeds"]):
         opened = f"was opened at {known['tested_at']}" if "tested_at" in known else "has been looked at"
         raise ValueError(
             f"the test of {recipe.dataset} {recipe.name} {opened}, so its record is closed; to train it again choose "
             f"another folder for the record with --results"
         )
+    seeds, n_known = list(seeds), len(known["seeds"])
+    if n_known > len(seeds):
+        raise ValueError(
+            f"{n_known} seeds of {recipe.dataset} {recipe.name} are recorded, and {len(seeds)} would take their place: "
+            f"ask for {n_known} or more, or choose another folder with --results"
+        )
     finished: list[Run] = []
     for seed in seeds:
         config = dataclasses.replace(recipe.config, seed=seed)
         run = Run(run_folder(recipe, seed, runs))
-        check_same(run, config)
+        check_same(run, config, split)
         if not has_ended(run):
             train_run(config, run.folder)
             if not has_ended(run):  # stopped by a person
                 return
         finished.append(run)
         record = make_record(recipe, split, finished, repeat) | dict(about or {})
-        write_record(path, record)
+        if len(finished) >= n_known:  # until then what is recorded says more
+            # that of a withdrawn record, or of a test whose record was never written
+            path.with_suffix(".npz").unlink(missing_ok=True)
+            write_record(path, record)
         yield record
 
 
@@ -137,14 +149,20 @@ def has_ended(run: Run) -> bool:
     return run.summary.get("reason") in ("epochs", "patience")
 
 
-def check_same(run: Run, config: Any, may_differ: Sequence[str] = ("device",)) -> None:
-    """Refuse a run folder that holds a run of another configuration.
+def check_same(run: Run, config: Any, split: Split, may_differ: Sequence[str] = ("device",)) -> None:
+    """Refuse a run folder that holds a run of another configuration, or on other data.
 
     Raises:
         ValueError: the message names the folder and the first difference.
     """
     if not run.settings:
         return
+    trained_on = run.settings.get("fingerprint", split.fingerprint)  # older runs do not say it
+    if trained_on != split.fingerprint:
+        raise ValueError(
+            f"{run.folder} holds a run on other data (fingerprint {trained_on}, here {split.fingerprint}): "
+            f"move that folder away, or choose another one with --out"
+        )
     ours, theirs = (json.loads(json.dumps(dataclasses.asdict(c))) for c in (config, run.config))
     for name in ours:
         if name not in may_differ and ours[name] != theirs[name]:
@@ -156,7 +174,7 @@ def check_same(run: Run, config: Any, may_differ: Sequence[str] = ("device",)) -
 
 def make_record(recipe: Recipe, split: Split, runs: list[Run], repeat: str) -> dict[str, Any]:
     """The record of finished runs of ``recipe`` that differ in the seed only."""
-    config = dataclasses.asdict(recipe.config)
+    config = dataclasses.asdict(recipe.config) | {"device": runs[-1].config.device}  # where it was, not where we are
     del config["seed"]
     seeds = [_seed_result(run) for run in runs]
     where = ("processor", "threads", "memory", "gpus", "system", "python", "versions")
@@ -195,7 +213,7 @@ def _seed_result(run: Run) -> dict[str, Any]:
     history = run.history
     evaluations = history[history["kind"] == "evaluation"]
     curve = {"epoch": evaluations["epoch"].tolist(), "NDCG@10": evaluations["NDCG@10"].round(5).tolist()}
-    came_out = entries(run, "environment", ("time",)) | entries(run, "summary", kept)
+    came_out = entries(run, "environment", ("time", "threads")) | entries(run, "summary", kept)
     return {"seed": run.config.seed, **came_out, "cpu_seconds": run.summary.get("cpu_seconds"), "curve": curve}
 
 

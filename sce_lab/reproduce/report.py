@@ -197,7 +197,8 @@ def _other_rule_row(rule: str, found: dict[str, Any], row: dict[str, Any]) -> di
 def _cpu_seconds(record: dict[str, Any]) -> float:
     """The mean over seeds; NaN where it was not counted, or counts one of several threads only."""
     counted = [seed.get("cpu_seconds") for seed in record["seeds"]]
-    known = record["environment"]["threads"] == 1 and None not in counted
+    threads = {seed.get("threads", record["environment"]["threads"]) for seed in record["seeds"]}
+    known = threads == {1} and None not in counted
     return fmean(counted) if known else float("nan")
 
 

@@ -128,7 +128,8 @@ def search(
 ) -> Iterator[dict[str, Any]]:
     """Train the trials of ``loss`` and yield the record of the search after each; it is written, too.
 
-    What is trained is not trained again, and what was interrupted goes on. The test is never looked at.
+    What is trained is not trained again, and what was interrupted goes on. The test is never looked at. A record that
+    says more, for its runs are gone from here, stays until this search says as much.
 
     Args:
         plan: what is tried.
@@ -140,6 +141,7 @@ def search(
     """
     path = search_path(plan.dataset, loss, own_results(results))
     path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"trials": []}
     tried: dict[int, dict[str, Any]] = {}
     left = list(range(len(plan.grid)))
     for n, (trials, epochs) in enumerate(plan.rungs, 1):
@@ -148,7 +150,7 @@ def search(
             trial = plan.trial(loss, plan.grid[i], epochs)
             run = Run(run_folder(trial, plan.seed, runs))
             config = dataclasses.replace(trial.config, seed=plan.seed)
-            check_same(run, config, may_differ=("device", "max_epochs", "patience"))
+            check_same(run, config, split, may_differ=("device", "max_epochs", "patience"))
             failed = ""
             if _epochs_of(run) < epochs:
                 try:
@@ -169,7 +171,8 @@ def search(
                 recipe = plan.recipe(loss, plan.grid[best])
                 frozen = {"name": recipe.name, "note": recipe.note, "config": _asked(recipe.config)}
                 record |= {"chosen": plan.grid[best], "recipe": frozen}
-            write_text(path, json.dumps(record, indent=1) + "\n")
+            if ended or _says(record) >= _says(known):
+                write_text(path, json.dumps(record, indent=1) + "\n")
             yield record
 
 
@@ -243,6 +246,11 @@ def _record(
         "environment": entries(run, "environment", ("processor", "threads", "system", "python", "versions", "time")),
         "trials": trials,
     }
+
+
+def _says(record: dict[str, Any]) -> tuple[bool, int]:
+    """How much a record of a search says: whether it ended, and the epochs that its trials had."""
+    return "recipe" in record, sum(trial["epochs"] for trial in record["trials"])
 
 
 def _asked(config: TrainingConfig) -> dict[str, Any]:

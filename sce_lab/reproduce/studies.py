@@ -17,6 +17,7 @@ from sce_lab.reproduce.findings import findings
 from sce_lab.reproduce.matches import MATCHES, in_words
 from sce_lab.reproduce.report import for_readers, heading, results_table
 from sce_lab.reproduce.variants import PLAIN
+from sce_lab.training.config import completed
 
 _NOT_YET = "Nothing of this has been recorded yet: `{}` does it."
 
@@ -41,7 +42,7 @@ def tournament_markdown(
     tested = [record for record in records if "tested_at" in record]
     parts = []
     for name, rules in _meetings(tested):
-        mine = [record for record in tested if record["dataset"] == name and record["rules"] == rules]
+        mine = [record for record in tested if record["dataset"] == name and _rules_of(record) == rules]
         mine.sort(key=lambda record: -record["mean"]["NDCG@10"])
         table = results_table(mine, [record for record in baselines if record["dataset"] == name])
         table = table[~table["published"] & ~table["together"]]
@@ -67,9 +68,14 @@ def _meetings(records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, An
     found: list[tuple[str, dict[str, Any]]] = []
     for name in MATCHES:
         for record in records:
-            if record["dataset"] == name and (name, record["rules"]) not in found:
-                found.append((name, record["rules"]))
+            if record["dataset"] == name and (name, _rules_of(record)) not in found:
+                found.append((name, _rules_of(record)))
     return found
+
+
+def _rules_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The rules of a record, with the settings that there were not when it was written."""
+    return record["rules"] | {"config": completed(record["rules"]["config"])}
 
 
 def counts_markdown(records: Sequence[dict[str, Any]]) -> str:

@@ -97,7 +97,7 @@ def results_markdown(evidence: Evidence) -> str:
         if said := evidence.findings(name):
             parts.append("\n".join(f"- {sentence}" for sentence in said))
         if rows["trial"].any():
-            title = f"{DATASETS[name].title}: what was tried, best validation first; without ± it is one seed"
+            title = f"{DATASETS[name].title}: what was tried, best validation first"
             parts += [f"<details><summary>{title}</summary>", markdown(for_trials(rows)), "</details>"]
     parts += withdrawn(evidence.records)
     return "\n\n".join(parts) or NOTHING
@@ -167,15 +167,22 @@ _KINDS: dict[str, Callable[[Evidence], str]] = {
     "counts": lambda evidence: counts_markdown(evidence.counts),
     "language model": lambda evidence: language_markdown(evidence.language),
 }
-_MARKS = re.compile(rf"(<!-- ({'|'.join(_KINDS)}) -->\n)(?:.*?\n)??(<!-- end of results -->)", re.DOTALL)
+_MARK = rf"<!-- (?:{'|'.join(_KINDS)}) -->\n"
+_MARKS = re.compile(rf"(<!-- ({'|'.join(_KINDS)}) -->\n)(?:(?!{_MARK}).)*?(<!-- end of results -->)", re.DOTALL)
 
 
 def with_results(text: str, evidence: Evidence) -> str:
     """``text`` with results between its marks.
 
     Raises:
-        ValueError: there are no marks.
+        ValueError: there are no marks, or one has no end.
     """
+    begun, ended = len(re.findall(_MARK, text)), len(_MARKS.findall(text))
+    if begun > ended > 0:
+        raise ValueError(
+            f"{begun} places for results begin, and {ended} end: put <!-- end of results --> behind each before the "
+            f"next one begins"
+        )
     if not _MARKS.search(text):
         raise ValueError(
             "there is no place for results: put <!-- results --> (or <!-- results at a glance -->) and "

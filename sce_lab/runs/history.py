@@ -70,6 +70,6 @@ def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every second step, of the measured ones the largest, and whatever is not a step."""
     steps = [row for row in rows if row["kind"] == "step"]
     kept = {id(row) for row in steps[::2]}
-    if measured := [row for row in steps if "memory_peak" in row]:
+    if measured := [row for row in steps if pd.notna(row.get("memory_peak"))]:  # NaN: of a row read again
         kept.add(id(max(measured, key=lambda row: row["memory_peak"])))
     return [row for row in rows if row["kind"] != "step" or id(row) in kept]

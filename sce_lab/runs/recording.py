@@ -127,7 +127,7 @@ def _go_on(run: Run, trainer: Trainer, checkpoint: Path) -> list[dict[str, Any]]
             warnings.warn(
                 f"{run.folder / 'history.parquet'} is missing or ends early: the run goes on, but steps "
                 f"{known + 1} to {trainer.step} are not in its history",
-                stacklevel=2,
+                stacklevel=3,
             )
         return [] if history.empty else history.query("step <= @trainer.step").to_dict("records")
     settings = run.settings  # refuses a config.json that is damaged or somebody else's
@@ -137,7 +137,7 @@ def _go_on(run: Run, trainer: Trainer, checkpoint: Path) -> list[dict[str, Any]]
             f"{run.folder} holds a run that kept no checkpoint, so it cannot be continued: take another one"
         )
     if begun:
-        warnings.warn(f"{checkpoint} is missing: the run begins again", stacklevel=2)
+        warnings.warn(f"{checkpoint} is missing: the run begins again", stacklevel=3)
     return []
 
 

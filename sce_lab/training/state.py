@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class TrainingState:
         #: in float32 whatever the weights are: in bfloat16 a step of a hundredth is rounded away, for ever
         self.average = copy_of(self.model.state_dict(), torch.float32) if config.averaging else {}
         #: where and how the steps so far were made
-        self._trained_on, self._drawn = config.device, DRAWS
+        self._trained_on, self._drawn, self._from = config.device, DRAWS, ""
         #: what :meth:`change` made of the loss's settings, and what of it no event has told yet
         self.changed: dict[str, Any] = {}
         self._untold: dict[str, Any] = {}
@@ -127,9 +128,10 @@ class TrainingState:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Continue from a checkpoint of the same configuration and data.
 
-        ``max_epochs``, ``patience`` and ``device`` may differ. Of a checkpoint from before data had a fingerprint, or
-        the rule about seen items a name, a warning says what that means. That a run goes on on another device, or with
-        random numbers that are drawn in another way, is said when it does.
+        ``max_epochs``, ``patience`` and ``device`` may differ. A change that no event has told yet holds from here.
+        Of a checkpoint from before data had a fingerprint, or the rule about seen items a name, a warning says what
+        that means. That a run goes on on another device, or with random numbers that are drawn in another way, is said
+        when it does.
 
         Raises:
             ValueError: the file is damaged, or of another configuration or other data; the message names the first
@@ -155,11 +157,18 @@ class TrainingState:
             i, name = key.split(".", 1)
             state.setdefault(int(i), {})[name] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        before = self.changed
         for name in COUNTERS:
             setattr(self, name, saved.counters[name])
-        self._trained_on, self._drawn = saved.config.device, saved.draws
-        for name, value in self.changed.items():
+        self._trained_on, self._drawn, self._from = saved.config.device, saved.draws, path
+        self.changed = self.changed | self._untold  # what was changed before it was read is to hold from here
+        for name, value in (self._first_settings(before) | self.changed).items():
             setattr(self.loss, name, value)
+
+    def _first_settings(self, names: Iterable[str]) -> dict[str, Any]:
+        """What settings of the loss are without any change."""
+        first = make_training_loss(self.config, torch.from_numpy(self.split.item_counts)) if names else None
+        return {name: getattr(first, name) for name in names}
 
     def _write(self, checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
         checkpoint.write(path)
@@ -188,14 +197,14 @@ class TrainingState:
         there, here = (torch.device(device).type for device in (self._trained_on, self.config.device))
         if there != here:
             warnings.warn(
-                f"this run was trained on {there} and goes on on {here}: from here its digits are other ones than they "
-                f"would have been there",
+                f"{self._from} was trained on {there} and goes on on {here}: from here its digits are other ones than "
+                f"they would have been there",
                 stacklevel=3,
             )
         if self._drawn != DRAWS:
             warnings.warn(
-                "this run is of an earlier version, which drew its random numbers in another way: from here its "
-                "numbers are other ones than they would have been there",
+                f"{self._from} is of an earlier version, which drew its random numbers in another way: from here its "
+                f"numbers are other ones than they would have been there",
                 stacklevel=3,
             )
         self._trained_on, self._drawn = self.config.device, DRAWS

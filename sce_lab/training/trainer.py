@@ -118,10 +118,7 @@ class Trainer(TrainingState):
                 self.split.train, self.config.batch_size, self.config.max_length, rng, self.config.item_dropout
             )
             for batch in ahead(islice(batches, self.batch_in_epoch, steps), self._ready, self.config.device):
-                if self._untold:
-                    yield from self._steps_done()
-                    told, self._untold = self._untold, {}
-                    yield Changed(self.step, self.epoch, told)
+                yield from self._changes()
                 if self._stop():
                     reason = "stopped"
                     break
@@ -129,6 +126,7 @@ class Trainer(TrainingState):
                 yield from self._steps_done(wait=False)
             else:
                 yield from self._steps_done()
+                yield from self._changes()  # before a checkpoint that has them
                 self.epoch += 1
                 self.batch_in_epoch = 0
                 if self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.max_epochs:
@@ -190,6 +188,13 @@ class Trainer(TrainingState):
                 )
             memory, statistics = done.result.memory, done.result.statistics
             yield StepDone(done.step, done.epoch, value, done.n_positions, done.watch.seconds, memory, statistics)
+
+    def _changes(self) -> Iterator[Event]:
+        """What was changed and not told yet, after the steps before it."""
+        if self._untold:
+            yield from self._steps_done()
+            told, self._untold = self._untold, {}
+            yield Changed(self.step, self.epoch, told)
 
     def _evaluated(self) -> Evaluated:
         with self._clocks() as seconds:
