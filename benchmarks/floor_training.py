@@ -1,7 +1,7 @@
 """How far a whole training step is from what the machine allows.
 
     python benchmarks/floor_training.py                      # the last entry of the race on Amazon Beauty, on this CPU
-    python benchmarks/floor_training.py --entry quick --steps 200
+    python benchmarks/floor_training.py --entry 'running mean' --steps 200
 
 As ``floor.py`` does it for the loss: operations and bytes that each phase cannot do without, every input read once,
 every result written once, divided by what the machine does in a second. What is kept for backward, and random numbers,

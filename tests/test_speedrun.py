@@ -157,10 +157,10 @@ def test_what_came_out_is_one_line():
 
 def test_races_are_found_by_name():
     assert find_race("amazon_beauty").entry().name == RACES["amazon_beauty"].entries[-1].name
-    assert find_race("amazon_beauty").entry("quick").config.learning_rate == 1e-3
+    assert find_race("amazon_beauty").entry("running mean").config.n_blocks == 2
     with pytest.raises(ValueError, match=r"there is no race on 'epinions'; there is one on amazon_beauty"):
         find_race("epinions")
-    with pytest.raises(ValueError, match=r"the race on amazon_beauty has the entries quick, .*got 'slow'"):
+    with pytest.raises(ValueError, match=r"the race on amazon_beauty has the entries running mean, .*got 'slow'"):
         find_race("amazon_beauty").entry("slow")
 
 
