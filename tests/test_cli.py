@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from sce_lab.cli.running import resume_hint
 from sce_lab.data import Holdout, Sequences
 from sce_lab.losses import LOSSES
 from sce_lab.memory import count_work, format_bytes, format_count, predict_memory
@@ -244,6 +246,70 @@ def test_the_test_is_opened_by_a_command_of_its_own_and_once(sce_lab, tiny_recip
     status, _, err = sce_lab("open-test", "synthetic", *where)
     assert status == 2
     assert f"opened before ({record['tested_at']})" in " ".join(err.split())
+
+
+def test_all_recipes_are_those_that_may_still_be_trained(sce_lab, tiny_recipe, tmp_path):
+    where = ("--reduced", "--results", str(tmp_path / "records"))
+    assert sce_lab("reproduce", "synthetic", *where)[0] == 0
+    assert sce_lab("open-test", "synthetic", *where)[0] == 0
+    before = (tmp_path / "records" / "synthetic-sce-reduced.json").read_bytes()
+    status, out, err = sce_lab("reproduce", "synthetic", "--loss", "all", *where)
+    assert (status, out) == (0, "")
+    assert "the tests of sce-reduced were looked at, so their records are closed and passed over" in err
+    assert (tmp_path / "records" / "synthetic-sce-reduced.json").read_bytes() == before
+    status, _, err = sce_lab("reproduce", "synthetic", "--loss", "sce", *where)
+    assert status == 2
+    assert "so its record is closed" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("train --loss ce --n-buckets 5", "--n-buckets: changes nothing of ce; it has no such settings"),
+        (
+            "train --loss sce --mix --n-negatives 5 --sampling popularity",
+            "--n-negatives, --sampling: changes nothing of sce; with sce go --bucket-size-x, --bucket-size-y, --mix",
+        ),
+        ("compare --losses ce,sampled --mix", "--mix: changes nothing of ce, sampled; with ce, sampled go --n-neg"),
+    ],
+)
+def test_an_option_that_changes_nothing_is_named(sce_lab, command, sentence):
+    status, _, err = sce_lab(*command.split(), "--epochs", "1", *TINY[:4])
+    assert status == 0
+    assert sentence in " ".join(err.split())
+
+
+def test_a_seed_of_synthetic_data_is_refused_where_there_are_none(sce_lab):
+    status, _, err = sce_lab("train", "--dataset", "amazon_beauty", "--data-seed", "3")
+    assert status == 2
+    assert "--data-seed decides the synthetic data, and amazon_beauty is what it is: leave it out" in err
+
+
+def test_a_loss_that_is_named_twice_is_trained_once(sce_lab, tmp_path):
+    status, out, _ = sce_lab("compare", "--losses", "ce, ce", "--epochs", "1", "--out", str(tmp_path), *TINY)
+    assert status == 0
+    assert len(list(tmp_path.iterdir())) == 1
+    assert "told apart" not in out
+
+
+def test_runs_cannot_go_into_a_file(sce_lab, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, err = sce_lab("train", "--loss", "ce", "--epochs", "1", "--out", str(tmp_path / "file"), *TINY)
+    assert status == 2
+    assert f"{tmp_path / 'file'} is a file: name a folder for the runs" in err
+
+
+def test_a_command_that_is_said_can_be_pasted():
+    assert resume_hint(Path("my runs") / "a") == "Continue it with: sce-lab train --resume 'my runs/a'"
+
+
+def test_settings_of_sce_that_would_fit_are_those_of_the_model_that_was_asked_about(sce_lab, monkeypatch):
+    asked = []
+    monkeypatch.setattr("sce_lab.memory.suggest_sce", lambda free, config, catalog_size: asked.append(config))
+    status, out, _ = sce_lab("memory", "1000", "--hidden-size", "16", "--batch-size", "8", "--sparse")
+    assert status == 0
+    assert "give no settings of SCE" in out
+    assert (asked[0].loss, asked[0].hidden_size, asked[0].sparse_gradients) == ("sce", 16, True)
 
 
 def test_baselines_are_shown_and_kept(sce_lab, tmp_path):

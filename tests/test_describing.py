@@ -1,6 +1,8 @@
 """What is said of a stranger's file before anything is trained on it."""
 
+import json
 import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -86,6 +88,20 @@ def test_the_command_describes_a_file(sce_lab, shop):
     status, _, err = sce_lab("data", str(shop), "--time", "when")
     assert status == 2
     assert "shop.csv has no column 'when', it has 'customer_id', 'sku', 'ts'; type --time NAME" in err
+
+
+def test_baselines_are_told_the_columns_of_a_file(sce_lab, shop, tmp_path):
+    words = ("--user", "sku", "--item", "customer_id", "--drop-repeats", "--split", "leave_one_out")
+    status, out, _ = sce_lab("baselines", str(shop), *words, "--record", "--folder", str(tmp_path / "my records"))
+    assert status == 0
+    assert "150 items, 0.0% of the targets repeat" in out
+    (path,) = (tmp_path / "my records" / "baselines").glob("*.json")
+    repeat = json.loads(path.read_text())["repeat"]
+    assert shlex.split(repeat) == [
+        *("sce-lab", "baselines", str(shop), "--user", "sku", "--item", "customer_id", "--split", "leave_one_out"),
+        *("--drop-repeats", "--record"),
+    ]
+    assert not list(shop.parent.glob("*.json")), "nothing is written beside a person's file"
 
 
 def test_every_data_set_says_where_it_is_or_how_to_get_it(sce_lab, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any
 
 import typer
@@ -40,6 +41,7 @@ def run() -> None:
     """Run the command that the arguments name. Errors that a person can mend, and warnings, are sentences."""
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        _note.cache_clear()
         try:
             app(standalone_mode=True)
         except MemoryError as error:
@@ -61,4 +63,10 @@ def run() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    complain(str(message), "yellow", "note")
+    _note(str(message))
+
+
+@cache
+def _note(text: str) -> None:
+    """Once: predicting a step and training it warn of the same."""
+    complain(text, "yellow", "note")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -20,4 +21,4 @@ def notebooks(
     from sce_lab.course import copy_course
 
     made = copy_course(folder)
-    say(f"{len(made)} notebooks copied. Open the first one with: jupyter lab {made[0]}")
+    say(f"{len(made)} notebooks copied. Open the first one with: {shlex.join(['jupyter', 'lab', str(made[0])])}")

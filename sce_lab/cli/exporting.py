@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,4 +27,4 @@ def export(
     recommender = write(run, folder)
     epoch, example = recommender.about["epoch"], recommender.item_labels[0]
     say(f"{len(recommender):,} items, the weights of epoch {epoch}, in {folder}")
-    say(f"Try it: python {folder / 'recommend.py'} {example}")
+    say(f"Try it: {shlex.join(['python', str(folder / 'recommend.py'), str(example)])}")

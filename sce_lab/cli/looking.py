@@ -101,7 +101,7 @@ def memory(
     say()
     show(devices)
     free = sce_lab.free_memory()
-    config = sce_lab.TrainingConfig(loss="sce", batch_size=batch_size, max_length=max_length)
+    config = next(config for config in configs if config.loss == "sce")
     sizes = sce_lab.memory.suggest_sce(free, config, catalog_size)
     found = ", ".join(f"{name}={value}" for name, value in sizes.items()) if sizes else "no settings of SCE"
     say(f"\n{sce_lab.format_bytes(free)} is free here; the paper's rule and this memory give {found}.")

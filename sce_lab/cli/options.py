@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import sce_lab
+from sce_lab.cli.output import complain
 
 if TYPE_CHECKING:
     from sce_lab.training import TrainingConfig
@@ -118,6 +120,29 @@ def dialled(loss: str, options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in dials if name in options}
 
 
+_OF_LOSSES = {"n_buckets", "bucket_size_x", "bucket_size_y", "mix", "n_negatives", "sampling"}
+
+
+def note_dials(losses: Sequence[str], context: typer.Context) -> None:
+    """Say which options are of losses that are none of these: they change nothing."""
+    dials = [dial for loss in losses if loss in sce_lab.LOSSES for dial in sce_lab.LOSSES[loss].dials]
+    known = {"mix" if dial == "mix_x" else dial for dial in dials}
+    if strange := sorted(name for name in _OF_LOSSES - known if given(name, context)):
+        of = ", ".join(losses)
+        has = f"with {of} go {', '.join(map(flag, sorted(known)))}" if known else "it has no such settings"
+        complain(f"{', '.join(map(flag, strange))}: changes nothing of {of}; {has}", "yellow", "note")
+
+
+def given(option: str, context: typer.Context) -> bool:
+    """Whether a person said it on the command line."""
+    return getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+
+
+def flag(option: str) -> str:
+    """An option as people write it."""
+    return "--" + option.replace("_", "-")
+
+
 def columns(options: dict[str, Any]) -> dict[str, Any]:
     """What a command was told about the columns of a file, as :func:`sce_lab.data.open_interactions` takes it."""
     named = {"user": "user", "item": "item", "time": "timestamp", "date_format": "date_format"}
@@ -126,7 +151,13 @@ def columns(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def source(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
-    """On which data, from a command's options, as :func:`sce_lab.data.open_split` takes it."""
+    """On which data, from a command's options, as :func:`sce_lab.data.open_split` takes it.
+
+    Raises:
+        ValueError: a seed of synthetic data where there are none.
+    """
+    if options.get("data_seed") is not None and dataset != "synthetic":
+        raise ValueError(f"--data-seed decides the synthetic data, and {dataset} is what it is: leave it out")
     seed = options["seed"] if options.get("data_seed") is None else options["data_seed"]
     rule = {} if options["split"] is None else {"split": options["split"]}
     return {"source": dataset, "catalog_size": options.get("catalog_size"), "seed": seed} | rule | columns(options)

@@ -36,7 +36,7 @@ def show(table: pd.DataFrame, title: str | None = None) -> None:
     heading = Text(title) if title else None
     out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=heading, title_justify="left")
     words = ("loss", "model", "run", "data", "name", "data set", "split", "status", "what", "seen items")
-    words += ("pages", "challenges", "file", "where")
+    words += ("pages", "challenges", "file", "where", "machine", "entry", "what it changes")
     for name in table.columns:
         out.add_column(Text(str(name)), justify="left" if name in words else "right", no_wrap=True)
     for row in table.itertuples(index=False):

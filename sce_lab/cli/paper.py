@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import sce_lab
-from sce_lab.cli.options import DeviceOption, ForceOption, OutOption, ResultsOption
-from sce_lab.cli.output import check_writable, say, show
+from sce_lab.cli.options import (
+    DateOption,
+    DeviceOption,
+    ForceOption,
+    ItemOption,
+    OutOption,
+    RepeatsOption,
+    ResultsOption,
+    SplitOption,
+    TimeOption,
+    UserOption,
+    source,
+)
+from sce_lab.cli.output import check_writable, complain, say, show
 from sce_lab.cli.running import check_fits, open_data, stop_on_interrupt, train_with_bar
 from sce_lab.cli.scores import asked
 
@@ -50,6 +63,7 @@ def reproduce(
     """
     from sce_lab.reproduce import RECIPES, find_recipe, parse_setting
     from sce_lab.reproduce import reproduce as reproduce_recipe
+    from sce_lab.reproduce.records import why_closed
 
     check_writable(watch, "--watch")
     if quick and loss not in ("sce", "race"):
@@ -61,6 +75,15 @@ def reproduce(
     recipes = [find_recipe(dataset, name, results) for name in (["race"] if quick else names)]
     changes = dict(parse_setting(text) for text in change or [])
     recipes = [(recipe.for_cpu() if reduced else recipe).with_settings(changes) for recipe in recipes]
+    if closed := [recipe for recipe in recipes if loss == "all" and why_closed(recipe, results)]:
+        recipes = [recipe for recipe in recipes if recipe not in closed]
+        names = ", ".join(recipe.name for recipe in closed)
+        complain(
+            f"the tests of {names} were looked at, so their records are closed and passed over: to train them again "
+            f"choose another folder with --results",
+            "yellow",
+            "note",
+        )
     for recipe in recipes:
         if recipe.reduced and device == "cpu" and not force:
             raise ValueError(
@@ -68,8 +91,10 @@ def reproduce(
                 f"--reduced trains it smaller ({', '.join(f'{n} {v}' for n, v in recipe.reduced.items())}), "
                 f"--force as it is"
             )
-    source = {"source": dataset}
-    split = open_data(source)
+    if not recipes:
+        return
+    data = {"source": dataset}
+    split = open_data(data)
     say(sce_lab.training.training_on(device))
     with stop_on_interrupt() as stop:
         for recipe in recipes:
@@ -79,7 +104,7 @@ def reproduce(
 
             def train_run(config: TrainingConfig, folder: Path) -> None:
                 say(f"seed {config.seed} in {folder}")
-                train_with_bar(config, split, source, folder, stop, watch, when_to_test="never")
+                train_with_bar(config, split, data, folder, stop, watch, when_to_test="never")
 
             repeat = repeat_command(recipe, seeds, reduced, changes, device)
             for record_ in reproduce_recipe(
@@ -121,16 +146,23 @@ def repeat_command(recipe: Recipe, seeds: int, reduced: bool, changes: dict[str,
     """The command that repeats a reproduction."""
     from sce_lab.reproduce import format_setting
 
-    words = ["sce-lab reproduce", recipe.dataset]
+    words = ["sce-lab", "reproduce", recipe.dataset]
     words += ["--loss", recipe.name.split("+")[0].removesuffix("-reduced")]
     words += ["--reduced"] if reduced else []
     words += ["--seeds", str(seeds)] if seeds > 1 else []
-    words += [f"--set {format_setting(*change)}" for change in changes.items()]
-    return " ".join([*words, "--device", device])
+    for change in changes.items():
+        words += ["--set", format_setting(*change)]
+    return shlex.join([*words, "--device", device])
 
 
 def baselines(
     dataset: Annotated[str, typer.Argument(help="`synthetic`, a name from `sce-lab data`, or a path to a file.")],
+    user: UserOption = None,
+    item: ItemOption = None,
+    time: TimeOption = None,
+    date_format: DateOption = None,
+    drop_repeats: RepeatsOption = False,
+    split: SplitOption = None,
     seen: Annotated[
         str | None,
         typer.Option(help="One rule about seen items: `exclude`, `keep` or `new`. Default: those that differ."),
@@ -148,15 +180,25 @@ def baselines(
     """
     from sce_lab.reproduce import baselines_table, judge_baselines, write_baselines
 
+    options = locals()
     rules = [sce_lab.metrics.check_seen(seen)] if seen else []
-    split = open_data({"source": dataset})
-    repeat = f"sce-lab baselines {dataset}{f' --seen {seen}' if seen else ''} --record"
-    judged = judge_baselines(dataset, split, rules, repeat)
+    divided = open_data(source(dataset, options | {"seed": 0}))
+    known = dataset in (*sce_lab.data.DATASETS, "synthetic")
+    judged = judge_baselines(dataset if known else Path(dataset).name, divided, rules, _repeat_baselines(options))
     share = judged["split"]["test targets that repeat"]
-    heading = f"{len(split.test):,} test users, {split.catalog_size:,} items, {share:.1%} of the targets repeat"
-    show(baselines_table(judged), f"{split.name}: {heading}")
+    heading = f"{len(divided.test):,} test users, {divided.catalog_size:,} items, {share:.1%} of the targets repeat"
+    show(baselines_table(judged), f"{divided.name}: {heading}")
     if record:
         say(f"Recorded in {write_baselines(judged, folder)}")
+
+
+def _repeat_baselines(options: dict[str, Any]) -> str:
+    words = ["sce-lab", "baselines", options["dataset"]]
+    for name in ("user", "item", "time", "date_format", "split", "seen"):
+        if options[name] is not None:
+            words += [f"--{name.replace('_', '-')}", options[name]]
+    words += ["--drop-repeats"] if options["drop_repeats"] else []
+    return shlex.join([*words, "--record"])
 
 
 def results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -140,4 +141,4 @@ def resume_hint(folder: Path, n_processes: int | None = None) -> str:
     command = "sce-lab train"
     if n_processes is not None:
         command = f"torchrun --standalone --nproc-per-node {n_processes} -m sce_lab.cli train --shard-items"
-    return f"Continue it with: {command} --resume {folder}"
+    return f"Continue it with: {command} --resume {shlex.quote(str(folder))}"

@@ -43,6 +43,9 @@ from sce_lab.cli.options import (
     TimeOption,
     UserOption,
     configuration,
+    flag,
+    given,
+    note_dials,
     source,
 )
 from sce_lab.cli.output import check_writable, complain, say, show
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     dataset: DatasetOption = "synthetic",
     user: UserOption = None,
     item: ItemOption = None,
@@ -105,10 +109,11 @@ def compare(
     """
     options = locals()
     check_writable(html, "--html")
-    names = [name.strip() for name in losses.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in losses.split(",") if name.strip()))
     unknown = [name for name in names if name not in sce_lab.LOSSES]
     if unknown or not names:
         raise ValueError(f"--losses takes {', '.join(sce_lab.LOSSES)}, separated by commas, got {losses!r}")
+    note_dials(names, context)
     configs = [configuration(name, options) for name in names]
     data = source(dataset, options)
     divided = open_data(data)
@@ -197,7 +202,7 @@ def train(
 
         with on_ranks(device, timeout, out) as mesh:
             _train(context, options, mesh)
-    elif _given("timeout", context):
+    elif given("timeout", context):
         raise ValueError("--timeout is how long processes wait for each other, so it goes with --shard-items only")
     else:
         _train(context, options)
@@ -209,6 +214,7 @@ def _train(context: typer.Context, options: dict[str, Any], mesh: DeviceMesh | N
     if resume is not None:
         config, data, folder = _resumed(resume, context, options)
     else:
+        note_dials([loss], context)
         config, folder, data = configuration(loss, options), None, source(options["dataset"], options)
     divided = open_data(data)
     if not options["force"] and mesh is None:
@@ -238,10 +244,6 @@ def _train(context: typer.Context, options: dict[str, Any], mesh: DeviceMesh | N
         say(resume_hint(folder, None if mesh is None else mesh.size()))
 
 
-def _given(option: str, context: typer.Context) -> bool:
-    return getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
-
-
 def _epochs_done(folder: Path | None) -> int:
     """Whole epochs that are recorded in a folder that is to be continued."""
     history = sce_lab.Run(folder).history if folder is not None else []
@@ -259,15 +261,15 @@ def _resumed(
     run = sce_lab.Run(folder)
     if not run.settings:
         raise ValueError(f"{folder} is no run folder: it has no config.json (see `sce-lab runs`)")
-    given = {name for name in options if _given(name, context)}
+    named = {name for name in options if given(name, context)}
     may_change = {"epochs": "max_epochs", "patience": "patience", "device": "device"}
-    if others := sorted(given - set(may_change) - {"resume", "force", "shard_items", "timeout"}):
-        words = ", ".join("--" + name.replace("_", "-") for name in others)
+    if others := sorted(named - set(may_change) - {"resume", "force", "shard_items", "timeout"}):
+        words = ", ".join(map(flag, others))
         raise ValueError(
             f"--resume goes on with the settings that the run began with, so leave out {words}; "
             f"--epochs, --patience, --device and --force go with it"
         )
-    changes = {field: options[name] for name, field in may_change.items() if name in given}
+    changes = {field: options[name] for name, field in may_change.items() if name in named}
     config = dataclasses.replace(run.config, **changes)
     sce_lab.training.check_device(config.device)
     return config, run.settings["source"], folder

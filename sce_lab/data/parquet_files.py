@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +30,8 @@ def parquet_sample(path: Path) -> tuple[list[str], list[list[str]]]:
     Raises:
         ValueError: a folder without parquet files.
     """
-    with parquet.ParquetFile(_parts(path)[0]) as file:
+    part = _parts(path)[0]
+    with _naming(part, path), parquet.ParquetFile(part) as file:
         schema = file.schema_arrow
         plain = [field.name for field in schema if _is_plain(field.type) and schema.names.count(field.name) == 1]
         batch = next(file.iter_batches(batch_size=_SAMPLE, columns=plain), None) if plain else None
@@ -61,6 +64,17 @@ def _parts(path: Path) -> list[Path]:
     return found
 
 
+@contextmanager
+def _naming(part: Path, path: Path) -> Iterator[None]:
+    """Say which file of a folder it is that cannot be read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if part == path:
+            raise
+        raise ValueError(f"{part.name} in {path.name} cannot be read: {' '.join(str(error).split())}") from error
+
+
 def read_parquet(path: Path, columns: Columns, progress: bool) -> dict[str, pa.ChunkedArray]:
     """The columns that are meant, rows in the order of the files.
 
@@ -71,7 +85,7 @@ def read_parquet(path: Path, columns: Columns, progress: bool) -> dict[str, pa.C
     gathered, first = {key: Gathered() for key in columns.names}, None
     with bar(path, sum(part.stat().st_size for part in files), progress) as shown:
         for part in files:
-            with parquet.ParquetFile(part, pre_buffer=False) as file:
+            with _naming(part, path), parquet.ParquetFile(part, pre_buffer=False) as file:
                 schema = file.schema_arrow
                 if missing := [name for name in names if name not in schema.names]:
                     raise ValueError(f"{part.name} in {path.name} has no column {missing[0]!r}, which others have")

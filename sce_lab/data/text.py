@@ -252,7 +252,7 @@ def _wrong_fields(name: str, row: int, expected: int, found: int, text: str, hea
 def _stray_quote(name: str, where: str, reason: object) -> str:
     return (
         f'{where} of {name} has a stray quotation mark ({reason}): delete it, or quote the whole value and write "" '
-        f"for a quotation mark in it"
+        f"for a quotation mark in it; an id or a time has no line break"
     )
 
 

@@ -67,8 +67,8 @@ def read_corpus(vocabulary_size: int = 16_384, text: str | Path | None = None) -
     for part, tokens in streams.items():
         if len(tokens) < _LEAST:
             raise ValueError(
-                f"the {part} part of {found.name} has {len(tokens)} tokens, and {_LEAST} are needed: name a longer "
-                f"text, of some {10 * _LEAST:,} words or more"
+                f"the {part} part of {found.name} has {len(tokens)} tokens, and {_LEAST} are needed: name one longer "
+                f"text, of some {10 * _LEAST:,} words or more, or a folder of more files, which are divided as they are"
             )
     counts = np.bincount(streams["train"][streams["train"] >= 0], minlength=len(found.words))
     there = np.flatnonzero(counts > 1)

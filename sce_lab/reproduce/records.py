@@ -96,15 +96,11 @@ def reproduce(
     """
     path = record_path(recipe, own_results(results))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if closed := why_closed(recipe, results):
+        raise ValueError(closed)
     known = read_record(path) if path.exists() else {"seeds": []}
     if known.get("withdrawn"):
         known = {"seeds": []}
-    if any("test" in seed for seed in known["seeds"]):
-        opened = f"was opened at {known['tested_at']}" if "tested_at" in known else "has been looked at"
-        raise ValueError(
-            f"the test of {recipe.dataset} {recipe.name} {opened}, so its record is closed; to train it again choose "
-            f"another folder for the record with --results"
-        )
     seeds, n_known = list(seeds), len(known["seeds"])
     if n_known > len(seeds):
         raise ValueError(
@@ -127,6 +123,19 @@ def reproduce(
             path.with_suffix(".npz").unlink(missing_ok=True)
             write_record(path, record)
         yield record
+
+
+def why_closed(recipe: Recipe, results: Path | None = None) -> str:
+    """Why nothing may be added to the record of ``recipe``, as a sentence; empty if something may."""
+    path = record_path(recipe, results)
+    known = read_record(path) if path.exists() else {"seeds": []}
+    if known.get("withdrawn") or not any("test" in seed for seed in known["seeds"]):
+        return ""
+    opened = f"was opened at {known['tested_at']}" if "tested_at" in known else "has been looked at"
+    return (
+        f"the test of {recipe.dataset} {recipe.name} {opened}, so its record is closed; to train it again choose "
+        f"another folder for the record with --results"
+    )
 
 
 def record_path(recipe: Recipe, results: Path | None = None) -> Path:

@@ -137,7 +137,10 @@ def new_run_folder(root: str | os.PathLike[str] | None = None, label: str = "run
         raise ValueError(f"label must be letters, digits and any of . + = , - _ (it is part of a name), got {label!r}")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(root or runs_root()) / f"{stamp}-{label}-{secrets.token_hex(2)}"
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{folder.parent} is a file: name a folder for the runs") from None
     return folder
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -349,6 +350,11 @@ def test_a_folder_of_parquet_is_read_in_the_order_of_names(tmp_path):
     pq.write_table(pa.table({"user_id": [1], "ts": [1]}), folder / "c.parquet")
     with pytest.raises(ValueError, match="no column"):
         read_interactions(folder)
+    for name in ("c.parquet", "day=1/a.parquet"):  # the first one is looked at, the others are read
+        (folder / name).write_bytes(b"no parquet")
+        with pytest.raises(ValueError, match=rf"{Path(name).name} in clicks cannot be read"):
+            read_interactions(folder)
+        (folder / name).unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="the folder empty has no parquet files"):
         read_interactions(tmp_path / "empty")
