@@ -43,6 +43,7 @@ from sce_lab.reproduce import (
     withdrawn,
     write_baselines,
 )
+from sce_lab.reproduce.comparing import compare_records
 from sce_lab.reproduce.records import best_model
 from sce_lab.reproduce.writing import updated, with_results
 from sce_lab.runs import Ranks, Run, record
@@ -751,6 +752,44 @@ def test_sentences_about_results_follow_from_the_records():
     assert "has an HR@10 of {} and {}".format(*(f"{value:.3f}"[1:] for value in older)) in text
 
 
+def test_the_best_model_is_said_to_be_what_its_records_say():
+    text, folder = prose("docs/results.md"), HOUSE / "benchmarks" / "results" / "tournament"
+    known = {r["config"]["loss"]: r for r in read_records(folder) if r["dataset"] == "amazon_beauty_wide"}
+    best, sce, exact = (known[loss] for loss in ("ce_minus", "sce", "cce"))
+
+    def digits(value):
+        return f"{value:.4f}"[1:]
+
+    def ndcg(record, name="NDCG@10"):
+        return digits(record["mean"][name])
+
+    low, high = (digits(end) for end in best["interval"]["NDCG@10"])
+    assert f"with an NDCG@10 of {ndcg(best)} [{low}, {high}], and SCE's {ndcg(sce)} is clearly behind it" in text
+    behind = compare_records(best, sce, folder=folder)
+    assert behind.low > 0
+    assert f"if by {digits(behind.mean)}, and level with cross-entropy's {ndcg(exact)}" in text
+    first, second, third = (ndcg(record, "validation NDCG@10") for record in (sce, best, exact))
+    assert f"({first}, where CE- and cross-entropy have {second})" in text
+    assert second == third < first
+    alone = {
+        loss: statistics.fmean(seed["test"]["NDCG@10"] for seed in record["other_rules"]["without counts"]["seeds"])
+        for loss, record in known.items()
+    }
+    three = (digits(alone[loss]) for loss in ("sce", "cce", "ce_minus"))
+    assert "have {} (SCE), {} (cross-entropy) and {} (CE-)".format(*three) in text
+    gains = sorted(record["mean"]["NDCG@10"] - alone[loss] for loss, record in known.items())
+    assert f"{digits(gains[0])} to {digits(gains[-1])} on the test" in text
+    cpu = [f"{statistics.fmean(seed['cpu_seconds'] for seed in record['seeds']):.0f}" for record in (sce, best, exact)]
+    assert "SCE computed for {} seconds, CE- for {} and cross-entropy for {}".format(*cpu) in text
+    (kerec,) = (row.metrics["NDCG@10"] for row in PUBLISHED if row.model == "KERec")
+    assert all(r["interval"]["NDCG@10"][0] < kerec < r["mean"]["NDCG@10"] for r in known.values()), "no certain lead"
+    others = [r["mean"]["NDCG@10"] for r in RECORDED if r["dataset"] == "amazon_beauty" and "withdrawn" not in r]
+    others += [
+        row.metrics["NDCG@10"] for row in PUBLISHED if row.dataset == "amazon_beauty" and "NDCG@10" in row.metrics
+    ]
+    assert max(others) < best["mean"]["NDCG@10"]
+
+
 SCORES = ("HR@10", "NDCG@10")
 
 
@@ -780,6 +819,7 @@ NOT_RECORDED = {
     ".0026": "half an interval over 22,363 users of an NDCG@10 of .06",
     ".004": "likewise, of an HR@10 of .10, and what one of 268 users counts",
     ".0001": "the difference of SCE and cross-entropy in the README's table",
+    ".0008": "the difference of two rows: tested above",
     ".0014": "what the last fifth of a training brought on validation: a difference in a record's curve",
     ".0011": "the difference of two rows: tested above",
     ".088": "standard deviation of initial weights",
