@@ -802,6 +802,8 @@ def recorded_scores():
         yield from (value for name, value in known["mean"].items() if name.endswith(SCORES))
         yield from (end for ends in known.get("interval", {}).values() for end in ends)
         yield from (part["NDCG@10"] for part in known.get("together", {}).values())
+        for rule in known.get("other_rules", {}).values():
+            yield from (statistics.fmean(seed["test"][name] for seed in rule["seeds"]) for name in SCORES)
     for known in BASELINES_RECORDED.values():
         for row in known["rows"]:
             yield from (row["test"][name] for name in SCORES)
