@@ -804,6 +804,8 @@ def recorded_scores():
         yield from (part["NDCG@10"] for part in known.get("together", {}).values())
         for rule in known.get("other_rules", {}).values():
             yield from (statistics.fmean(seed["test"][name] for seed in rule["seeds"]) for name in SCORES)
+    for path in (HOUSE / "benchmarks" / "results" / "counts").glob("*.json"):
+        yield from (value for row in json.loads(path.read_text(encoding="utf-8"))["rows"] for value in row["mean"])
     for known in BASELINES_RECORDED.values():
         for row in known["rows"]:
             yield from (row["test"][name] for name in SCORES)
