@@ -777,6 +777,10 @@ def test_the_best_model_is_said_to_be_what_its_records_say():
     }
     three = (digits(alone[loss]) for loss in ("sce", "cce", "ce_minus"))
     assert "have {} (SCE), {} (cross-entropy) and {} (CE-)".format(*three) in text
+    narrow = {r["recipe"]: r["mean"]["NDCG@10"] for r in read_records(folder) if r["dataset"] == "amazon_beauty"}
+    for words, loss, name in (("SCE goes", "sce", "sce-time"), ("cross-entropy", "cce", "cce-both")):
+        assert f"{words} from {digits(narrow[name])} to {digits(alone[loss])}" in text
+    assert f"CE- from {digits(narrow['ce_minus-both'])} to {digits(alone['ce_minus'])}" in text
     gains = sorted(record["mean"]["NDCG@10"] - alone[loss] for loss, record in known.items())
     assert f"{digits(gains[0])} to {digits(gains[-1])} on the test" in text
     cpu = [f"{statistics.fmean(seed['cpu_seconds'] for seed in record['seeds']):.0f}" for record in (sce, best, exact)]

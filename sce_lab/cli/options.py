@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,17 +120,18 @@ def dialled(loss: str, options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in dials if name in options}
 
 
-_OF_LOSSES = {"n_buckets", "bucket_size_x", "bucket_size_y", "mix", "n_negatives", "sampling"}
-
-
 def note_dials(losses: Sequence[str], context: typer.Context) -> None:
     """Say which options are of losses that are none of these: they change nothing."""
-    dials = [dial for loss in losses if loss in sce_lab.LOSSES for dial in sce_lab.LOSSES[loss].dials]
-    known = {"mix" if dial == "mix_x" else dial for dial in dials}
-    if strange := sorted(name for name in _OF_LOSSES - known if given(name, context)):
+    known = _options_of(losses)
+    if strange := sorted(name for name in _options_of(sce_lab.LOSSES) - known if given(name, context)):
         of = ", ".join(losses)
         has = f"with {of} go {', '.join(map(flag, sorted(known)))}" if known else "it has no such settings"
         complain(f"{', '.join(map(flag, strange))}: changes nothing of {of}; {has}", "yellow", "note")
+
+
+def _options_of(losses: Iterable[str]) -> set[str]:
+    dials = (dial for loss in losses if loss in sce_lab.LOSSES for dial in sce_lab.LOSSES[loss].dials)
+    return {"mix" if dial == "mix_x" else dial for dial in dials}
 
 
 def given(option: str, context: typer.Context) -> bool:

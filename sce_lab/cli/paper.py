@@ -21,6 +21,7 @@ from sce_lab.cli.options import (
     SplitOption,
     TimeOption,
     UserOption,
+    flag,
     source,
 )
 from sce_lab.cli.output import check_writable, complain, say, show
@@ -196,7 +197,7 @@ def _repeat_baselines(options: dict[str, Any]) -> str:
     words = ["sce-lab", "baselines", options["dataset"]]
     for name in ("user", "item", "time", "date_format", "split", "seen"):
         if options[name] is not None:
-            words += [f"--{name.replace('_', '-')}", options[name]]
+            words += [flag(name), options[name]]
     words += ["--drop-repeats"] if options["drop_repeats"] else []
     return shlex.join([*words, "--record"])
 

@@ -190,7 +190,7 @@ def drop_rare(
         raise ValueError(
             f"nothing is left of {count(len(interactions), 'interaction')} after dropping items with fewer than "
             f"{min_users_per_item or 0} users and then users with fewer than {min_items_per_user or 0} items; "
-            f"lower min_users_per_item or min_items_per_user, or divide them by leave_one_out, which drops nothing rare"
+            f"lower min_users_per_item or min_items_per_user, or divide by leave_one_out, which keeps what is rare"
         )
     return kept
 

@@ -55,26 +55,31 @@ def calibrate(
     """
     path = calibration_path(results)
     known = read_calibration(results).get(match.name, {})
-    if _asked(match.config) != known.get("config"):
-        known = {"config": _asked(match.config), "entries": {}}
-    measured = known["entries"]
-    if all(measured.get(name, {}).get("settings") == entry.settings for name, entry in entries.items()):
+    measured = known.get("entries", {})
+    same = all(measured.get(name, {}).get("settings") == entry.settings for name, entry in entries.items())
+    if same and known.get("config") == _asked(match.config):
         return
     trainers = {
         name: Trainer(_without_evaluations(entry.config_of(match)), split, when_to_test="never")
         for name, entry in entries.items()
     }
-    for name, pace in paces(trainers).items():
-        measured[name] = {"settings": entries[name].settings, "workspace": entries[name].workspace, **pace}
-    if "evaluation" not in known:
-        began = time.thread_time()
-        evaluate(next(iter(trainers.values())).model, split.validation, seen=match.config.seen)
-        known["evaluation"] = time.thread_time() - began
-    known |= {"repeat": repeat, "environment": environment()}
+    found = paces(trainers)
+    began = time.thread_time()
+    evaluate(next(iter(trainers.values())).model, split.validation, seen=match.config.seen)
+    new = {
+        "config": _asked(match.config),
+        "entries": {
+            name: {"settings": entry.settings, "workspace": entry.workspace, **found[name]}
+            for name, entry in entries.items()
+        },
+        "evaluation": time.thread_time() - began,
+        "repeat": repeat,
+        "environment": environment(),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(read_calibration(results) | {match.name: known}, indent=1) + "\n")
+    write_text(path, json.dumps(read_calibration(results) | {match.name: new}, indent=1) + "\n")
     for name in entries:
-        yield name, measured[name]["seconds"]
+        yield name, found[name]["seconds"]
 
 
 def _without_evaluations(config: TrainingConfig) -> TrainingConfig:
